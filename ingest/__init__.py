@@ -1,0 +1,32 @@
+"""Async batch sync and ingestion of S3 objects, with a catalog instead of a comparison with the disk.
+
+The public names are imported when first asked for, so that ``import ingest`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ingest.errors import IngestError
+    from ingest.model import RemoteObject, RunReport
+    from ingest.settings import Settings
+    from ingest.source.client import S3Client
+
+_HOMES = {
+    "IngestError": "ingest.errors",
+    "RemoteObject": "ingest.model",
+    "RunReport": "ingest.model",
+    "S3Client": "ingest.source.client",
+    "Settings": "ingest.settings",
+}
+
+__all__ = ["IngestError", "RemoteObject", "RunReport", "S3Client", "Settings"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ingest' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,273 @@
+"""The nouns of the pipeline: immutable values that every layer may name and none may change.
+
+Data flows one way: ``Shard -> Page -> Pair -> Action -> Outcome -> Batch -> RunReport``.
+Nouns that exist once for each listed key are ``NamedTuple``: a million of them are made in a run, and a
+tuple costs a fifth of a frozen dataclass.
+
+Units everywhere: sizes in bytes, durations in seconds, times as aware UTC datetimes, keys as ``str`` in the
+order of their UTF-8 bytes (which for ``str`` is the order of ``<``), etags without their quotes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ingest.errors import IngestError
+
+
+class State(StrEnum):
+    """What the catalog knows of an object's local copy."""
+
+    KNOWN = "known"
+    """Listed, and not wanted yet."""
+    PRESENT = "present"
+    PRUNED = "pruned"
+    """Downloaded once; the copy was removed by ``cleanup``. Never downloaded again unless it changes."""
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    """Cannot be downloaded now, for example archived."""
+
+
+class Verified(StrEnum):
+    """How far the local bytes were checked against what the server says it holds."""
+
+    VERIFIED = "verified"
+    UNVERIFIABLE = "unverifiable"
+
+
+class ListingOrder(StrEnum):
+    """The order in which a server lists keys. Only ``BYTES`` may be split and merged by key range."""
+
+    UNKNOWN = "unknown"
+    BYTES = "bytes"
+    DIRECTORY = "directory"
+
+
+class Shard(NamedTuple):
+    """A range of the key space: keys that start with `prefix`, after `start_after`, up to and with `end`.
+
+    `level` restricts the shard to keys with no ``/`` behind the prefix: one directory, without what is below.
+    """
+
+    prefix: str = ""
+    start_after: str = ""
+    end: str | None = None
+    level: bool = False
+
+    def __str__(self) -> str:
+        scope = f"{self.prefix}*" if not self.level else f"{self.prefix}* (one level)"
+        return f"{scope} ({self.start_after!r}, {self.end!r}]"
+
+
+class RemoteObject(NamedTuple):
+    """One object as the listing shows it."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime
+    storage_class: str = "STANDARD"
+
+    @property
+    def is_directory_marker(self) -> bool:
+        """A zero-size key ending in ``/``: recorded, never a file."""
+        return self.size == 0 and self.key.endswith("/")
+
+
+class Page(NamedTuple):
+    """Up to 1,000 objects of one shard, in the server's order, that cover ``(start_after, last_key]``.
+
+    `complete` says that the shard ends with this page. `prefixes` is filled by a listing of one level only.
+    `fingerprint` digests the listing's own bytes (see DESIGN, page memory).
+    """
+
+    shard: Shard
+    start_after: str
+    objects: Sequence[RemoteObject]
+    complete: bool
+    prefixes: Sequence[str] = ()
+    fingerprint: bytes = b""
+
+    @property
+    def last_key(self) -> str:
+        return self.objects[-1].key if self.objects else self.start_after
+
+
+class CatalogRow(NamedTuple):
+    """What the merge and the policy need of one row of ``objects``."""
+
+    key: str
+    size: int
+    etag: str
+    state: str
+    gone: bool
+    local_path: str | None
+    attempts: int
+
+
+class Pair(NamedTuple):
+    """One key as both sides know it; either side (but not both) may be None."""
+
+    remote: RemoteObject | None
+    row: CatalogRow | None
+
+
+class Check(NamedTuple):
+    """How an object's bytes can be checked: by `algorithm` over the whole, or over parts of `part_size` bytes.
+
+    `expected` is lower-case hex. An `algorithm` of None means that the server says nothing checkable.
+    """
+
+    algorithm: str | None
+    expected: str = ""
+    part_size: int | None = None
+
+
+class LocalCopy(NamedTuple):
+    """A durable, checked file of the store, in the terms of its catalog row."""
+
+    local_path: str
+    """Relative to the data directory, with ``/`` separators."""
+    digest: str
+    """``md5:<hex>`` or ``sha256:<hex>`` of the local bytes."""
+    verified: Verified
+    size: int
+
+
+class Download(NamedTuple):
+    remote: RemoteObject
+    row: CatalogRow | None
+    reason: str
+    """``new``, ``changed``, ``wanted`` (known, now in the window) or ``retry`` (failed before)."""
+
+    def __str__(self) -> str:
+        return f"download {self.remote.key} ({self.reason}, {self.remote.size} bytes)"
+
+
+class Record(NamedTuple):
+    """Write the row and leave the bytes: outside the window or filters, or a directory marker."""
+
+    remote: RemoteObject
+    reason: str
+
+    def __str__(self) -> str:
+        return f"record {self.remote.key} ({self.reason})"
+
+
+class Block(NamedTuple):
+    remote: RemoteObject
+    reason: str
+
+    def __str__(self) -> str:
+        return f"block {self.remote.key} ({self.reason})"
+
+
+class Skip(NamedTuple):
+    """Nothing to do and nothing to write. `unchanged` tells an up-to-date copy from one that is not wanted."""
+
+    remote: RemoteObject
+    reason: str
+    unchanged: bool
+
+    def __str__(self) -> str:
+        return f"skip {self.remote.key} ({self.reason})"
+
+
+class Return(NamedTuple):
+    """The key is in the bucket again: clear ``gone_at``. Another action for the same key follows."""
+
+    remote: RemoteObject
+
+    def __str__(self) -> str:
+        return f"return {self.remote.key}"
+
+
+class MarkGone(NamedTuple):
+    """The key is no longer in the bucket; the local copy stays."""
+
+    row: CatalogRow
+
+    def __str__(self) -> str:
+        return f"gone {self.row.key}"
+
+
+Action = Download | Record | Block | Skip | Return | MarkGone
+
+
+class Status(StrEnum):
+    DONE = "done"
+    SKIPPED = "skipped"
+    """Nothing had to be done, or the object was gone when it was asked for."""
+    FAILED = "failed"
+
+
+class Outcome(NamedTuple):
+    """What came of one action; exactly one for each. A value, so that no failure can be lost on the way.
+
+    `remote` is the object as it was finally taken: it differs from the action's when the object changed
+    between listing and download. `received` counts the bytes that crossed the network.
+    """
+
+    action: Action
+    status: Status
+    remote: RemoteObject | None = None
+    copy: LocalCopy | None = None
+    error: IngestError | None = None
+    attempts: int = 0
+    received: int = 0
+
+
+class Audit(NamedTuple):
+    """One line of the audit trail, before it has its place in the chain."""
+
+    what: str
+    key: str
+    detail: dict[str, object]
+
+
+class RunStatus(StrEnum):
+    OK = "ok"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    LOCKED = "locked"
+
+
+@dataclass(slots=True)
+class Counts:
+    """The counters of a run, in the names of the ``--json`` summary. Only the recorder's caller adds to them."""
+
+    listed: int = 0
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    downloaded: int = 0
+    bytes: int = 0
+    failed: int = 0
+    gone: int = 0
+    pruned: int = 0
+    kept: int = 0
+    restored: int = 0
+    damaged: int = 0
+    repaired: int = 0
+
+
+@dataclass(slots=True)
+class RunReport:
+    """What a command did: the last line of its log, its ``--json`` object, its row in ``runs``."""
+
+    command: str
+    run_id: int | None = None
+    status: RunStatus = RunStatus.OK
+    counts: Counts = field(default_factory=Counts)
+    seconds: float = 0.0
+    error: IngestError | None = None
+    exit_code: int = 0
+    notes: dict[str, object] = field(default_factory=dict)
+    """Further fields of the ``--json`` object (never one of the fixed names)."""

@@ -1,0 +1,276 @@
+"""Flags, environment, ``.env`` and defaults become one validated, frozen `Settings`.
+
+Order: flag, environment, ``.env``, default. Secrets come from the environment, ``.env`` or a file named by
+``<VARIABLE>_FILE`` (as container secrets are mounted); they have no flags and no repr.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+from urllib.parse import quote, unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from ingest.errors import SettingsError
+from ingest.units import parse_duration
+
+
+class Variable(NamedTuple):
+    """How one field of `Settings` is set from outside, and what it wants."""
+
+    name: str
+    wants: str
+    secret: bool = False
+
+
+VARIABLES: dict[str, Variable] = {
+    "endpoint": Variable("S3_ENDPOINT", "host:port or a URL, for example minio.example.com:9000"),
+    "access_key": Variable("S3_ACCESS_KEY", "the access key's id; empty for the standard AWS chain", secret=True),
+    "secret_key": Variable("S3_SECRET_KEY", "the secret that belongs to S3_ACCESS_KEY", secret=True),
+    "session_token": Variable("S3_SESSION_TOKEN", "the token of temporary credentials", secret=True),
+    "bucket": Variable("S3_BUCKET", "the bucket's name, for example statements"),
+    "secure": Variable("S3_SECURE", "true (HTTPS) or false (HTTP)"),
+    "verify_ssl": Variable("S3_VERIFY_SSL", "true, or false to accept any certificate (unsafe)"),
+    "ca_bundle": Variable("S3_CA_BUNDLE", "a PEM file with the certificates to trust"),
+    "region": Variable("S3_REGION", "the region that requests are signed for, for example us-east-1"),
+    "addressing_style": Variable("S3_ADDRESSING_STYLE", "path or virtual"),
+    "database_url": Variable(
+        "DATABASE_URL", "sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME", secret=True
+    ),
+    "data_dir": Variable("INGEST_DATA_DIR", "a directory for the copies and the embedded catalog"),
+    "retention": Variable("INGEST_RETENTION", "how long cleanup keeps a copy: 45m, 12h, 30d or 2w"),
+    "kafka_bootstrap_servers": Variable("KAFKA_BOOTSTRAP_SERVERS", "host:port, several separated by commas"),
+    "kafka_topic": Variable("KAFKA_TOPIC", "the topic that names the objects"),
+    "kafka_group_id": Variable("KAFKA_GROUP_ID", "the consumer group"),
+    "verify_url": Variable("VERIFY_URL", "the verification service, for example https://verify.example.com/v1/verify"),
+}
+"""Field -> variable. The documentation, the error messages and `.env.example`'s test read this table."""
+
+_DIALECTS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+
+
+class Settings(BaseModel):
+    """Everything the tool is told from outside. See `VARIABLES` for the names and wants of each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    endpoint: str = ""
+    """``host`` or ``host:port``, without a scheme."""
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    bucket: str = ""
+    secure: bool = True
+    verify_ssl: bool = True
+    ca_bundle: Path | None = None
+    region: str = "us-east-1"
+    addressing_style: Literal["path", "virtual"] = "path"
+    database_url: SecretStr = SecretStr("")
+    """Empty on input: SQLite under the data directory. Always complete after validation."""
+    data_dir: Path = Path("data")
+    retention: timedelta = timedelta(days=30)
+    kafka_bootstrap_servers: str = ""
+    kafka_topic: str = ""
+    kafka_group_id: str = "ingest"
+    verify_url: str = ""
+    warnings: tuple[str, ...] = Field(default=(), repr=False)
+    """What a person should be told at every run."""
+
+    @classmethod
+    def load(cls, flags: Mapping[str, object] | None = None, *, env_file: Path | None = None) -> Self:
+        """Reads the sources in their order. `flags` maps field names to values; None and "" mean "not given".
+
+        Raises:
+            SettingsError: a value is wrong; the message names its variable and what it wants.
+        """
+        values, warnings = _read_sources(env_file)
+        given = {name: value for name, value in (flags or {}).items() if value not in (None, "")}
+        if "://" in str(given.get("endpoint", "")):
+            values.pop("secure", None)  # a URL on the command line outranks S3_SECURE of the environment
+        values.update(given)
+        try:
+            settings = cls(**values, warnings=tuple(warnings))
+        except ValidationError as error:
+            raise _as_settings_error(error) from None
+        return settings.model_copy(update={"warnings": (*warnings, *settings._own_warnings())})
+
+    @property
+    def endpoint_url(self) -> str:
+        """``https://host:port``.
+
+        Raises:
+            SettingsError: S3_ENDPOINT is not set.
+        """
+        return f"{'https' if self.secure else 'http'}://{self.required('endpoint')}"
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """The SQLite file of the catalog; None when the catalog is PostgreSQL."""
+        url = self.database_url.get_secret_value()
+        prefix = "sqlite+aiosqlite:///"
+        return Path(unquote(url.removeprefix(prefix))) if url.startswith(prefix) else None
+
+    @property
+    def own_dir(self) -> Path:
+        """Where everything lives that is not a copy: catalog, temporary files, locks.
+
+        It stands beside the buckets' directories, and no bucket's name starts with a dot.
+        """
+        return self.data_dir / ".ingest"
+
+    def required(self, field: str) -> str:
+        """The value of a setting that this command cannot do without.
+
+        Raises:
+            SettingsError: it is empty.
+        """
+        value = getattr(self, field)
+        if not value:
+            variable = VARIABLES[field]
+            raise SettingsError(f"{variable.name} is not set; it wants {variable.wants}")
+        return str(value)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _plain_endpoint(cls, value: str) -> str:
+        parts = urlsplit(value if "://" in value else f"//{value}")
+        if parts.scheme not in ("", "http", "https") or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError("not a host and port")
+        if parts.username is not None or any(letter.isspace() for letter in value):
+            raise ValueError("not a host and port")
+        if value and (not parts.hostname or parts.port == 0):
+            raise ValueError("not a host and port")
+        return parts.netloc
+
+    @field_validator("bucket")
+    @classmethod
+    def _safe_bucket(cls, value: str) -> str:
+        # The bucket's name becomes a directory beside our own `.ingest`.
+        if value.startswith(".") or any(letter in "/\\" or not letter.isprintable() for letter in value):
+            raise ValueError("not a bucket name")
+        if value and not 3 <= len(value) <= 63:
+            raise ValueError("bucket names have 3 to 63 characters")
+        return value
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def _readable_bundle(cls, value: Path | None) -> Path | None:
+        if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
+            raise ValueError(f"{value} is not a readable file")
+        return value
+
+    @field_validator("retention", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> object:
+        return parse_duration(value) if isinstance(value, str) else value
+
+    @field_validator("verify_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in ("http", "https"):
+            raise ValueError("not an http(s) URL")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scheme_decides(cls, values: dict[str, Any]) -> dict[str, Any]:
+        scheme = urlsplit(str(values.get("endpoint", ""))).scheme
+        if scheme not in ("http", "https"):
+            return values
+        stated = values.get("secure")
+        if stated is not None and str(stated).strip().lower() in _FALSE | _TRUE:
+            if (str(stated).strip().lower() in _TRUE) != (scheme == "https"):
+                raise ValueError(f"S3_ENDPOINT says {scheme}:// but S3_SECURE says {stated}; set only one of them")
+            return values
+        return {**values, "secure": scheme == "https"} if stated is None else values
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("S3_ACCESS_KEY and S3_SECRET_KEY belong together; set both or neither")
+        object.__setattr__(self, "data_dir", Path(os.path.abspath(self.data_dir.expanduser())))
+        object.__setattr__(self, "database_url", SecretStr(self._full_database_url()))
+        return self
+
+    def _full_database_url(self) -> str:
+        url = self.database_url.get_secret_value()
+        if not url:
+            return f"sqlite+aiosqlite:///{quote(str(self.own_dir / 'catalog.db'))}"
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in _DIALECTS or (scheme.startswith("sqlite") and len(rest) < 2):
+            raise ValueError(f"DATABASE_URL is not usable; it wants {VARIABLES['database_url'].wants}")
+        return f"{_DIALECTS[scheme]}://{rest}"
+
+    def _own_warnings(self) -> list[str]:
+        if self.secure and not self.verify_ssl:
+            return ["S3_VERIFY_SSL=false: any certificate is accepted; whoever stands in between can read and alter"]
+        return []
+
+
+_TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
+_FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
+
+
+def _read_sources(env_file: Path | None) -> tuple[dict[str, Any], list[str]]:
+    """Field values from the environment over those from the file; empty ones count as not given."""
+    from_file, warnings = _read_env_file(env_file)
+    names = {**from_file, **os.environ}
+    values: dict[str, Any] = {}
+    for field, variable in VARIABLES.items():
+        value = os.environ.get(variable.name) or ""
+        if not value and variable.secret:
+            value = _read_secret_file(names.get(f"{variable.name}_FILE"), variable.name)
+        value = value or from_file.get(variable.name) or ""
+        if value:
+            values[field] = value
+    return values, warnings
+
+
+def _read_env_file(env_file: Path | None) -> tuple[dict[str, str], list[str]]:
+    path = env_file or Path(".env")
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if env_file is not None:
+            raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
+        return {}, []
+    from dotenv import dotenv_values  # only where a file exists
+
+    try:
+        values = dotenv_values(path, interpolate=False, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error}") from error
+    warnings = []
+    if mode & (stat.S_IRGRP | stat.S_IROTH):
+        warnings.append(f"{path} can be read by other users; it may hold secrets: chmod 600 {path}")
+    return {name: value for name, value in values.items() if value}, warnings
+
+
+def _read_secret_file(name: str | None, variable: str) -> str:
+    if not name:
+        return ""
+    try:
+        return Path(name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}_FILE: {name} cannot be read: {error}") from error
+
+
+def _as_settings_error(error: ValidationError) -> SettingsError:
+    """One line for the first fault; the value itself is never shown, since it may be a secret."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    variable = VARIABLES.get(str(first["loc"][0])) if first["loc"] else None
+    if variable is None:
+        return SettingsError(reason)
+    return SettingsError(f"{variable.name}: {reason}; it wants {variable.wants}")
