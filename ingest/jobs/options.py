@@ -1,0 +1,61 @@
+"""What each job can be asked for, apart from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from ingest.model import Action
+from ingest.plan.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOptions:
+    """One run of the engine over a selection of the bucket.
+
+    `arguments` are the flags as they were written, for the run's row. `transfers` and `listers` of None find their own
+    level. `on_action` receives the actions of a dry run, in the order of the listing.
+    """
+
+    selection: Selection = field(default_factory=Selection)
+    dry_run: bool = False
+    transfers: int | None = None
+    listers: int | None = None
+    page_memory: bool = True
+    resume: bool = False
+    arguments: dict[str, object] = field(default_factory=dict)
+    on_action: Callable[[Action], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupOptions:
+    """`older_than` of None is the retention of the settings; `max_delete` bounds the copies pruned by one run."""
+
+    older_than: timedelta | None = None
+    dry_run: bool = False
+    max_delete: int | None = None
+    trust_catalog: bool = False
+    on_prune: Callable[[str, str], None] | None = None
+    """Receives (``prune`` or ``keep``, line for people) of a dry run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """Which pruned copies to bring back: `keys`, or all with `prefix` (``""`` is everything).
+
+    `to` writes them under another directory and leaves the catalog's state alone.
+    """
+
+    keys: tuple[str, ...] = ()
+    prefix: str | None = None
+    to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    download: str | None = None
+    upload: bool = False
+    save_ca: str | None = None
+
+

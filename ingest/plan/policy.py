@@ -1,0 +1,97 @@
+"""The decisions of ``sync`` and ``backfill``: what to do with each key, from what both sides know of it.
+
+| listed | catalog row | action |
+|---|---|---|
+| yes | none, wanted | download (new) |
+| yes | none, outside the window or filters | record as `known` |
+| yes | same etag and size, `present` | skip |
+| yes | same etag and size, `pruned` | skip: never downloads again |
+| yes | same etag and size, `known`, now wanted | download (wanted) |
+| yes | same etag and size, `known`, still not wanted | skip |
+| yes | same etag and size, `failed` | download again (retry) |
+| yes | etag or size differ, any state | download (changed); the old copy stays until the new one replaces it |
+| yes | `gone_at` set | clear it (returned), then as above |
+| yes | archived storage class | block; skip when it is blocked already, or its copy was taken before |
+| yes | zero-size key ending in `/` | record; no file |
+| no | any, and its shard was listed completely | mark as gone; the local copy stays |
+| no | gone already | nothing |
+
+Globs outrank a change: an excluded key is never downloaded. A window does not, for an object that was downloaded
+before: what changed is taken, however late it is noticed.
+"""
+
+from __future__ import annotations
+
+from ingest.model import (
+    Action,
+    Block,
+    CatalogRow,
+    Download,
+    MarkGone,
+    Pair,
+    Record,
+    RemoteObject,
+    Return,
+    Skip,
+    State,
+)
+from ingest.plan.selection import Selection
+
+ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""Storage classes that cannot be read without a restore at the server (S3 API, `StorageClass`)."""
+
+_HAD_A_COPY = frozenset({State.PRESENT.value, State.PRUNED.value})
+
+
+def decide(pair: Pair, selection: Selection) -> tuple[Action, ...]:
+    """The actions for one key, in the order in which they must be recorded."""
+    remote, row = pair
+    if remote is None:
+        return (MarkGone(row),) if row is not None and not row.gone else ()
+    if row is None:
+        return (_first_seen(remote, selection),)
+    if row.etag == remote.etag and row.size == remote.size:
+        action = _same(remote, row, selection)
+    else:
+        action = _differing(remote, row, selection)
+    return (Return(remote), action) if row.gone else (action,)
+
+
+def _first_seen(remote: RemoteObject, selection: Selection) -> Action:
+    if remote.is_directory_marker:
+        return Record(remote, "directory marker")
+    unwanted = None if selection.takes_everything else selection.unwanted(remote)
+    if unwanted:
+        return Record(remote, unwanted)
+    if remote.storage_class in ARCHIVED:
+        return Block(remote, f"archived as {remote.storage_class}")
+    return Download(remote, None, "new")
+
+
+def _same(remote: RemoteObject, row: CatalogRow, selection: Selection) -> Action:
+    state = row.state
+    if state in _HAD_A_COPY:
+        return Skip(remote, state, unchanged=True)
+    if remote.is_directory_marker:
+        return Skip(remote, "directory marker", unchanged=False)
+    unwanted = None if selection.takes_everything else selection.unwanted(remote)
+    if unwanted:
+        return Skip(remote, unwanted, unchanged=False)
+    if remote.storage_class in ARCHIVED:
+        reason = f"archived as {remote.storage_class}"
+        return Skip(remote, reason, unchanged=False) if state == State.BLOCKED else Block(remote, reason)
+    return Download(remote, row, "retry" if state == State.FAILED else "wanted")
+
+
+def _differing(remote: RemoteObject, row: CatalogRow, selection: Selection) -> Action:
+    if remote.is_directory_marker:
+        return Record(remote, "directory marker")
+    if not selection.takes_everything:
+        had_a_copy = row.state in _HAD_A_COPY
+        if selection.excluded(remote.key):
+            return Skip(remote, "excluded", unchanged=False) if had_a_copy else Record(remote, "excluded")
+        if not had_a_copy and selection.outside_window(remote.last_modified):
+            return Record(remote, "outside the window")
+    if remote.storage_class in ARCHIVED:
+        return Block(remote, f"archived as {remote.storage_class}")
+    return Download(remote, row, "changed")
