@@ -1,0 +1,127 @@
+"""The schema's version: checked at every start, upgraded by ``ingest db upgrade`` (SQLite: on first use)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.engine import make_url
+
+from ingest.catalog.engine import create_engine, translated
+from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_PACKAGED = Path(__file__).resolve().parents[1] / "_migrations"
+_CHECKOUT = Path(__file__).resolve().parents[2] / "migrations"
+
+
+def migrations_dir() -> Path:
+    """Where the migrations are: inside an installed wheel, or at the top of a checkout."""
+    return _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+
+
+def revisions() -> list[str]:
+    """All revisions, oldest first. Their files are named ``NNNN_verb_noun.py`` after them."""
+    return sorted(path.name[:4] for path in (migrations_dir() / "versions").glob("[0-9][0-9][0-9][0-9]_*.py"))
+
+
+async def current(url: str) -> str | None:
+    """The revision that the database is at; None without a schema.
+
+    Raises:
+        DatabaseError: it cannot be reached or read.
+    """
+    engine = create_engine(url)
+    try:
+        with translated(url):
+            async with engine.connect() as connection:
+                return await connection.run_sync(_revision)
+    finally:
+        await engine.dispose()
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+async def upgrade(url: str, revision: str = "head") -> None:
+    """Migrates up to `revision`; a SQLite file is created, readable by its owner and group only."""
+    await _migrate(url, revision, down=False)
+
+
+async def downgrade(url: str, revision: str) -> None:
+    """Migrates down to `revision` (``base`` drops the schema). For tests and for people who know why."""
+    await _migrate(url, revision, down=True)
+
+
+async def ensure(url: str) -> None:
+    """Makes sure that the schema fits: SQLite is migrated, PostgreSQL only checked.
+
+    Raises:
+        SchemaMissing: missing or behind. SchemaAhead: made by a newer version. DatabaseError: unreachable.
+    """
+    is_sqlite = make_url(url).get_backend_name() == "sqlite"
+    if is_sqlite:
+        _create_file(url)
+    found, known = await current(url), revisions()
+    if found == known[-1]:
+        return
+    if found is not None and found not in known:
+        raise SchemaAhead(f"the database's schema is at {found}, this version of ingest knows up to {known[-1]}")
+    if not is_sqlite:
+        state = "missing" if found is None else f"at {found}"
+        raise SchemaMissing(f"the database's schema is {state}, this version of ingest needs {known[-1]}")
+    await upgrade(url)
+
+
+async def _migrate(url: str, revision: str, *, down: bool) -> None:
+    from alembic import command
+
+    if make_url(url).get_backend_name() == "sqlite":
+        _create_file(url)
+
+    def run(connection: Connection) -> None:
+        found = _revision(connection)
+        if found is not None and found not in revisions():
+            raise SchemaAhead(f"the database's schema is at {found}, which this version of ingest does not know")
+        config = _config(connection)
+        (command.downgrade if down else command.upgrade)(config, revision)
+
+    engine = create_engine(url)
+    try:
+        with translated(url):
+            async with engine.connect() as connection:
+                writing = await connection.execution_options(writes=True)
+                async with writing.begin():
+                    await writing.run_sync(run)
+    finally:
+        await engine.dispose()
+
+
+def _config(connection: Connection) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _create_file(url: str) -> None:
+    name = make_url(url).database
+    if not name or name == ":memory:":
+        raise DatabaseError("SQLite needs a file: the catalog must outlive the run", hint="Set DATABASE_URL to a file.")
+    path = Path(name)
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    except OSError as error:
+        raise DatabaseError(
+            f"{path}: {error.strerror}", hint="Check that the directory can be written by this user."
+        ) from error

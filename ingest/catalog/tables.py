@@ -1,0 +1,173 @@
+"""The schema (DESIGN section 3), as SQLAlchemy tables: what the migrations must end in, on both engines.
+
+Keys compare as bytes: SQLite's BINARY collation, PostgreSQL's ``C``. Times are aware UTC datetimes.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC datetime. SQLite keeps it as ``YYYY-MM-DD HH:MM:SS.ffffff``, which sorts and reads well."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(String(32) if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if isinstance(value, str):  # also what people wrote by hand: with or without fraction, offset or T
+            value = datetime.fromisoformat(value)
+        if value is None or not isinstance(value, datetime):
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Key = Text().with_variant(Text(collation="C"), "postgresql")
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("bucket", Text, nullable=False),
+    Column("listing_order", String(16), nullable=False, server_default="unknown"),
+    Column("last_complete_sync", UtcTime),
+    UniqueConstraint("endpoint", "bucket"),
+)
+
+objects = Table(
+    "objects",
+    metadata,
+    Column("source_id", Serial, ForeignKey("sources.id"), primary_key=True, autoincrement=False),
+    Column("key", Key, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("last_modified", UtcTime, nullable=False),
+    Column("version_id", Text),
+    Column("storage_class", Text),
+    Column("source_s3_path", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("local_path", Text),
+    Column("digest", Text),
+    Column("verified", String(16)),
+    Column("downloaded_at", UtcTime),
+    Column("pruned_at", UtcTime),
+    Column("gone_at", UtcTime),
+    Column("hold", Boolean, nullable=False, server_default=text("false")),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    sqlite_with_rowid=False,
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("source_id", Serial, ForeignKey("sources.id"), nullable=False),
+    Column("command", Text, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("heartbeat_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime),
+    Column("status", String(16), nullable=False),
+    Column("counts", JSON, nullable=False),
+    Column("error", Text),
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("run_id", Serial, ForeignKey("runs.id"), primary_key=True, autoincrement=False),
+    Column("prefix", Key, primary_key=True),
+    Column("level", Boolean, primary_key=True),
+    Column("start_after", Key, primary_key=True),
+    Column("end", Key),
+    Column("cursor", Key, nullable=False),
+    Column("done", Boolean, nullable=False),
+)
+
+pages = Table(
+    "pages",
+    metadata,
+    Column("source_id", Serial, ForeignKey("sources.id"), primary_key=True, autoincrement=False),
+    Column("prefix", Key, primary_key=True),
+    Column("start_after", Key, primary_key=True),
+    Column("last_key", Key, nullable=False),
+    Column("listed", Integer, nullable=False),
+    Column("skipped", Integer, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("filters", LargeBinary, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("run_id", Serial, ForeignKey("runs.id"), nullable=False),
+    Column("source_id", Serial, ForeignKey("sources.id"), nullable=False),
+    Column("key", Key, nullable=False),
+    Column("what", String(16), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index("ix_events_source_id", "source_id", "key"),
+    sqlite_autoincrement=True,
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("source_id", Serial, ForeignKey("sources.id"), nullable=False),
+    Column("key", Key, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_at", UtcTime),
+    Column("response_status", Integer),
+    Column("response", Text),
+    UniqueConstraint("source_id", "key", "etag", "target"),
+)

@@ -1,0 +1,190 @@
+"""The only writer of object rows: makes a batch's files durable, then commits its rows, audit and cursors.
+
+It lives among the jobs because it joins the store with the catalog, which do not know each other. The order is the
+promise: a row says ``present`` only after the file, its rename and its directory are durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from ingest.errors import DiskError, IngestError
+from ingest.jobs.batches import BatchBuilder
+from ingest.jobs.tickets import CursorBook, Ticket
+from ingest.model import Action, Block, Counts, Download, Outcome, Record, RemoteObject, Status
+from ingest.plan.tally import tally
+
+if TYPE_CHECKING:
+    from ingest.catalog.batch import Batch
+    from ingest.catalog.lane import Lane
+    from ingest.store.files import FileStore, Staged
+
+BATCH = 2_000
+"""Outcomes that make a batch at once."""
+INTERVAL = 1.0
+"""Seconds after which a smaller batch is committed."""
+MOST_WAITING = 4 * BATCH
+"""Outcomes that may wait; then whoever adds more waits as well, so memory stays flat."""
+
+
+class Taken(NamedTuple):
+    """A download whose bytes are checked and staged, but not durable yet."""
+
+    action: Download
+    remote: RemoteObject
+    staged: Staged
+    attempts: int
+    received: int
+
+
+class Entry(NamedTuple):
+    result: Outcome | Taken
+    ticket: Ticket | None
+
+
+@dataclass
+class Recorder:
+    """Collects results and commits them in batches, from `start` to `close`.
+
+    `remember` says whether finished pages go into the page memory, `on_outcome` sees every outcome once it is
+    committed (for progress and logs).
+    """
+
+    lane: Lane
+    store: FileStore
+    builder: BatchBuilder
+    counts: Counts
+    on_outcome: Callable[[Outcome], None]
+    failure: IngestError | None = None
+    """What ended recording: nothing more is written, and the run must end with it."""
+    _waiting: list[Entry] = field(default_factory=list)
+    _book: CursorBook = field(default_factory=CursorBook)
+    _moved: bool = False
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _full: asyncio.Event = field(default_factory=asyncio.Event)
+    _room: asyncio.Event = field(default_factory=asyncio.Event)
+    _closing: bool = False
+    _task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._room.set()
+        self._task = asyncio.create_task(self._run(), name="recorder")
+
+    def open(self, ticket: Ticket) -> None:
+        """Announces a page; its outcomes follow by `add`, then `seal`."""
+        self._book.open(ticket)
+
+    def seal(self, ticket: Ticket) -> None:
+        """No further outcome of this page will be announced."""
+        ticket.closed = True
+        self._moved = True
+        self._wake.set()
+
+    def add(self, result: Outcome | Taken, ticket: Ticket | None = None) -> None:
+        """Takes one result. It is committed with a later batch; `ticket.remaining` counted it already."""
+        waiting = self._waiting
+        waiting.append(Entry(result, ticket))
+        if not self._wake.is_set():
+            self._wake.set()
+        if len(waiting) >= BATCH:
+            self._full.set()
+            if len(waiting) >= MOST_WAITING:
+                self._room.clear()
+
+    async def room(self) -> None:
+        """Waits while too much is waiting to be recorded.
+
+        Raises:
+            IngestError: recording ended, and with it the run.
+        """
+        await self._room.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    async def close(self) -> None:
+        """Commits what waits and ends. Also under cancellation: what was finished is recorded."""
+        self._closing = True
+        self._wake.set()
+        self._full.set()
+        if self._task is not None:
+            await asyncio.shield(self._task)
+        if self.failure is not None:
+            raise self.failure
+
+    async def _run(self) -> None:
+        try:
+            while not self._closing or self._waiting or self._moved:
+                await self._wake.wait()
+                if not self._closing:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._full.wait(), INTERVAL)
+                self._wake.clear()
+                self._full.clear()
+                await self._commit()
+        except IngestError as error:
+            self.failure = error
+        finally:
+            self._room.set()
+
+    async def _commit(self) -> None:
+        entries, self._waiting = self._waiting, []
+        self._moved = False
+        self._room.set()
+        outcomes = await self._publish(entries)
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            if entry.ticket is not None:
+                settle(entry.ticket, outcome)
+        batch = self.builder.build(outcomes)
+        self._close_pages(batch)
+        if not batch.is_empty:
+            await self.lane.commit(batch)
+        for outcome in outcomes:
+            tally(self.counts, outcome)
+            self.on_outcome(outcome)
+
+    async def _publish(self, entries: list[Entry]) -> list[Outcome]:
+        """Turns what is staged into durable copies; a file that cannot be placed becomes a failure of its object."""
+        taken = [entry.result for entry in entries if isinstance(entry.result, Taken)]
+        if not taken:
+            return [entry.result for entry in entries if isinstance(entry.result, Outcome)]
+        previous = {
+            result.action.remote.key: result.action.row.local_path
+            for result in taken
+            if result.action.row is not None and result.action.row.local_path is not None
+        }
+        copies = await asyncio.to_thread(self.store.publish, [result.staged for result in taken], previous)
+        outcomes: list[Outcome] = []
+        for entry in entries:
+            result = entry.result
+            if isinstance(result, Outcome):
+                outcomes.append(result)
+                continue
+            copy = copies[result.action.remote.key]
+            outcome = Outcome(result.action, Status.DONE, result.remote, None, None, result.attempts, result.received)
+            if isinstance(copy, DiskError):
+                outcomes.append(outcome._replace(status=Status.FAILED, error=copy))
+            else:
+                outcomes.append(outcome._replace(copy=copy))
+        return outcomes
+
+    def _close_pages(self, batch: Batch) -> None:
+        for cursor, tickets in self._book.advance():
+            self.builder.add_cursor(batch, cursor)
+            for ticket in tickets:
+                self.builder.add_page(batch, ticket)
+
+
+def settle(ticket: Ticket, outcome: Outcome) -> None:
+    """Counts one outcome off its page, and notes whether it leaves the row for the next run to look at."""
+    ticket.remaining -= 1
+    action: Action = outcome.action
+    if outcome.status is Status.FAILED or (isinstance(action, Download) and outcome.status is not Status.DONE):
+        ticket.settled = False
+    elif isinstance(action, Block):
+        ticket.settled = False
+    elif isinstance(action, Record):
+        ticket.skipped += 1

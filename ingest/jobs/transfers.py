@@ -1,0 +1,185 @@
+"""One object's way from the bucket to a staged file, and the pool that runs many of them at once.
+
+The queue is bounded and the lister waits at it: what is listed but not yet downloaded never piles up in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ingest.errors import (
+    ConnectionTimedOut,
+    CredentialsExpired,
+    DiskError,
+    IngestError,
+    NoSuchKey,
+    ObjectArchived,
+    ObjectChanged,
+    SlowDown,
+    SourceError,
+)
+from ingest.jobs.recorder import Taken
+from ingest.jobs.tickets import Ticket
+from ingest.model import Download, Outcome, RemoteObject, Status
+from ingest.plan.concurrency import Concurrency, RetryBudget
+
+if TYPE_CHECKING:
+    from ingest.jobs.fetch import Fetch
+
+MOST_ATTEMPTS = 5
+"""Tries for one object, the first included."""
+MOST_VERSIONS = 3
+"""How often an object may change under our hands before it is left to the next run."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+"""Seconds before the first and at most before any retry; jittered over the whole span (AWS, "full jitter")."""
+
+
+@dataclass
+class Transfer:
+    """Downloads one object, with retries, new versions and disappearances taken care of."""
+
+    fetch: Fetch
+    concurrency: Concurrency
+    budget: RetryBudget
+    on_retry: Callable[[Download, IngestError, int, float], None]
+
+    async def __call__(self, action: Download) -> Outcome | Taken:
+        """Never raises for the object's own faults: they are the outcome.
+
+        Raises:
+            DiskError: the local disk failed; no other object would fare better.
+        """
+        remote, attempt, versions = action.remote, 0, 1
+        while True:
+            attempt += 1
+            started = time.monotonic()
+            try:
+                staged, received = await self.fetch(remote)
+            except ObjectChanged as error:
+                versions += 1
+                newer = await self._look_again(remote)
+                if newer is None:
+                    return Outcome(action, Status.SKIPPED, remote, error=NoSuchKey(error.message), attempts=attempt)
+                if isinstance(newer, IngestError) or versions > MOST_VERSIONS:
+                    return Outcome(action, Status.FAILED, remote, error=error, attempts=attempt)
+                remote = newer
+            except (NoSuchKey, ObjectArchived) as error:
+                return Outcome(action, Status.SKIPPED, remote, error=error, attempts=attempt)
+            except DiskError:
+                raise
+            except SourceError as error:
+                pause = self._pause_before_retry(error, attempt)
+                if pause is None:
+                    return Outcome(action, Status.FAILED, remote, error=error, attempts=attempt)
+                self.on_retry(action, error, attempt, pause)
+                await asyncio.sleep(pause)
+            else:
+                now = time.monotonic()
+                if received < _LATENCY_SAMPLE:
+                    self.concurrency.succeeded(now - started, now)
+                self.budget.earn()
+                return Taken(action, remote, staged, attempt, received)
+
+    async def _look_again(self, remote: RemoteObject) -> RemoteObject | IngestError | None:
+        try:
+            return await self.fetch.newest(remote)
+        except NoSuchKey:
+            return None
+        except SourceError as error:
+            return error
+
+    def _pause_before_retry(self, error: SourceError, attempt: int) -> float | None:
+        """Seconds to wait, or None when another try cannot help or is not allowed."""
+        if isinstance(error, SlowDown | ConnectionTimedOut):
+            self.concurrency.overloaded(time.monotonic())
+        if isinstance(error, CredentialsExpired):
+            return 0.0 if attempt == 1 else None  # the credentials were reloaded; a second refusal is final
+        if not error.retryable or attempt >= MOST_ATTEMPTS or not self.budget.spend():
+            return None
+        return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))  # noqa: S311 - jitter, not a secret
+
+
+_LATENCY_SAMPLE = 1 << 20
+"""Bytes: the time of larger bodies tells of bandwidth, not of queues, so the concurrency does not learn from it."""
+
+
+@dataclass
+class TransferPool:
+    """Runs transfers at a level that follows `concurrency`; results go to `deliver` as they come."""
+
+    transfer: Callable[[Download], Awaitable[Outcome | Taken]]
+    deliver: Callable[[Outcome | Taken, Ticket | None], None]
+    concurrency: Concurrency
+    failure: IngestError | None = None
+    """What made the pool stop taking work: a fault of the disk."""
+    _queue: asyncio.Queue[tuple[Download, Ticket | None]] = field(init=False)
+    _workers: set[asyncio.Task[None]] = field(default_factory=set)
+    _failed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._queue = asyncio.Queue(maxsize=2 * self.concurrency.ceiling)
+
+    async def submit(self, action: Download, ticket: Ticket | None = None) -> None:
+        """Waits for a place in the queue.
+
+        Raises:
+            IngestError: the pool stopped.
+        """
+        if self.failure is not None:
+            raise self.failure
+        await self._queue.put((action, ticket))
+        if len(self._workers) < self.concurrency.current:
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    async def drain(self) -> None:
+        """Waits until everything that was submitted is delivered.
+
+        Raises:
+            IngestError: the pool stopped.
+        """
+        finished = asyncio.ensure_future(self._queue.join())
+        failed = asyncio.ensure_future(self._failed.wait())
+        await asyncio.wait({finished, failed}, return_when=asyncio.FIRST_COMPLETED)
+        for waiter in (finished, failed):
+            waiter.cancel()
+        if self.failure is not None:
+            raise self.failure
+
+    async def stop(self, grace: float) -> None:
+        """Drops what is queued, gives what is under way `grace` seconds, and ends the workers."""
+        self._drop_queue()
+        under_way = asyncio.ensure_future(self._queue.join())
+        await asyncio.wait({under_way}, timeout=grace)
+        under_way.cancel()
+        for worker in list(self._workers):
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
+    def _drop_queue(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()
+            self._queue.task_done()
+
+    async def _work(self) -> None:
+        while len(self._workers) <= self.concurrency.current:
+            action, ticket = await self._queue.get()
+            try:
+                self.deliver(await self.transfer(action), ticket)
+            except IngestError as error:
+                self.deliver(Outcome(action, Status.FAILED, action.remote, error=error, attempts=1), ticket)
+                self._fail(error)
+            finally:
+                self._queue.task_done()
+
+    def _fail(self, error: IngestError) -> None:
+        if self.failure is None:
+            self.failure = error
+            self._failed.set()
+        self._drop_queue()

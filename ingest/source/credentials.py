@@ -1,0 +1,114 @@
+"""Which keys sign the requests: those of the settings, or the standard AWS chain with its refresh."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ingest.errors import CredentialsError
+
+if TYPE_CHECKING:
+    from aiobotocore.credentials import AioCredentials, AioRefreshableCredentials
+
+    from ingest.settings import Settings
+
+_NEVER = float("inf")
+_REFRESH_CHECK = 60.0
+"""Seconds between looks at credentials that expire. botocore renews them 15 minutes ahead, so a minute is early."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    access_key: str
+    secret_key: str
+    session_token: str = ""
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"
+
+
+class CredentialSource(Protocol):
+    """Where credentials come from. `check_at` (monotonic seconds) is when `refresh` wants to be asked again."""
+
+    @property
+    def current(self) -> Credentials: ...
+
+    @property
+    def check_at(self) -> float: ...
+
+    async def refresh(self) -> None:
+        """Renews `current` if it is about to expire."""
+
+    async def reload(self, refused: Credentials) -> bool:
+        """The server refused these: looks for newer ones. Returns whether `current` differs now.
+
+        Raises:
+            CredentialsError: the chain has none any more.
+        """
+
+
+class StaticCredentials:
+    """Keys from the settings: the same for the whole run."""
+
+    check_at = _NEVER
+
+    def __init__(self, current: Credentials) -> None:
+        self.current = current
+
+    async def refresh(self) -> None:
+        """Nothing to do: these do not expire by a clock of ours."""
+
+    async def reload(self, refused: Credentials) -> bool:
+        return refused != self.current
+
+
+class ChainCredentials:
+    """The standard AWS chain (environment, profile, SSO, container, instance role) as botocore walks it."""
+
+    def __init__(self) -> None:
+        self.current = Credentials("", "")
+        self.check_at = 0.0
+        self._chosen: AioCredentials | AioRefreshableCredentials | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        async with self._one_at_a_time:
+            if time.monotonic() >= self.check_at:
+                await self._load()
+
+    async def reload(self, refused: Credentials) -> bool:
+        async with self._one_at_a_time:
+            if refused == self.current:  # else someone else has reloaded meanwhile
+                self._chosen = None
+                await self._load()
+            return refused != self.current
+
+    async def _load(self) -> None:
+        # Imported here: botocore costs a quarter of a second, and static keys do without it.
+        from aiobotocore.credentials import AioRefreshableCredentials
+        from aiobotocore.session import get_session
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            if self._chosen is None:
+                self._chosen = await get_session().get_credentials()
+            if self._chosen is None:
+                raise CredentialsError("no credentials: S3_ACCESS_KEY is not set and the standard AWS chain has none")
+            frozen = await self._chosen.get_frozen_credentials()
+        except (BotoCoreError, ClientError, OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise CredentialsError(f"the standard AWS chain failed ({type(error).__name__}): {reason}") from None
+        self.current = Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
+        expires = isinstance(self._chosen, AioRefreshableCredentials)
+        self.check_at = time.monotonic() + _REFRESH_CHECK if expires else _NEVER
+
+
+def credential_source(settings: Settings) -> CredentialSource:
+    """The source that the settings ask for. Nothing is read or asked yet: call `refresh` first."""
+    if settings.access_key is None or settings.secret_key is None:
+        return ChainCredentials()
+    token = settings.session_token.get_secret_value() if settings.session_token is not None else ""
+    keys = (settings.access_key.get_secret_value(), settings.secret_key.get_secret_value())
+    return StaticCredentials(Credentials(*keys, token))
