@@ -1,0 +1,64 @@
+"""What one transaction of the recorder writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from ingest.model import Audit, LocalCopy, RemoteObject, Shard
+
+
+class PageMemory(NamedTuple):
+    """A page of the last complete listing whose rows are all settled."""
+
+    prefix: str
+    start_after: str
+    last_key: str
+    listed: int
+    skipped: int
+    fingerprint: bytes
+    filters: bytes
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows of one source, written at `at`.
+
+    `failed` and `blocked` of an object that has or had a copy leave its state, etag and copy alone: only the attempts
+    and the error are noted, so that the old copy stays what the catalog says it is.
+    """
+
+    run_id: int
+    source_id: int
+    bucket: str
+    at: datetime
+    known: list[RemoteObject] = field(default_factory=list)
+    present: list[tuple[RemoteObject, LocalCopy]] = field(default_factory=list)
+    failed: list[tuple[RemoteObject, str]] = field(default_factory=list)
+    blocked: list[tuple[RemoteObject, str]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    returned: list[str] = field(default_factory=list)
+    pruning: list[str] = field(default_factory=list)
+    """Intent: these copies are about to be unlinked."""
+    pruned: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    """Intents that were given up: the copy stays."""
+    audits: list[Audit] = field(default_factory=list)
+    cursors: list[tuple[Shard, str, bool]] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.known
+            or self.present
+            or self.failed
+            or self.blocked
+            or self.gone
+            or self.returned
+            or self.pruning
+            or self.pruned
+            or self.kept
+            or self.audits
+            or self.cursors
+        )
