@@ -1,0 +1,91 @@
+"""Directories below the data directory, walked by descriptors: no symlink is ever followed, at any level."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from ingest.errors import DiskError, DiskFull, UnsafePath
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class TakenByFile(Exception):  # noqa: N818 - it steers the placing of a file, and is never shown
+    """A file stands where a directory is needed, at segment number `depth`."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__(depth)
+        self.depth = depth
+
+
+def disk_error(error: OSError, path: str) -> DiskError:
+    """One line for an operator; the path is shown escaped."""
+    kind = DiskFull if error.errno in _FULL else UnsafePath if error.errno == errno.ELOOP else DiskError
+    shown = path.encode("unicode_escape").decode("ascii")
+    return kind(f"{shown}: {os.strerror(error.errno) if error.errno else error}")
+
+
+@dataclass
+class Directories:
+    """Descriptors of the directories below `root`, the most recently used ones kept open."""
+
+    root: str
+    keep: int = 128
+    _open: OrderedDict[str, int] = field(default_factory=OrderedDict)
+
+    def at(self, path: str, *, create: bool = False) -> int:
+        """A descriptor of the directory `path` (relative, ``""`` is the root); valid until the next call.
+
+        Raises:
+            TakenByFile: a file stands in the way. UnsafePath: a symlink does. FileNotFoundError: without `create`.
+        """
+        known = self._open.get(path)
+        if known is not None:
+            self._open.move_to_end(path)
+            return known
+        if not path:
+            return self._remember("", os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        parent_path, _, name = path.rpartition("/")
+        parent = self.at(parent_path, create=create)
+        try:
+            return self._remember(path, _descend(parent, name, create=create))
+        except NotADirectoryError as error:
+            depth = path.count("/")
+            if _is_symlink(parent, name):
+                raise UnsafePath(f"{path!r} is a symlink, and is not followed") from error
+            raise TakenByFile(depth) from error
+
+    def forget(self) -> None:
+        """Closes all descriptors; the next use opens them again."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+    def _remember(self, path: str, descriptor: int) -> int:
+        self._open[path] = descriptor
+        while len(self._open) > self.keep:
+            os.close(self._open.popitem(last=False)[1])
+        return descriptor
+
+
+def _descend(parent: int, name: str, *, create: bool) -> int:
+    try:
+        return os.open(name, _OPEN, dir_fd=parent)
+    except FileNotFoundError:
+        if not create:
+            raise
+    try:
+        os.mkdir(name, 0o750, dir_fd=parent)
+    except FileExistsError:
+        pass  # another run of ours made it in between
+    return os.open(name, _OPEN, dir_fd=parent)
+
+
+def _is_symlink(parent: int, name: str) -> bool:
+    try:
+        return os.readlink(name, dir_fd=parent) is not None
+    except OSError:
+        return False

@@ -1,0 +1,300 @@
+"""The copies on disk: staged beside their place, checked, made durable in groups, then renamed into it.
+
+Everything here blocks and belongs in a worker thread. A final path only ever holds complete, checked bytes of one
+version; a kill leaves at most a temporary file, which the next run sweeps.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from ingest.errors import DamagedTransfer, DiskError, UnsafePath
+from ingest.model import Check, LocalCopy, Verified
+from ingest.plan.checks import Hasher
+from ingest.store.directories import Directories, TakenByFile, disk_error
+from ingest.store.durability import sync_all
+from ingest.store.paths import below_file, beside_directory, encode_key
+
+_TEMPORARY = ".part"
+_CHUNK = 1 << 20
+
+
+class Staged(NamedTuple):
+    """Checked bytes in a temporary file, not yet durable."""
+
+    key: str
+    temporary: str
+    size: int
+    digest: str
+    verified: Verified
+
+
+@dataclass
+class Staging:
+    """An open temporary file that an object's bytes are appended to, hashed on the way."""
+
+    key: str
+    temporary: str
+    descriptor: int
+    hasher: Hasher
+    size: int = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Appends. Raises `DiskError` when the disk does not take it."""
+        try:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(self.descriptor, view) :]
+        except OSError as error:
+            raise disk_error(error, self.temporary) from error
+        self.hasher.update(chunk)
+        self.size += len(chunk)
+
+
+@dataclass
+class FileStore:
+    """Copies of one bucket under ``<data_dir>/<bucket>``; temporaries under ``<data_dir>/.ingest/tmp``."""
+
+    data_dir: Path
+    bucket: str
+    _directories: Directories = field(init=False)
+    _temporaries: int = field(init=False)
+    _publishing: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._directories = Directories(str(self.data_dir))
+        try:
+            own = self.data_dir / ".ingest" / "tmp"
+            own.mkdir(mode=0o750, parents=True, exist_ok=True)
+            with self._walking():
+                self._directories.at(self.bucket, create=True)
+                self._temporaries = os.dup(self._directories.at(".ingest/tmp"))
+        except OSError as error:
+            raise disk_error(error, str(self.data_dir)) from error
+        except TakenByFile as error:
+            raise UnsafePath(f"{self.data_dir}: a file stands where the tool needs a directory") from error
+
+    def close(self) -> None:
+        self._directories.forget()
+        os.close(self._temporaries)
+
+    def open_staging(self, key: str, check: Check) -> Staging:
+        """A new temporary file for this object."""
+        temporary = f"{os.getpid()}-{secrets.token_hex(8)}{_TEMPORARY}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(temporary, flags, 0o640, dir_fd=self._temporaries)
+        except OSError as error:
+            raise disk_error(error, str(self.data_dir)) from error
+        return Staging(key, temporary, descriptor, Hasher(check))
+
+    def finish(self, staging: Staging, size: int) -> Staged:
+        """Closes and checks what was written.
+
+        Raises:
+            DamagedTransfer: length or digest are not what the server said; the temporary file is removed.
+        """
+        verdict = staging.hasher.verdict()
+        if verdict is None or staging.size != size:
+            self.discard(staging)
+            what = f"{staging.size} of {size} bytes" if staging.size != size else "bytes that do not match their etag"
+            raise DamagedTransfer(f"{staging.key!r}: received {what}")
+        try:
+            os.close(staging.descriptor)
+        except OSError as error:
+            raise disk_error(error, staging.key) from error
+        return Staged(staging.key, staging.temporary, staging.size, staging.hasher.digest(), verdict)
+
+    def discard(self, staging: Staging) -> None:
+        with suppress(OSError):
+            os.close(staging.descriptor)
+        with suppress(OSError):
+            os.unlink(staging.temporary, dir_fd=self._temporaries)
+
+    def stage(self, key: str, body: bytes, size: int, check: Check) -> Staged:
+        """The whole of a small object at once."""
+        staging = self.open_staging(key, check)
+        try:
+            staging.write(body)
+            return self.finish(staging, size)
+        except DiskError:
+            self.discard(staging)
+            raise
+
+    def publish(self, batch: Sequence[Staged], previous: Mapping[str, str]) -> dict[str, LocalCopy | DiskError]:
+        """Makes the batch durable and renames it into place; `previous` maps keys to the path of an older copy.
+
+        The order is the promise: the bytes are durable before a rename shows them, and the renames before this returns.
+        A fault of one file is its own result.
+
+        Raises:
+            DiskError: the barrier failed, so nothing of the batch may be recorded.
+        """
+        with self._publishing, self._walking():
+            self._barrier([staged.temporary for staged in batch], batch[0].temporary)
+            results: dict[str, LocalCopy | DiskError] = {}
+            touched: set[str] = set()
+            for staged in batch:
+                try:
+                    path = self._place(staged, previous.get(staged.key))
+                except DiskError as error:
+                    results[staged.key] = error
+                    with suppress(OSError):
+                        os.unlink(staged.temporary, dir_fd=self._temporaries)
+                    continue
+                touched.add(path.rpartition("/")[0])
+                results[staged.key] = LocalCopy(path, staged.digest, staged.verified, staged.size)
+            self._sync_directories(touched)
+            return results
+
+    def adopt(self, key: str, size: int, check: Check) -> LocalCopy | None:
+        """The copy that a killed run left in place without a row; None unless every byte is right."""
+        path = f"{self.bucket}/{encode_key(key)}"
+        if check.algorithm is None:
+            return None
+        try:
+            with self._walking(), self.open_copy(path) as descriptor:
+                if os.fstat(descriptor).st_size != size:
+                    return None
+                hasher = _hash(descriptor, check)
+        except (OSError, DiskError):
+            return None
+        return LocalCopy(path, hasher.digest(), Verified.VERIFIED, size) if hasher.verdict() else None
+
+    @contextmanager
+    def open_copy(self, local_path: str) -> Iterator[int]:
+        """A descriptor to read a copy by; raises FileNotFoundError when it is not there."""
+        directory, _, name = local_path.rpartition("/")
+        try:
+            parent = self._directories.at(directory)
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        except TakenByFile as error:
+            raise FileNotFoundError(errno.ENOENT, "a file stands in its directory's place") from error
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise FileNotFoundError(errno.ENOENT, "not a regular file")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def remove(self, local_path: str) -> None:
+        """Unlinks a copy, and the directories that this leaves empty. A missing file is fine.
+
+        Raises:
+            UnsafePath: a symlink or a directory stands in its place; it is left alone. DiskError: it stays.
+        """
+        directory, _, name = local_path.rpartition("/")
+        with self._publishing, self._walking():
+            try:
+                parent = self._directories.at(directory)
+                if not stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                    raise UnsafePath(f"{local_path!r} is not a regular file, and is left alone")
+                os.unlink(name, dir_fd=parent)
+            except (FileNotFoundError, TakenByFile):
+                return
+            except OSError as error:
+                raise disk_error(error, local_path) from error
+            self._directories.forget()
+            self._remove_empty(directory)
+
+    def sweep(self) -> int:
+        """Removes temporary files of runs that are gone; returns how many. Nothing else is touched."""
+        removed = 0
+        for name in os.listdir(self._temporaries):
+            pid, _, rest = name.partition("-")
+            if rest.endswith(_TEMPORARY) and pid.isdigit() and not _is_running(int(pid)):
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=self._temporaries)
+                    removed += 1
+        return removed
+
+    @contextmanager
+    def _walking(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._directories.forget()
+
+    def _place(self, staged: Staged, previous: str | None) -> str:
+        path = previous or f"{self.bucket}/{encode_key(staged.key)}"
+        for _ in range(path.count("/") + 3):
+            directory, _, name = path.rpartition("/")
+            try:
+                parent = self._directories.at(directory, create=True)
+                os.replace(staged.temporary, name, src_dir_fd=self._temporaries, dst_dir_fd=parent)
+            except TakenByFile as taken:
+                path = below_file(path, taken.depth)
+            except IsADirectoryError:
+                path = beside_directory(path)
+            except OSError as error:
+                raise disk_error(error, path) from error
+            else:
+                return path
+        raise DiskError(f"{staged.key!r}: no free name for it below {self.bucket}")
+
+    def _barrier(self, temporaries: Sequence[str], shown: str) -> None:
+        descriptors: list[int] = []
+        try:
+            if len(temporaries) <= 4:
+                descriptors = [os.open(name, os.O_RDONLY, dir_fd=self._temporaries) for name in temporaries]
+            sync_all(descriptors or range(len(temporaries)), self._temporaries)
+        except OSError as error:
+            raise disk_error(error, shown) from error
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _sync_directories(self, touched: set[str]) -> None:
+        try:
+            # New directories have entries in their parents: those must be durable as well.
+            ancestors = {directory[:cut] for directory in touched for cut in _cuts(directory)}
+            if len(ancestors) <= 4:
+                for directory in sorted(ancestors):
+                    os.fsync(self._directories.at(directory))
+            elif ancestors:
+                sync_all(range(len(ancestors)), self._temporaries)
+        except OSError as error:
+            raise disk_error(error, self.bucket) from error
+
+    def _remove_empty(self, directory: str) -> None:
+        while directory.count("/") >= 1:
+            parent, _, name = directory.rpartition("/")
+            try:
+                os.rmdir(name, dir_fd=self._directories.at(parent))
+            except OSError:
+                return
+            self._directories.forget()
+            directory = parent
+
+
+def _hash(descriptor: int, check: Check) -> Hasher:
+    hasher = Hasher(check)
+    while chunk := os.read(descriptor, _CHUNK):
+        hasher.update(chunk)
+    return hasher
+
+
+def _cuts(directory: str) -> Iterator[int]:
+    position = len(directory)
+    while position > 0:
+        yield position
+        position = directory.rfind("/", 0, position)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
