@@ -1,0 +1,44 @@
+"""The spellings in which people and events name an object. Keys that come from a listing never pass through here."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from ingest.errors import SettingsError
+
+
+def normalise_key(text: str, bucket: str) -> str:
+    """The key behind ``s3://bucket/key``, ``/bucket/key``, ``bucket/key`` or ``key``, URL-encoded or not.
+
+    An escape is decoded only where the whole text is a valid encoding: a lone ``%`` is a letter of the key.
+
+    Raises:
+        SettingsError: it names another bucket, or no key.
+    """
+    path = text.strip("\r\n")
+    if path.lower().startswith("s3://"):
+        named, _, key = path[5:].partition("/")
+        if named != bucket:
+            raise SettingsError(f"{text!r} is in bucket {named!r}, and S3_BUCKET is {bucket!r}")
+    else:
+        key = path.removeprefix("/")
+        key = key.removeprefix(f"{bucket}/")
+    key = _unescaped(key)
+    if not key:
+        raise SettingsError(f"{text!r} names no object", hint="Write s3://bucket/key, or just the key.")
+    return key
+
+
+def _unescaped(key: str) -> str:
+    if "%" not in key:
+        return key
+    try:
+        decoded = unquote(key, errors="strict")
+    except UnicodeDecodeError:
+        return key
+    every_escape_is_valid = all(_is_hex(piece[:2]) for piece in key.split("%")[1:])
+    return decoded if every_escape_is_valid else key
+
+
+def _is_hex(pair: str) -> bool:
+    return len(pair) == 2 and all(letter in "0123456789abcdefABCDEF" for letter in pair)
