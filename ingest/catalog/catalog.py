@@ -20,6 +20,7 @@ from ingest.catalog.engine import create_engine, translated
 from ingest.catalog.tables import objects, runs, shards, sources
 from ingest.errors import LockedError
 from ingest.model import CatalogRow, Counts, ListingOrder, RunStatus, Shard
+from ingest.plan.shards import key_range
 
 _KEYS_A_QUERY = 500  # SQLite's compiled limit on bound values is 32,766; small lists keep statements cached
 
@@ -113,6 +114,16 @@ class Catalog:
             query = query.limit(limit)
         async with self.reading() as connection:
             return [CatalogRow._make(row) for row in await connection.execute(query)]
+
+    async def count_live(self, source_id: int, shard: Shard) -> int:
+        """How many rows of the shard are in the bucket as far as the catalog knows."""
+        after, upto = key_range(shard)
+        below = func.substr(objects.c.key, len(shard.prefix) + 1)
+        wanted = [_between(source_id, after, upto), objects.c.gone_at.is_(None), under(shard.prefix)]
+        if shard.level:
+            wanted.append(func.replace(below, "/", "") == below)
+        async with self.reading() as connection:
+            return int((await connection.execute(select(func.count()).select_from(objects).where(*wanted))).scalar_one())
 
     async def commit(self, batch: Batch) -> None:
         """Writes the batch in one transaction; writing it again changes nothing but the audit trail."""

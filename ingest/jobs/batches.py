@@ -6,22 +6,58 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ingest.catalog.batch import Batch, ObjectUpsert, PagePut, ShardCursor
+from ingest.catalog.batch import Batch
 from ingest.errors import NoSuchKey, ObjectArchived
-from ingest.jobs.tickets import Cursor, Ticket
 from ingest.model import Audit, Block, Download, MarkGone, Outcome, Record, Return, Status
 
 
-@dataclass
+@dataclass(frozen=True)
 class BatchBuilder:
-    """Knows the run; everything else comes from the outcomes. `filters` of None remembers no pages."""
+    """Knows the run; everything else comes from the outcomes."""
 
     run_id: int
     source_id: int
-    filters: bytes | None = None
+    bucket: str
+    downloaded: str = "downloaded"
+    """What the audit trail calls a copy that was taken: ``restored`` and ``repaired`` are downloads, too."""
 
     def build(self, outcomes: Sequence[Outcome]) -> Batch:
-        batch = Batch(run_id=self.run_id, source_id=self.source_id, at=datetime.now(UTC))
+        batch = Batch(self.run_id, self.source_id, self.bucket, datetime.now(UTC))
         for outcome in outcomes:
-            self._add(batch, outcome)
+            action = outcome.action
+            if isinstance(action, Download):
+                self._add_download(batch, action, outcome)
+            elif isinstance(action, Record):
+                batch.known.append(action.remote)
+            elif isinstance(action, Block):
+                batch.blocked.append((action.remote, action.reason))
+            elif isinstance(action, Return):
+                batch.returned.append(action.remote.key)
+                batch.audits.append(Audit("returned", action.remote.key, {"etag": action.remote.etag}))
+            elif isinstance(action, MarkGone):
+                self._add_gone(batch, action.row.key, action.row.etag)
         return batch
+
+    def _add_download(self, batch: Batch, action: Download, outcome: Outcome) -> None:
+        remote = outcome.remote or action.remote
+        if outcome.copy is not None:
+            batch.present.append((remote, outcome.copy))
+            changed = action.reason == "changed" and action.row is not None
+            what = "changed" if changed else self.downloaded
+            detail: dict[str, object] = {"etag": remote.etag, "size": remote.size, "digest": outcome.copy.digest}
+            if changed and action.row is not None:
+                detail["previous_etag"] = action.row.etag
+            batch.audits.append(Audit(what, remote.key, detail))
+        elif isinstance(outcome.error, ObjectArchived):
+            batch.blocked.append((remote, outcome.error.code))
+        elif isinstance(outcome.error, NoSuchKey):
+            if action.row is not None and not action.row.gone:
+                self._add_gone(batch, remote.key, remote.etag)
+        elif outcome.error is not None:
+            batch.failed.append((remote, f"{outcome.error.code}: {outcome.error.message}"))
+            batch.audits.append(Audit("failed", remote.key, {"error": outcome.error.code, "etag": remote.etag}))
+
+    @staticmethod
+    def _add_gone(batch: Batch, key: str, etag: str) -> None:
+        batch.gone.append(key)
+        batch.audits.append(Audit("gone", key, {"etag": etag}))

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from ingest.errors import DiskError, IngestError
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.tickets import CursorBook, Ticket
-from ingest.model import Action, Block, Counts, Download, Outcome, Record, RemoteObject, Status
+from ingest.model import Counts, Download, LocalCopy, Outcome, RemoteObject, Status
 from ingest.plan.tally import tally
+from ingest.store.files import Staged
 
 if TYPE_CHECKING:
     from ingest.catalog.batch import Batch
-    from ingest.catalog.lane import Lane
-    from ingest.store.files import FileStore, Staged
+    from ingest.catalog.catalog import Catalog
+    from ingest.store.files import FileStore
 
 BATCH = 2_000
 """Outcomes that make a batch at once."""
@@ -36,7 +37,8 @@ class Taken(NamedTuple):
 
     action: Download
     remote: RemoteObject
-    staged: Staged
+    staged: Staged | LocalCopy
+    """A `LocalCopy` was adopted: it stood in its place already."""
     attempts: int
     received: int
 
@@ -50,11 +52,10 @@ class Entry(NamedTuple):
 class Recorder:
     """Collects results and commits them in batches, from `start` to `close`.
 
-    `remember` says whether finished pages go into the page memory, `on_outcome` sees every outcome once it is
-    committed (for progress and logs).
+    `on_outcome` sees every outcome once it is committed, for progress and logs.
     """
 
-    lane: Lane
+    catalog: Catalog
     store: FileStore
     builder: BatchBuilder
     counts: Counts
@@ -105,6 +106,11 @@ class Recorder:
         if self.failure is not None:
             raise self.failure
 
+    async def failed(self) -> None:
+        """Returns when recording ended by itself: its `failure` says why."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
     async def close(self) -> None:
         """Commits what waits and ends. Also under cancellation: what was finished is recorded."""
         self._closing = True
@@ -135,35 +141,34 @@ class Recorder:
         self._moved = False
         self._room.set()
         outcomes = await self._publish(entries)
-        for entry, outcome in zip(entries, outcomes, strict=True):
+        for entry in entries:
             if entry.ticket is not None:
-                settle(entry.ticket, outcome)
+                entry.ticket.remaining -= 1
         batch = self.builder.build(outcomes)
-        self._close_pages(batch)
+        self._move_cursors(batch)
         if not batch.is_empty:
-            await self.lane.commit(batch)
+            await self.catalog.commit(batch)
         for outcome in outcomes:
             tally(self.counts, outcome)
             self.on_outcome(outcome)
 
     async def _publish(self, entries: list[Entry]) -> list[Outcome]:
         """Turns what is staged into durable copies; a file that cannot be placed becomes a failure of its object."""
-        taken = [entry.result for entry in entries if isinstance(entry.result, Taken)]
-        if not taken:
-            return [entry.result for entry in entries if isinstance(entry.result, Outcome)]
+        taken = [result for result, _ in entries if isinstance(result, Taken)]
+        staged = [result.staged for result in taken if isinstance(result.staged, Staged)]
         previous = {
             result.action.remote.key: result.action.row.local_path
             for result in taken
             if result.action.row is not None and result.action.row.local_path is not None
         }
-        copies = await asyncio.to_thread(self.store.publish, [result.staged for result in taken], previous)
+        copies = await asyncio.to_thread(self.store.publish, staged, previous) if staged else {}
         outcomes: list[Outcome] = []
         for entry in entries:
             result = entry.result
             if isinstance(result, Outcome):
                 outcomes.append(result)
                 continue
-            copy = copies[result.action.remote.key]
+            copy = copies[result.action.remote.key] if isinstance(result.staged, Staged) else result.staged
             outcome = Outcome(result.action, Status.DONE, result.remote, None, None, result.attempts, result.received)
             if isinstance(copy, DiskError):
                 outcomes.append(outcome._replace(status=Status.FAILED, error=copy))
@@ -171,20 +176,5 @@ class Recorder:
                 outcomes.append(outcome._replace(copy=copy))
         return outcomes
 
-    def _close_pages(self, batch: Batch) -> None:
-        for cursor, tickets in self._book.advance():
-            self.builder.add_cursor(batch, cursor)
-            for ticket in tickets:
-                self.builder.add_page(batch, ticket)
-
-
-def settle(ticket: Ticket, outcome: Outcome) -> None:
-    """Counts one outcome off its page, and notes whether it leaves the row for the next run to look at."""
-    ticket.remaining -= 1
-    action: Action = outcome.action
-    if outcome.status is Status.FAILED or (isinstance(action, Download) and outcome.status is not Status.DONE):
-        ticket.settled = False
-    elif isinstance(action, Block):
-        ticket.settled = False
-    elif isinstance(action, Record):
-        ticket.skipped += 1
+    def _move_cursors(self, batch: Batch) -> None:
+        batch.cursors.extend(self._book.advance())

@@ -16,6 +16,7 @@ from ingest.errors import (
     ConnectionTimedOut,
     CredentialsExpired,
     DiskError,
+    ExitCode,
     IngestError,
     NoSuchKey,
     ObjectArchived,
@@ -117,6 +118,7 @@ class TransferPool:
     concurrency: Concurrency
     failure: IngestError | None = None
     """What made the pool stop taking work: a fault of the disk."""
+    last_error: IngestError | None = None
     _queue: asyncio.Queue[tuple[Download, Ticket | None]] = field(init=False)
     _workers: set[asyncio.Task[None]] = field(default_factory=set)
     _failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -152,6 +154,15 @@ class TransferPool:
         if self.failure is not None:
             raise self.failure
 
+    def raise_if_hopeless(self) -> None:
+        """Nothing at all could be downloaded, and the last reason was the connection: the run's error, not the objects'.
+
+        Raises:
+            SourceError: that reason.
+        """
+        if self.last_error is not None and self.last_error.exit_code is ExitCode.SOURCE:
+            raise self.last_error
+
     async def stop(self, grace: float) -> None:
         """Drops what is queued, gives what is under way `grace` seconds, and ends the workers."""
         self._drop_queue()
@@ -171,7 +182,10 @@ class TransferPool:
         while len(self._workers) <= self.concurrency.current:
             action, ticket = await self._queue.get()
             try:
-                self.deliver(await self.transfer(action), ticket)
+                result = await self.transfer(action)
+                if isinstance(result, Outcome) and result.error is not None:
+                    self.last_error = result.error
+                self.deliver(result, ticket)
             except IngestError as error:
                 self.deliver(Outcome(action, Status.FAILED, action.remote, error=error, attempts=1), ticket)
                 self._fail(error)

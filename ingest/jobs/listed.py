@@ -1,0 +1,31 @@
+"""Which keys a listing showed, on disk instead of in memory: what the catalog has beyond them is gone."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from ingest.model import CatalogRow
+
+
+class ListedKeys:
+    """A set of keys in a private temporary database, which vanishes with its connection."""
+
+    def __init__(self) -> None:
+        # An empty name is SQLite's private temporary file: in memory while small, on disk when not.
+        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA synchronous=OFF")
+        self._connection.execute("CREATE TABLE listed (key TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def add(self, keys: Sequence[str]) -> None:
+        self._connection.execute("BEGIN")
+        self._connection.executemany("INSERT OR IGNORE INTO listed VALUES (?)", [(key,) for key in keys])
+        self._connection.execute("COMMIT")
+
+    def missing(self, rows: Sequence[CatalogRow]) -> list[CatalogRow]:
+        """Those of `rows` whose key was not listed."""
+        find = "SELECT 1 FROM listed WHERE key = ?"
+        return [row for row in rows if self._connection.execute(find, (row.key,)).fetchone() is None]
+
+    def close(self) -> None:
+        self._connection.close()

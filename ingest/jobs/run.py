@@ -1,0 +1,119 @@
+"""What every command that changes something shares: catalog, source, lock, the run's row, its heartbeat and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from ingest.catalog.catalog import Catalog, Source
+from ingest.errors import DatabaseError, ExitCode, IngestError, InterruptedRun, LockedError
+from ingest.jobs.stop import Stop
+from ingest.model import Counts, RunReport, RunStatus
+from ingest.observe.logs import bind_run, log
+from ingest.observe.progress import Progress
+from ingest.settings import Settings
+from ingest.store.locks import file_lock
+
+_HEARTBEAT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run under way."""
+
+    settings: Settings
+    catalog: Catalog
+    source: Source
+    id: int
+    report: RunReport
+    progress: Progress
+    stop: Stop
+
+    @property
+    def counts(self) -> Counts:
+        return self.report.counts
+
+
+@asynccontextmanager
+async def open_source(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
+    """The catalog, and the row of the bucket that the settings name."""
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
+        yield catalog, await catalog.source(settings.required("endpoint"), settings.required("bucket"))
+
+
+async def execute(
+    command: str,
+    settings: Settings,
+    arguments: Mapping[str, object],
+    work: Callable[[Run], Awaitable[None]],
+    *,
+    lock: str,
+    progress: Progress,
+    stop: Stop,
+) -> RunReport:
+    """Runs `work` under the lock named `lock`, and records what came of it.
+
+    Never raises an `IngestError`: it is in the report, with the exit code that follows.
+    """
+    report = RunReport(command)
+    started = time.monotonic()
+    try:
+        async with AsyncExitStack() as stack:
+            catalog, source = await stack.enter_async_context(open_source(settings))
+            lock_file = settings.own_dir / "locks" / f"{source.bucket}-{lock}.lock"
+            stack.enter_context(file_lock(lock_file, command))
+            await stack.enter_async_context(catalog.lock(f"{lock} of source {source.id}"))
+            report.run_id = await catalog.start_run(command, arguments, source.id)
+            bind_run(report.run_id)
+            await _work(Run(settings, catalog, source, report.run_id, report, progress, stop), work)
+    except IngestError as error:
+        report.error = report.error or error
+    finally:
+        report.seconds = round(time.monotonic() - started, 3)
+        conclude(report)
+    return report
+
+
+async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
+    log().info("run_started", command=run.report.command, bucket=run.source.bucket)
+    beating = asyncio.create_task(_beat(run))
+    try:
+        await work(run)
+    except IngestError as error:
+        run.report.error = error
+    except BaseException as defect:
+        run.report.error = IngestError(f"a defect: {type(defect).__name__}")
+        raise
+    finally:
+        beating.cancel()
+        conclude(run.report)
+        shown = run.report.error.message if run.report.error else None
+        with suppress(DatabaseError):  # it is the run's own error already, or nothing that can be helped now
+            await asyncio.shield(run.catalog.finish_run(run.id, run.report.status, run.counts, shown))
+
+
+async def _beat(run: Run) -> None:
+    while True:
+        await asyncio.sleep(_HEARTBEAT_SECONDS)
+        with suppress(DatabaseError):  # the recorder meets the same database, and ends the run if it must
+            await run.catalog.heartbeat(run.id, run.counts)
+
+
+def conclude(report: RunReport) -> None:
+    """Status and exit code from the error and the counts."""
+    error = report.error
+    if error is None:
+        partial = report.counts.failed > 0
+        report.status = RunStatus.PARTIAL if partial else RunStatus.OK
+        report.exit_code = ExitCode.PARTIAL if partial else ExitCode.OK
+        return
+    report.exit_code = error.exit_code
+    if isinstance(error, LockedError):
+        report.status = RunStatus.LOCKED
+    elif isinstance(error, InterruptedRun):
+        report.status = RunStatus.INTERRUPTED
+    else:
+        report.status = RunStatus.PARTIAL if error.exit_code == ExitCode.PARTIAL else RunStatus.FAILED

@@ -1,0 +1,30 @@
+"""The nightly run, and the backfill: the same engine over another window and under another lock."""
+
+from __future__ import annotations
+
+from ingest.jobs.options import SyncOptions
+from ingest.jobs.pipeline import run_pipeline
+from ingest.jobs.run import Run, execute
+from ingest.jobs.stop import Stop
+from ingest.model import RunReport
+from ingest.observe.progress import Progress
+from ingest.settings import Settings
+
+
+async def sync(settings: Settings, options: SyncOptions, *, progress: Progress, stop: Stop) -> RunReport:
+    """Downloads what is new or changed, and records everything listed."""
+    return await _run("sync", settings, options, progress, stop)
+
+
+async def backfill(settings: Settings, options: SyncOptions, *, progress: Progress, stop: Stop) -> RunReport:
+    """Downloads a window of the past. Its lock is its own, so it never keeps the nightly sync out."""
+    return await _run("backfill", settings, options, progress, stop)
+
+
+async def _run(command: str, settings: Settings, options: SyncOptions, progress: Progress, stop: Stop) -> RunReport:
+    async def work(run: Run) -> None:
+        if options.dry_run:
+            run.report.notes["dry_run"] = True
+        await run_pipeline(run, options)
+
+    return await execute(command, settings, options.arguments, work, lock=command, progress=progress, stop=stop)

@@ -1,0 +1,64 @@
+"""Logs by structlog on stderr: readable lines on a terminal, else JSON lines. Event names are stable."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from ingest.observe.escape import escape_key
+
+_secrets: set[str] = set()
+
+
+def configure(*, verbosity: int, secrets: set[str], warnings: tuple[str, ...] = ()) -> None:
+    """`verbosity` is -1 (warnings only), 0 or 1 (debug). `secrets` are cut out of every line, should one ever get in."""
+    level = {-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG)
+    _secrets.clear()
+    _secrets.update(secret for secret in secrets if len(secret) >= 4)
+    on_terminal = sys.stderr.isatty()
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if on_terminal
+        else structlog.processors.JSONRenderer(sort_keys=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if on_terminal else "iso", utc=not on_terminal),
+            _one_line,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # Their debug logs carry signatures and tokens.
+    for name in ("botocore", "aiobotocore", "aioboto3", "aiohttp", "urllib3", "stamina", "sqlalchemy", "aiosqlite"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for warning in warnings:
+        log().warning("setting", message=warning)
+
+
+def log() -> Any:
+    """The logger; bind nothing to it, pass fields with each event."""
+    return structlog.get_logger()
+
+
+def bind_run(run_id: int) -> None:
+    """Every further line carries this run."""
+    structlog.contextvars.bind_contextvars(run_id=run_id)
+
+
+def _one_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, str):
+            shown = escape_key(value)
+            for secret in _secrets:
+                shown = shown.replace(secret, "***")
+            event[name] = shown
+    return event
