@@ -60,6 +60,8 @@ class Recorder:
     builder: BatchBuilder
     counts: Counts
     on_outcome: Callable[[Outcome], None]
+    keeps_rows: bool = False
+    """Publishes only, for copies that go elsewhere than the catalog says: no object row is written."""
     failure: IngestError | None = None
     """What ended recording: nothing more is written, and the run must end with it."""
     _waiting: list[Entry] = field(default_factory=list)
@@ -144,7 +146,7 @@ class Recorder:
         for entry in entries:
             if entry.ticket is not None:
                 entry.ticket.remaining -= 1
-        batch = self.builder.build(outcomes)
+        batch = self.builder.build([] if self.keeps_rows else outcomes)
         self._move_cursors(batch)
         if not batch.is_empty:
             await self.catalog.commit(batch)

@@ -116,8 +116,8 @@ class TransferPool:
     transfer: Callable[[Download], Awaitable[Outcome | Taken]]
     deliver: Callable[[Outcome | Taken, Ticket | None], None]
     concurrency: Concurrency
-    failure: IngestError | None = None
-    """What made the pool stop taking work: a fault of the disk."""
+    failure: Exception | None = None
+    """What made the pool stop taking work: a fault of the disk, or a defect."""
     last_error: IngestError | None = None
     _queue: asyncio.Queue[tuple[Download, Ticket | None]] = field(init=False)
     _workers: set[asyncio.Task[None]] = field(default_factory=set)
@@ -189,10 +189,13 @@ class TransferPool:
             except IngestError as error:
                 self.deliver(Outcome(action, Status.FAILED, action.remote, error=error, attempts=1), ticket)
                 self._fail(error)
+            except Exception as defect:
+                self._fail(defect)  # a defect of ours must end the run, not vanish with its task
+                raise
             finally:
                 self._queue.task_done()
 
-    def _fail(self, error: IngestError) -> None:
+    def _fail(self, error: Exception) -> None:
         if self.failure is None:
             self.failure = error
             self._failed.set()

@@ -96,6 +96,12 @@ class BucketReader:
     ) -> None:
         await self._session.close()
 
+    async def server_time(self) -> datetime | None:
+        """The server's clock, from the ``Date`` of an answer; None when it does not say."""
+        async with self._request("HEAD", self.endpoint.bucket_path, f"HEAD {self.endpoint.bucket}") as response:
+            date = response.headers.get("Date")
+            return parsedate_to_datetime(date).astimezone(UTC) if date else None
+
     async def list_page(
         self, prefix: str = "", *, start_after: str = "", token: str = "", delimiter: str = "", max_keys: int = 1000
     ) -> RawPage:

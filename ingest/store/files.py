@@ -66,25 +66,22 @@ class FileStore:
 
     data_dir: Path
     bucket: str
-    _directories: Directories = field(init=False)
     _temporaries: int = field(init=False)
     _publishing: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._directories = Directories(str(self.data_dir))
         try:
             own = self.data_dir / ".ingest" / "tmp"
             own.mkdir(mode=0o750, parents=True, exist_ok=True)
-            with self._walking():
-                self._directories.at(self.bucket, create=True)
-                self._temporaries = os.dup(self._directories.at(".ingest/tmp"))
+            with self._walking() as directories:
+                directories.at(self.bucket, create=True)
+                self._temporaries = os.dup(directories.at(".ingest/tmp"))
         except OSError as error:
             raise disk_error(error, str(self.data_dir)) from error
         except TakenByFile as error:
             raise UnsafePath(f"{self.data_dir}: a file stands where the tool needs a directory") from error
 
     def close(self) -> None:
-        self._directories.forget()
         os.close(self._temporaries)
 
     def open_staging(self, key: str, check: Check) -> Staging:
@@ -139,13 +136,13 @@ class FileStore:
         Raises:
             DiskError: the barrier failed, so nothing of the batch may be recorded.
         """
-        with self._publishing, self._walking():
+        with self._publishing, self._walking() as directories:
             self._barrier([staged.temporary for staged in batch], batch[0].temporary)
             results: dict[str, LocalCopy | DiskError] = {}
             touched: set[str] = set()
             for staged in batch:
                 try:
-                    path = self._place(staged, previous.get(staged.key))
+                    path = self._place(directories, staged, previous.get(staged.key))
                 except DiskError as error:
                     results[staged.key] = error
                     with suppress(OSError):
@@ -153,7 +150,7 @@ class FileStore:
                     continue
                 touched.add(path.rpartition("/")[0])
                 results[staged.key] = LocalCopy(path, staged.digest, staged.verified, staged.size)
-            self._sync_directories(touched)
+            self._sync_directories(directories, touched)
             return results
 
     def adopt(self, key: str, size: int, check: Check) -> LocalCopy | None:
@@ -162,7 +159,7 @@ class FileStore:
         if check.algorithm is None:
             return None
         try:
-            with self._walking(), self.open_copy(path) as descriptor:
+            with self.open_copy(path) as descriptor:
                 if os.fstat(descriptor).st_size != size:
                     return None
                 hasher = _hash(descriptor, check)
@@ -174,11 +171,12 @@ class FileStore:
     def open_copy(self, local_path: str) -> Iterator[int]:
         """A descriptor to read a copy by; raises FileNotFoundError when it is not there."""
         directory, _, name = local_path.rpartition("/")
-        try:
-            parent = self._directories.at(directory)
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        except TakenByFile as error:
-            raise FileNotFoundError(errno.ENOENT, "a file stands in its directory's place") from error
+        with self._walking() as directories:
+            try:
+                parent = directories.at(directory)
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            except TakenByFile as error:
+                raise FileNotFoundError(errno.ENOENT, "a file stands in its directory's place") from error
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise FileNotFoundError(errno.ENOENT, "not a regular file")
@@ -193,9 +191,9 @@ class FileStore:
             UnsafePath: a symlink or a directory stands in its place; it is left alone. DiskError: it stays.
         """
         directory, _, name = local_path.rpartition("/")
-        with self._publishing, self._walking():
+        with self._publishing, self._walking() as directories:
             try:
-                parent = self._directories.at(directory)
+                parent = directories.at(directory)
                 if not stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                     raise UnsafePath(f"{local_path!r} is not a regular file, and is left alone")
                 os.unlink(name, dir_fd=parent)
@@ -203,8 +201,8 @@ class FileStore:
                 return
             except OSError as error:
                 raise disk_error(error, local_path) from error
-            self._directories.forget()
-            self._remove_empty(directory)
+            directories.forget()
+            _remove_empty(directories, directory)
 
     def sweep(self) -> int:
         """Removes temporary files of runs that are gone; returns how many. Nothing else is touched."""
@@ -218,18 +216,20 @@ class FileStore:
         return removed
 
     @contextmanager
-    def _walking(self) -> Iterator[None]:
+    def _walking(self) -> Iterator[Directories]:
+        """Descriptors for one operation of one thread; all closed at its end."""
+        directories = Directories(str(self.data_dir))
         try:
-            yield
+            yield directories
         finally:
-            self._directories.forget()
+            directories.forget()
 
-    def _place(self, staged: Staged, previous: str | None) -> str:
+    def _place(self, directories: Directories, staged: Staged, previous: str | None) -> str:
         path = previous or f"{self.bucket}/{encode_key(staged.key)}"
         for _ in range(path.count("/") + 3):
             directory, _, name = path.rpartition("/")
             try:
-                parent = self._directories.at(directory, create=True)
+                parent = directories.at(directory, create=True)
                 os.replace(staged.temporary, name, src_dir_fd=self._temporaries, dst_dir_fd=parent)
             except TakenByFile as taken:
                 path = below_file(path, taken.depth)
@@ -253,27 +253,28 @@ class FileStore:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _sync_directories(self, touched: set[str]) -> None:
+    def _sync_directories(self, directories: Directories, touched: set[str]) -> None:
         try:
             # New directories have entries in their parents: those must be durable as well.
             ancestors = {directory[:cut] for directory in touched for cut in _cuts(directory)}
             if len(ancestors) <= 4:
                 for directory in sorted(ancestors):
-                    os.fsync(self._directories.at(directory))
+                    os.fsync(directories.at(directory))
             elif ancestors:
                 sync_all(range(len(ancestors)), self._temporaries)
         except OSError as error:
             raise disk_error(error, self.bucket) from error
 
-    def _remove_empty(self, directory: str) -> None:
-        while directory.count("/") >= 1:
-            parent, _, name = directory.rpartition("/")
-            try:
-                os.rmdir(name, dir_fd=self._directories.at(parent))
-            except OSError:
-                return
-            self._directories.forget()
-            directory = parent
+
+def _remove_empty(directories: Directories, directory: str) -> None:
+    while directory.count("/") >= 1:
+        parent, _, name = directory.rpartition("/")
+        try:
+            os.rmdir(name, dir_fd=directories.at(parent))
+        except OSError:
+            return
+        directories.forget()
+        directory = parent
 
 
 def _hash(descriptor: int, check: Check) -> Hasher:
