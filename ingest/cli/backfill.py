@@ -1,0 +1,39 @@
+"""``ingest backfill``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ingest.cli.params import AutoOr, Moment
+from ingest.cli.runner import Context, command_options, run_job
+from ingest.cli.sync import sync_options
+
+
+@click.command("backfill")
+@click.option("--since", type=Moment(), required=True, help="Objects modified on or after this date.")
+@click.option("--until", type=Moment(), help="Objects modified before this date.")
+@click.option("--prefix", multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
+@click.option("--resume", is_flag=True, help="Go on where the last run with the same window stopped.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")
+@click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once.")
+@command_options
+def command(context: Context, since: datetime, until: datetime | None, resume: bool, **values: Any) -> None:
+    """Download historical objects of a window by last-modified; what lies outside is recorded, and left.
+
+    Example: ingest backfill --since 2024-01-01 --until 2025-01-01 --resume
+    """
+    # The window goes in by the day: a duration such as 400d means the same window when it is resumed an hour later.
+    arguments = {
+        "since": f"{since:%Y-%m-%d}",
+        "until": f"{until:%Y-%m-%d}" if until else None,
+        "prefix": list(values["prefix"]),
+    }
+    options = sync_options(context, since=since, until=until, resume=resume, arguments=arguments, **values)
+
+    from ingest.jobs.sync import backfill
+
+    run_job(context, lambda progress, stop: backfill(context.settings, options, progress=progress, stop=stop))

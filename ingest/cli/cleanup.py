@@ -1,0 +1,36 @@
+"""``ingest cleanup``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from ingest.cli.params import Duration
+from ingest.cli.runner import Context, command_options, run_job
+
+
+@click.command("cleanup")
+@click.option("--older-than", type=Duration(), help="Copies downloaded longer ago; the default is INGEST_RETENTION.")
+@click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
+@click.option("--max-delete", type=click.IntRange(min=0), metavar="N", help="Remove at most N copies.")
+@click.option("--trust-catalog", is_flag=True, help="Do not ask the bucket whether it still holds each object.")
+@command_options
+def command(
+    context: Context, older_than: timedelta | None, dry_run: bool, max_delete: int | None, trust_catalog: bool
+) -> None:
+    """Remove local copies older than the retention; their rows and source paths stay.
+
+    Copies that are held, or that the bucket no longer has in the same version, are kept.
+
+    Example: ingest cleanup --older-than 30d --dry-run
+    """
+    from ingest.jobs.cleanup import cleanup
+    from ingest.jobs.options import CleanupOptions
+    from ingest.observe.escape import escape_key
+
+    def show(verb: str, line: str) -> None:
+        click.echo(f"{verb} {escape_key(line)}")
+
+    options = CleanupOptions(older_than, dry_run, max_delete, trust_catalog, None if context.json else show)
+    run_job(context, lambda progress, stop: cleanup(context.settings, options, progress=progress, stop=stop))

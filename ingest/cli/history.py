@@ -1,0 +1,44 @@
+"""``ingest history``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ingest.cli.runner import Context, command_options, run_async
+from ingest.cli.tables import show_table
+
+
+@click.command("history")
+@click.argument("key")
+@command_options
+def command(context: Context, key: str) -> None:
+    """Show one object's row and everything that happened to it.
+
+    Example: ingest history statements/2026/03/ACC-00017-2026-03.pdf
+    """
+    from ingest.jobs.ask import history
+    from ingest.observe.escape import escape_key
+
+    found = run_async(lambda _stop: history(context.settings, key))
+    if context.json:
+        context.emit({"command": "history", "status": "ok", **found})
+        return
+    row = found["object"]
+    for name in ("source_s3_path", "state", "size", "etag", "last_modified", "local_path", "digest", "downloaded_at",
+                 "pruned_at", "gone_at", "last_error"):  # fmt: skip
+        if row[name] is not None:
+            click.echo(f"{name:>14}: {escape_key(str(row[name]))}")
+    click.echo()
+    show_table(
+        ("when (UTC)", "run", "what", "detail"),
+        [
+            (event["at"], event["run_id"], event["what"], _detail(event["detail"]))
+            for event in found["events"]
+        ],
+    )
+
+
+def _detail(text: str) -> str:
+    return ", ".join(f"{name} {value}" for name, value in json.loads(text).items())

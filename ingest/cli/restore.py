@@ -1,0 +1,29 @@
+"""``ingest restore``."""
+
+from __future__ import annotations
+
+import click
+
+from ingest.cli.runner import Context, command_options, run_job
+
+
+@click.command("restore")
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.option("--prefix", metavar="P", help="All pruned copies whose key starts with P; '' is everything.")
+@click.option("--to", metavar="DIR", help="Write the copies below DIR, and leave the catalog as it is.")
+@command_options
+def command(context: Context, keys: tuple[str, ...], prefix: str | None, to: str | None) -> None:
+    """Bring pruned copies back from where they came.
+
+    An object that changed or is gone at its source is named, and not replaced by anything else.
+
+    Example: ingest restore --prefix statements/2026/03/
+    """
+    if bool(keys) == (prefix is not None):
+        raise click.UsageError("name keys, or give --prefix P (--prefix '' is everything), one of the two")
+
+    from ingest.jobs.options import RestoreOptions
+    from ingest.jobs.restore import restore
+
+    options = RestoreOptions(keys, prefix, to)
+    run_job(context, lambda progress, stop: restore(context.settings, options, progress=progress, stop=stop))

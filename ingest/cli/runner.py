@@ -1,0 +1,176 @@
+"""What all commands share: common flags, settings, logs, signals, and the way from an error to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ingest.errors import ExitCode, IngestError
+
+if TYPE_CHECKING:
+    from ingest.jobs.stop import Stop
+    from ingest.model import RunReport
+    from ingest.observe.progress import Progress
+    from ingest.settings import Settings
+
+T = TypeVar("T")
+_SETTING_FLAGS = {
+    "endpoint": "S3_ENDPOINT",
+    "bucket": "S3_BUCKET",
+    "data_dir": "INGEST_DATA_DIR",
+    "ca_bundle": "S3_CA_BUNDLE",
+    "region": "S3_REGION",
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """One invocation."""
+
+    settings: Settings
+    json: bool
+    quiet: bool
+    verbose: bool
+
+    def emit(self, document: dict[str, Any]) -> None:
+        """The one object of ``--json``."""
+        click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
+
+
+def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the common flags, and turns them into the command's first argument, a `Context`."""
+
+    @wraps(function)
+    def call(**values: Any) -> None:
+        as_json, quiet, verbose = values.pop("as_json"), values.pop("quiet"), values.pop("verbose")
+        flags = {name: values.pop(name) for name in _SETTING_FLAGS}
+        env_file = values.pop("env_file")
+        try:
+            from ingest.observe.logs import configure
+            from ingest.settings import Settings
+
+            settings = Settings.load(flags, env_file=Path(env_file) if env_file else None)
+            verbosity = 1 if verbose else -1 if quiet else 0
+            configure(verbosity=verbosity, secrets=_secrets(settings), warnings=settings.warnings)
+            function(Context(settings, as_json, quiet, verbose), **values)
+        except IngestError as error:
+            fail(error, as_json=as_json, verbose=verbose)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except Exception as defect:  # noqa: BLE001 - the last line of defence: a person never sees a raw traceback
+            said = IngestError(
+                f"a defect in ingest: {type(defect).__name__}", hint="Run again with -v and report what it prints."
+            )
+            fail(said, as_json=as_json, verbose=verbose)
+
+    for name, variable in reversed(_SETTING_FLAGS.items()):
+        call = click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE", help=f"Instead of {variable}.")(call)
+    call = click.option("--env-file", metavar="FILE", help="Read settings from FILE instead of .env.")(call)
+    call = click.option("-v", "--verbose", is_flag=True, help="Debug logs, and tracebacks of errors.")(call)
+    call = click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only; no progress.")(call)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(call)
+
+
+def fail(error: IngestError, *, as_json: bool, verbose: bool) -> None:
+    """One line and a hint on stderr, and the documented exit code."""
+    if verbose:
+        traceback.print_exc()
+    show_error(error)
+    if as_json:
+        document = {"status": "failed", "error": {"code": error.code, "message": error.message, "hint": error.hint}}
+        click.echo(json.dumps({**document, "exit_code": int(error.exit_code)}))
+    sys.exit(error.exit_code)
+
+
+def show_error(error: IngestError) -> None:
+    from ingest.observe.escape import escape_key
+
+    click.echo(f"error: {escape_key(error.message)}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+
+
+def run_async(work: Callable[[Stop], Awaitable[T]]) -> T:
+    """Runs `work` on uvloop. The first SIGINT or SIGTERM asks it to stop, the second one cancels it."""
+
+    async def supervised() -> T:
+        from ingest.jobs.stop import Stop
+
+        stop = Stop()
+        loop = asyncio.get_running_loop()
+        main = asyncio.ensure_future(work(stop))
+
+        def received(number: signal.Signals) -> None:
+            if stop.requested:
+                main.cancel()
+            stop.request(number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, received, number)
+        try:
+            return await main
+        except asyncio.CancelledError:
+            raise stop.error from None
+
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(supervised())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(supervised())
+
+
+def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunReport]]) -> None:
+    """Runs a job with progress, prints its report, and exits with its code."""
+    from ingest.observe.logs import log
+    from ingest.observe.progress import choose
+    from ingest.observe.report import as_json, as_line
+
+    progress = choose(quiet=context.quiet)
+
+    async def work(stop: Stop) -> RunReport:
+        try:
+            return await job(progress, stop)
+        finally:
+            progress.close()
+
+    report = run_async(work)
+    document = as_json(report)
+    log().info("run_finished", **{name: value for name, value in document.items() if name not in ("run_id", "error")})
+    if report.error is not None:
+        show_error(report.error)
+        if context.verbose:
+            traceback.print_exception(report.error)
+    if context.json:
+        context.emit(document)
+    elif not context.quiet:
+        click.echo(as_line(report))
+    sys.exit(report.exit_code if report.exit_code else ExitCode.OK)
+
+
+def _secrets(settings: Settings) -> set[str]:
+    from sqlalchemy.engine import make_url
+
+    values = {
+        secret.get_secret_value()
+        for secret in (settings.secret_key, settings.session_token)
+        if secret is not None
+    }
+    if "postgresql" in settings.database_url.get_secret_value():
+        values.add(str(make_url(settings.database_url.get_secret_value()).password or ""))
+    return values
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,32 @@
+"""``ingest status``."""
+
+from __future__ import annotations
+
+import click
+
+from ingest.cli.runner import Context, command_options, run_async
+from ingest.cli.runs import show_runs
+from ingest.cli.tables import show_table
+from ingest.units import format_size
+
+
+@click.command("status")
+@command_options
+def command(context: Context) -> None:
+    """Show how many objects are in which state, and the last run of each command.
+
+    Example: ingest status --json
+    """
+    from ingest.jobs.ask import status
+
+    found = run_async(lambda _stop: status(context.settings))
+    if context.json:
+        context.emit({"command": "status", "status": "ok", **found})
+        return
+    click.echo(f"{found['source']}: {found['objects']} objects in the catalog, {found['gone']} gone from the bucket\n")
+    show_table(
+        ("state", "objects", "size"),
+        [(state, row["objects"], format_size(row["bytes"])) for state, row in sorted(found["states"].items())],
+    )
+    click.echo("\nLast runs")
+    show_runs(found["last_runs"])

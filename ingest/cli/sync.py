@@ -1,0 +1,72 @@
+"""``ingest sync``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ingest.cli.params import AutoOr, Moment
+from ingest.cli.runner import Context, command_options, run_job
+
+if TYPE_CHECKING:
+    from ingest.jobs.options import SyncOptions
+
+
+@click.command("sync")
+@click.option("--prefix", multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; `*` also crosses `/`.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Not the keys that match.")
+@click.option("--newer-than", type=Moment(), help="Only objects modified after this date, or at most so long ago (30d).")
+@click.option("--older-than", type=Moment(), help="Only objects modified before this date, or longer ago.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")
+@click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once.")
+@command_options
+def command(context: Context, **values: Any) -> None:
+    """Download what is new or changed, and record everything listed.
+
+    A copy that cleanup removed is never downloaded again, unless its object changes.
+
+    Example: ingest sync --prefix statements/2026/ --newer-than 30d
+    """
+    newer: datetime | None = values.pop("newer_than")
+    older: datetime | None = values.pop("older_than")
+    options = sync_options(context, since=newer, until=older, resume=False, arguments={}, **values)
+
+    from ingest.jobs.sync import sync
+
+    run_job(context, lambda progress, stop: sync(context.settings, options, progress=progress, stop=stop))
+
+
+def sync_options(
+    context: Context, *, since: datetime | None, until: datetime | None, resume: bool, **values: Any
+) -> SyncOptions:
+    """The options of sync and backfill from their flags."""
+    from ingest.jobs.options import SyncOptions
+    from ingest.observe.escape import escape_key
+    from ingest.plan.selection import Selection
+
+    if since and until and since >= until:
+        raise click.UsageError(f"the window is empty: it begins {since:%Y-%m-%d %H:%M} and ends {until:%Y-%m-%d %H:%M}")
+    selection = Selection(
+        prefixes=tuple(values["prefix"]),
+        include=tuple(values.get("include", ())),
+        exclude=tuple(values.get("exclude", ())),
+        since=since,
+        until=until,
+    )
+    return SyncOptions(
+        selection=selection,
+        dry_run=values["dry_run"],
+        transfers=values["transfers"],
+        listers=values["listers"],
+        resume=resume,
+        arguments=values["arguments"] or _written(values),
+        on_action=None if context.json else lambda action: click.echo(escape_key(str(action))),
+    )
+
+
+def _written(values: dict[str, Any]) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value and name != "arguments"}

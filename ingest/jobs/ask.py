@@ -1,0 +1,57 @@
+"""The questions that change nothing: ls, status, runs, history."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ingest.catalog import queries
+from ingest.errors import RowNotFound
+from ingest.jobs.run import open_source
+from ingest.model import RemoteObject
+from ingest.settings import Settings
+from ingest.source.client import S3Client
+from ingest.source.paths import normalise_key
+
+
+async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncIterator[RemoteObject]:
+    """The bucket's objects with this prefix, in the server's order."""
+    count = 0
+    async with S3Client.from_settings(settings) as client:
+        async for remote in client.list_objects(prefix):
+            if limit is not None and count >= limit:
+                return
+            count += 1
+            yield remote
+
+
+async def status(settings: Settings) -> dict[str, Any]:
+    """Totals by state, and the last run of each command."""
+    async with open_source(settings) as (catalog, source):
+        found = await queries.totals(catalog, source.id)
+        recent = await queries.recent_runs(catalog, source.id, 50)
+    last: dict[str, dict[str, Any]] = {}
+    for run in recent:
+        last.setdefault(run["command"], run)
+    return {"source": f"s3://{source.bucket}", "listing_order": source.order.value, **found, "last_runs": list(last.values())}
+
+
+async def runs(settings: Settings, limit: int) -> list[dict[str, Any]]:
+    async with open_source(settings) as (catalog, source):
+        return await queries.recent_runs(catalog, source.id, limit)
+
+
+async def history(settings: Settings, key: str) -> dict[str, Any]:
+    """The object's row and its events.
+
+    Raises:
+        RowNotFound: the catalog does not know the key.
+    """
+    async with open_source(settings) as (catalog, source):
+        row, events = await queries.story(catalog, source.id, key)
+        if row is None:
+            spelled = normalise_key(key, source.bucket)
+            row, events = await queries.story(catalog, source.id, spelled)
+    if row is None:
+        raise RowNotFound(f"{key!r} is not in the catalog")
+    return {"object": row, "events": events}

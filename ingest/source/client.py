@@ -1,0 +1,205 @@
+"""`S3Client`, for other programs: one bucket, pooled connections, checked downloads, retries.
+
+The read path is `BucketReader`; the control plane (buckets, put, delete) is aioboto3.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import stamina
+
+from ingest.errors import DamagedTransfer, IngestError, SourceError, UnexpectedResponse
+from ingest.model import Page, RemoteObject, Shard
+from ingest.plan.checks import Hasher, check_for
+from ingest.settings import Settings
+from ingest.source.credentials import credential_source
+from ingest.source.listing import pages
+from ingest.source.reader import BucketReader, ObjectHead, RawPage
+from ingest.source.responses import error_from_response
+
+T = TypeVar("T")
+_ATTEMPTS = 4
+
+
+def _can_retry(error: Exception) -> bool:
+    return isinstance(error, IngestError) and error.retryable
+
+
+class S3Client:
+    """An S3 bucket.
+
+    >>> async with S3Client.from_settings(bucket="statements") as client:
+    ...     async for remote in client.list_objects("2026/"):
+    ...         body = await client.download_file(remote.key)
+
+    Every method raises `SourceError` (see its subclasses) when the server fails; transient faults are retried first.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stack = AsyncExitStack()
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None, **overrides: object) -> S3Client:
+        """From `settings`, or from the environment; `overrides` (fields of `Settings`) win over both."""
+        if settings is None:
+            return cls(Settings.load(overrides))
+        return cls(Settings.model_validate({**settings.model_dump(), **overrides}) if overrides else settings)
+
+    async def __aenter__(self) -> Self:
+        self._reader = await self._stack.enter_async_context(BucketReader(self.settings))
+        self._control: Any = None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def bucket(self) -> str:
+        return self.settings.required("bucket")
+
+    async def bucket_exists(self) -> bool:
+        """Raises `AccessDenied` when the key may not know."""
+        from botocore.exceptions import ClientError
+
+        try:
+            await self._call("head_bucket", Bucket=self.bucket)
+        except SourceError as error:
+            cause = error.__cause__
+            if isinstance(cause, ClientError) and cause.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return False
+            raise
+        return True
+
+    async def list_buckets(self) -> list[str]:
+        answer = await self._call("list_buckets")
+        return [found["Name"] for found in answer.get("Buckets", [])]
+
+    async def list_objects(self, prefix: str = "") -> AsyncIterator[RemoteObject]:
+        """Every object whose key starts with `prefix`, in the server's order."""
+
+        async def ask(token: str) -> RawPage:
+            return await self._retried(lambda: self._reader.list_page(prefix, token=token))
+
+        async for listed in pages(ask, self.bucket, Shard(prefix)):
+            page: Page = listed.page
+            for remote in page.objects:
+                yield remote
+
+    async def head(self, key: str) -> ObjectHead:
+        """Raises `NoSuchKey` when the object does not exist."""
+        return await self._retried(lambda: self._reader.head(key))
+
+    async def download_file(self, key: str) -> bytes:
+        """The object's bytes, checked against its etag. For objects that fit in memory."""
+
+        async def attempt() -> bytes:
+            head = await self._reader.head(key)
+            body = await self._reader.get(key, etag=head.etag, size=head.size)
+            hasher = Hasher(check_for(head.etag, head.size, encrypted=head.encrypted))
+            hasher.update(body)
+            _require(hasher, len(body), head.size, key)
+            return body
+
+        return await self._retried(attempt)
+
+    async def download_to(self, key: str, path: str | os.PathLike[str]) -> ObjectHead:
+        """Streams the object into a file; `path` appears complete and checked, or not at all."""
+
+        async def attempt() -> ObjectHead:
+            head = await self._reader.head(key)
+            await self._stream_to(key, head, Path(path))
+            return head
+
+        return await self._retried(attempt)
+
+    async def put(self, key: str, body: bytes) -> None:
+        await self._call("put_object", Bucket=self.bucket, Key=key, Body=body)
+
+    async def delete(self, key: str) -> None:
+        await self._call("delete_object", Bucket=self.bucket, Key=key)
+
+    async def _stream_to(self, key: str, head: ObjectHead, path: Path) -> None:
+        import aiofiles
+        import aiofiles.os
+
+        temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.part")
+        hasher = Hasher(check_for(head.etag, head.size, encrypted=head.encrypted))
+        size = 0
+        try:
+            async with aiofiles.open(temporary, "xb") as file:
+                async for chunk in self._reader.stream(key, etag=head.etag, size=head.size):
+                    hasher.update(chunk)
+                    size += len(chunk)
+                    await file.write(chunk)
+            _require(hasher, size, head.size, key)
+            await aiofiles.os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    async def _retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        async for trial in stamina.retry_context(on=_can_retry, attempts=_ATTEMPTS, timeout=None):
+            with trial:
+                return await attempt()
+        raise AssertionError("stamina either returns or raises")
+
+    async def _call(self, operation: str, **parameters: object) -> Any:
+        """One call of the control plane; botocore's own retries are off, so that ours are the only ones."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if self._control is None:
+            self._control = await self._stack.enter_async_context(await self._new_control())
+
+        async def attempt() -> Any:
+            try:
+                return await getattr(self._control, operation)(**parameters)
+            except ClientError as error:
+                answer = error.response
+                said = answer.get("Error", {})
+                body = f"<Error><Code>{said.get('Code', '')}</Code><Message>{said.get('Message', '')}</Message></Error>"
+                status = int(answer["ResponseMetadata"]["HTTPStatusCode"])
+                raise error_from_response(status, {}, body.encode(), operation) from error
+            except BotoCoreError as error:
+                raise UnexpectedResponse(f"{operation}: {type(error).__name__}") from error
+
+        return await self._retried(attempt)
+
+    async def _new_control(self) -> Any:
+        import aioboto3
+        from botocore.config import Config
+
+        source = credential_source(self.settings)
+        await source.refresh()
+        verify: object = self.settings.verify_ssl
+        if self.settings.verify_ssl and self.settings.ca_bundle:
+            verify = str(self.settings.ca_bundle)
+        return aioboto3.Session().client(
+            "s3",
+            endpoint_url=self.settings.endpoint_url,
+            region_name=self.settings.region,
+            aws_access_key_id=source.current.access_key,
+            aws_secret_access_key=source.current.secret_key,
+            aws_session_token=source.current.session_token or None,
+            verify=verify,
+            config=Config(
+                retries={"total_max_attempts": 1},
+                connect_timeout=10,
+                s3={"addressing_style": self.settings.addressing_style},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+
+def _require(hasher: Hasher, received: int, size: int, key: str) -> None:
+    if received != size or hasher.verdict() is None:
+        raise DamagedTransfer(f"{key!r}: the {received} bytes received are not what the server says it holds")
