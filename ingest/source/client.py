@@ -12,10 +12,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from xml.sax.saxutils import escape
 
 import stamina
 
-from ingest.errors import DamagedTransfer, IngestError, SourceError, UnexpectedResponse
+from ingest.errors import ConnectionLost, DamagedTransfer, IngestError, SourceError, UnexpectedResponse
 from ingest.model import Page, RemoteObject, Shard
 from ingest.plan.checks import Hasher, check_for
 from ingest.settings import Settings
@@ -153,25 +154,33 @@ class S3Client:
         raise AssertionError("stamina either returns or raises")
 
     async def _call(self, operation: str, **parameters: object) -> Any:
-        """One call of the control plane; botocore's own retries are off, so that ours are the only ones."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        """One call of the control plane, retried; botocore's own retries are off, so that ours are the only ones."""
+        return await self._retried(lambda: self._call_once(operation, **parameters))
+
+    async def _call_once(self, operation: str, **parameters: object) -> Any:
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectTimeoutError,
+            EndpointConnectionError,
+            HTTPClientError,
+        )
 
         if self._control is None:
             self._control = await self._stack.enter_async_context(await self._new_control())
-
-        async def attempt() -> Any:
-            try:
-                return await getattr(self._control, operation)(**parameters)
-            except ClientError as error:
-                answer = error.response
-                said = answer.get("Error", {})
-                body = f"<Error><Code>{said.get('Code', '')}</Code><Message>{said.get('Message', '')}</Message></Error>"
-                status = int(answer["ResponseMetadata"]["HTTPStatusCode"])
-                raise error_from_response(status, {}, body.encode(), operation) from error
-            except BotoCoreError as error:
-                raise UnexpectedResponse(f"{operation}: {type(error).__name__}") from error
-
-        return await self._retried(attempt)
+        try:
+            return await getattr(self._control, operation)(**parameters)
+        except ClientError as error:
+            answer = error.response
+            said = answer.get("Error", {})
+            body = f"<Error><Code>{escape(said.get('Code', ''))}</Code><Message>{escape(said.get('Message', ''))}</Message></Error>"
+            headers = {name.title(): value for name, value in answer["ResponseMetadata"].get("HTTPHeaders", {}).items()}
+            status = int(answer["ResponseMetadata"]["HTTPStatusCode"])
+            raise error_from_response(status, headers, body.encode(), operation) from error
+        except (EndpointConnectionError, ConnectTimeoutError, HTTPClientError) as error:
+            raise ConnectionLost(f"{operation}: {self.settings.endpoint}: {type(error).__name__}") from error
+        except BotoCoreError as error:
+            raise UnexpectedResponse(f"{operation}: {type(error).__name__}") from error
 
     async def _new_control(self) -> Any:
         import aioboto3

@@ -1,22 +1,25 @@
-"""ListObjectsV2 answers: parsed fast, and believed only when they prove themselves (DESIGN section 8)."""
+"""ListObjectsV2 answers, page after page: believed only when they prove themselves (DESIGN section 8)."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
-from urllib.parse import unquote_to_bytes
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from lxml import etree
-
-from ingest.errors import ListingUntrusted
-from ingest.model import Page, RemoteObject, Shard
-from ingest.source.reader import RawPage
+from ingest.errors import IngestError, ListingUntrusted
+from ingest.model import Page, Shard
+from ingest.plan.shards import is_ascending
+from ingest.source.entries import FIRST_ENTRY, LAST_ENTRY, Entries, decode_key, read_entries
 from ingest.source.responses import parse_error
 
-_NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
-_ROOT = "ListBucketResult"
+if TYPE_CHECKING:
+    from ingest.source.reader import RawPage
+
+MOST_EMPTY_PAGES = 1_000
+"""Truncated pages without an entry, one after the other: a server that filters may send some, but not for ever."""
 
 
 class Listed(NamedTuple):
@@ -27,30 +30,39 @@ class Listed(NamedTuple):
     server: str
 
 
-Ask = Callable[[str], Awaitable[RawPage]]
+Ask = Callable[[str], Awaitable["RawPage"]]
 
 
 async def pages(ask: Ask, bucket: str, shard: Shard) -> AsyncIterator[Listed]:
     """Every page of a shard; `ask` sends the request for a continuation token (empty for the first).
 
+    While a page is worked on, the next one is on its way, and never more than that one. Close the iterator (`aclosing`)
+    when leaving it early, so that the request under way ends at once.
+
     Raises:
         ListingUntrusted: an answer does not prove itself; nothing may be concluded from its absence of keys.
         SourceError: the request failed.
     """
-    token, seen, start_after = "", set(), shard.start_after
+    progress = _Progress(shard)
+    start_after = shard.start_after
+    raw = await ask("")
     while True:
-        raw = await ask(token)
-        listed = parse_page(raw, bucket=bucket, shard=shard, start_after=start_after)
-        if shard.end is not None and any(remote.key > shard.end for remote in listed.page.objects):
-            inside = [remote for remote in listed.page.objects if remote.key <= shard.end]
-            listed = listed._replace(page=listed.page._replace(objects=inside, complete=True), token="")
-        yield listed
+        listed = _cut_at_end(parse_page(raw, bucket=bucket, shard=shard, start_after=start_after))
+        progress.check(listed)
         if not listed.token:
+            yield listed
             return
-        if listed.token in seen:
-            raise ListingUntrusted(f"listing {shard}: the server repeats a continuation token")
-        seen.add(listed.token)
-        token, start_after = listed.token, listed.page.last_key
+        upcoming = asyncio.ensure_future(ask(listed.token))
+        try:
+            yield listed
+            raw = await upcoming
+        finally:
+            if not upcoming.done():
+                upcoming.cancel()
+            # Left early, its end must still be awaited and its error taken note of; otherwise both have been.
+            with suppress(asyncio.CancelledError, IngestError):
+                await upcoming
+        start_after = listed.page.last_key
 
 
 def parse_page(raw: RawPage, *, bucket: str, shard: Shard, start_after: str) -> Listed:
@@ -59,71 +71,116 @@ def parse_page(raw: RawPage, *, bucket: str, shard: Shard, start_after: str) -> 
     Raises:
         ListingUntrusted: it is not a complete, well-formed listing of this bucket and prefix.
     """
-    root = _root(raw.body, shard)
-    tag = _NAMESPACE if root.tag.startswith("{") else ""
-    if root.findtext(f"{tag}Name") != bucket:
-        raise ListingUntrusted(f"listing {shard}: the answer is for bucket {root.findtext(f'{tag}Name')!r}")
-    truncated = root.findtext(f"{tag}IsTruncated")
-    token = root.findtext(f"{tag}NextContinuationToken") or ""
-    if truncated not in ("true", "false"):
-        raise ListingUntrusted(f"listing {shard}: the answer does not say whether it is complete")
-    if truncated == "true" and not token:
-        raise ListingUntrusted(f"listing {shard}: the answer is cut short without a token to go on")
-    decode = _decoded if root.findtext(f"{tag}EncodingType") == "url" else str
     try:
-        objects = [_object(element, tag, decode) for element in root.iterchildren(f"{tag}Contents")]
-        prefixes = [decode(found.findtext(f"{tag}Prefix") or "") for found in root.iterchildren(f"{tag}CommonPrefixes")]
-    except (ValueError, TypeError) as error:
-        raise ListingUntrusted(f"listing {shard}: an entry cannot be read ({error})") from error
-    for remote in objects:
-        if not remote.key.startswith(shard.prefix):
-            raise ListingUntrusted(f"listing {shard}: the answer holds {remote.key!r}, which was not asked for")
-    complete = truncated == "false"
-    page = Page(shard, start_after, objects, complete, prefixes, fingerprint(raw.body))
-    return Listed(page, "" if complete else token, raw.server)
+        entries = read_entries(raw.body)
+        token = _proven_token(entries, bucket)
+        _prove_scope(entries, shard)
+    except ValueError as error:
+        code, message = parse_error(raw.body)
+        said = f"the answer is an error: {code} {message}".rstrip() if code else _reason(raw.body, error)
+        raise ListingUntrusted(f"listing {shard}: {said}") from error
+    page = Page(
+        shard, start_after, entries.objects, not token, entries.prefixes, fingerprint(raw.body), entries.undecodable
+    )
+    return Listed(page, token, raw.server)
 
 
 def fingerprint(body: bytes) -> bytes:
     """Digests the entries of a page: from the first ``<Contents>`` to the last ``</Contents>``."""
-    start, end = body.find(b"<Contents>"), body.rfind(b"</Contents>")
-    return hashlib.blake2b(memoryview(body)[start:end] if start >= 0 else b"", digest_size=16).digest()
+    start, end = body.find(FIRST_ENTRY), body.rfind(LAST_ENTRY) + len(LAST_ENTRY)
+    return hashlib.sha256(memoryview(body)[start:end] if 0 <= start < end else b"").digest()
 
 
-def _root(body: bytes, shard: Shard) -> Any:
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
-        raise ListingUntrusted(f"listing {shard}: the answer holds a document type or entities, which are refused")
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
+def _proven_token(entries: Entries, bucket: str) -> str:
+    """The token of the next page, empty at the end. Raises `ValueError` when the answer does not prove itself."""
+    fields = entries.fields
+    if fields.get("Name") != bucket:
+        raise ValueError(f"the answer is for bucket {fields.get('Name')!a}")
+    if fields.get("EncodingType", "url") != "url":
+        raise ValueError(f"the keys are encoded by {fields['EncodingType']!a}, which nobody asked for")
+    truncated, token = fields.get("IsTruncated"), fields.get("NextContinuationToken", "")
+    if truncated not in ("true", "false"):
+        raise ValueError("the answer does not say whether it is complete")
+    if truncated == "true" and not token:
+        raise ValueError("the answer is cut short without a token to go on")
+    held = len(entries.objects) + len(entries.prefixes) + len(entries.undecodable)
+    stated = fields.get("KeyCount", "")
+    if stated and not (stated.isascii() and stated.isdigit()):
+        raise ValueError(f"the answer counts {stated!a} keys")
+    # One-sided: fewer entries than counted are lost ones; some servers do not count the common prefixes.
+    if stated and int(stated) > held:
+        raise ValueError(f"the answer counts {stated} keys and holds {held}")
+    return token if truncated == "true" else ""
+
+
+def _prove_scope(entries: Entries, shard: Shard) -> None:
+    """Raises `ValueError` when the answer is to another question than the shard's."""
+    prefix, echoed = shard.prefix, entries.fields.get("Prefix")
+    if echoed is not None and echoed != prefix and _decoded_or_none(echoed) != prefix:
+        raise ValueError(f"the answer is for prefix {echoed!a}")
+    if entries.prefixes and not shard.level:
+        raise ValueError("the answer folds keys into common prefixes, which nobody asked for")
+    if prefix or shard.level:
+        for key in (*(remote.key for remote in entries.objects), *entries.prefixes):
+            if not key.startswith(prefix):
+                raise ValueError(f"the answer holds {key!a}, which was not asked for")
+    if shard.level and any("/" in remote.key[len(prefix) :] for remote in entries.objects if remote.key != prefix):
+        raise ValueError("the answer goes below the one level that was asked for")
+
+
+def _decoded_or_none(written: str) -> str | None:
     try:
-        root = etree.fromstring(body, parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise ListingUntrusted(f"listing {shard}: the answer is no complete XML ({str(error)[:100]})") from error
-    if etree.QName(root).localname != _ROOT:
-        code, message = parse_error(body)
-        said = f"{code} {message}".strip() or f"a <{etree.QName(root).localname}> document"
-        raise ListingUntrusted(f"listing {shard}: the answer is not a listing but {said}")
-    return root
+        return decode_key(written)
+    except ValueError:
+        return None
 
 
-def _object(element: Any, tag: str, decode: Callable[[str], str]) -> RemoteObject:
-    key = etag = modified = size = None
-    storage_class = "STANDARD"
-    for child in element:
-        name = child.tag[len(tag) :]
-        if name == "Key":
-            key = decode(child.text or "")
-        elif name == "ETag":
-            etag = (child.text or "").strip('"')
-        elif name == "Size":
-            size = int(child.text)
-        elif name == "LastModified":
-            modified = datetime.fromisoformat(child.text)
-        elif name == "StorageClass":
-            storage_class = child.text or storage_class
-    if not key or etag is None or size is None or size < 0 or modified is None:
-        raise ValueError(f"{key!r} lacks its key, etag, size or date")
-    return RemoteObject(key, size, etag, modified.astimezone(UTC), storage_class)
+def _reason(body: bytes, error: ValueError) -> str:
+    start = body[:512].lstrip().lower()
+    if not start:
+        return "the answer is empty"
+    return "the answer is HTML" if start.startswith((b"<!doctype html", b"<html")) else str(error)[:300]
 
 
-def _decoded(text: str) -> str:
-    # AWS and MinIO encode a space as "+"; a plus sign itself always comes as %2B.
-    return unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
+def _cut_at_end(listed: Listed) -> Listed:
+    """Drops what lies behind the shard's end, and ends there.
+
+    A page out of order stays whole: it shows that the server may not be split by range, and where its shard ends is unknown.
+    """
+    page, end = listed.page, listed.page.shard.end
+    if end is None or page.last_key < end or not is_ascending(page.objects, page.start_after):
+        return listed
+    inside = [remote for remote in page.objects if remote.key <= end]
+    return listed._replace(page=page._replace(objects=inside, complete=True), token="")
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Sees that a listing goes on: neither a token nor a page comes again.
+
+    Remembers one page and replaces it after 1, 2, 4, 8 … pages (Brent), so that a cycle of any length is found without
+    keeping every token of a listing of millions.
+    """
+
+    shard: Shard
+    _token: str = ""
+    _fingerprint: bytes = b""
+    _since: int = 0
+    _limit: int = 1
+    _empty: int = 0
+
+    def check(self, listed: Listed) -> None:
+        """Raises `ListingUntrusted` when the page shows that the listing goes in circles."""
+        page, token = listed.page, listed.token
+        empty = not (page.objects or page.prefixes or page.undecodable)
+        self._empty = self._empty + 1 if empty else 0
+        if self._empty > MOST_EMPTY_PAGES:
+            raise ListingUntrusted(f"listing {self.shard}: {self._empty} pages without a key, and no end")
+        if token and token == self._token:
+            raise ListingUntrusted(f"listing {self.shard}: the server repeats a continuation token")
+        if page.objects and page.fingerprint == self._fingerprint:
+            raise ListingUntrusted(f"listing {self.shard}: the server repeats a page")
+        self._since += 1
+        if self._since == self._limit:
+            self._token, self._fingerprint = token, page.fingerprint
+            self._since, self._limit = 0, self._limit * 2

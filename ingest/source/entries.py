@@ -1,0 +1,254 @@
+"""What a ListObjectsV2 answer says, read fast and without belief: `listing` decides whether to trust it.
+
+A page of 1,000 entries that all look the same, as the known servers write them, is split by one compiled pattern, six times
+faster than a parser. It is taken only when the entries follow one another without a byte in between; the rest of the
+document, with one empty entry in their place, goes through the XML parser like any other. What the pattern does not match
+exactly is left to the parser entirely, so both ways read the same documents and refuse the same.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import a2b_qp
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+from xml.etree.ElementTree import Element, ParseError, XMLParser
+
+from ingest.model import RemoteObject
+
+FIRST_ENTRY, LAST_ENTRY = b"<Contents>", b"</Contents>"
+_PLACEHOLDER = b"<Contents/>"
+
+_KEY = r"<Key>(?P<key>[^<&\]\x00-\x1f\ufffe\uffff]+)</Key>"  # nothing that XML escapes, forbids or normalises
+_MODIFIED = (
+    r"<LastModified>(?P<modified>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3})?Z)</LastModified>"
+)
+_QUOTE = r"(?:&quot;|&#34;|\")"
+_ETAG = rf"<ETag>{_QUOTE}(?P<etag>[0-9A-Za-z-]*){_QUOTE}</ETag>"
+_CHECKSUMS = r"(?:<ChecksumAlgorithm>[A-Z0-9]*</ChecksumAlgorithm>)*(?:<ChecksumType>[A-Z_]*</ChecksumType>)?"
+_SIZE = r"<Size>(?P<size>[0-9]{1,18})</Size>"
+_CLASS = r"<StorageClass>(?P<storage_class>[A-Z_]+)</StorageClass>"
+_AWS_LAYOUT = re.compile(
+    f"<Contents>{_KEY}{_MODIFIED}{_ETAG}{_CHECKSUMS}{_SIZE}{_CLASS}(?:<Type>Normal</Type>)?</Contents>"
+)
+"""AWS, MinIO, moto; Ceph writes a type behind it."""
+_SEAWEED_LAYOUT = re.compile(f"<Contents>{_KEY}{_ETAG}{_SIZE}{_CLASS}{_MODIFIED}</Contents>")
+_STRIDE = 6
+"""Five groups, and what stands between two entries: nothing, or the page is not taken."""
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ONCE = frozenset({"Key", "LastModified", "ETag", "Size", "StorageClass"})
+_FIELDS = frozenset({"Name", "Prefix", "IsTruncated", "NextContinuationToken", "EncodingType", "KeyCount"})
+
+_remote_object: Callable[[Iterable[object]], RemoteObject] = partial(tuple.__new__, RemoteObject)  # type: ignore[arg-type]
+"""A third of the cost of the class's own constructor, whose defaults and arity the strides already settle."""
+
+
+class Entries(NamedTuple):
+    """One answer. `fields` are the root's own ones by name, as written; keys and prefixes are decoded.
+
+    `undecodable` holds the keys and prefixes that no text can stand for, in the bytes of the answer.
+    """
+
+    fields: Mapping[str, str]
+    objects: Sequence[RemoteObject]
+    prefixes: Sequence[str]
+    undecodable: Sequence[bytes]
+
+
+def read_entries(body: bytes) -> Entries:
+    """Reads an answer.
+
+    Raises:
+        ValueError: it is not a listing, not well-formed, has a document type, or an entry that cannot be read; says which.
+    """
+    set_aside: list[bytes] = []
+    try:
+        entries = _read_uniform(body)
+    except UnicodeDecodeError:
+        body, set_aside = _without_undecodable(body)
+        entries = None
+    if entries is None:
+        entries = _read_any(body)
+    return entries._replace(undecodable=[*set_aside, *entries.undecodable]) if set_aside else entries
+
+
+def decode_key(written: str) -> str:
+    """A key or prefix under ``encoding-type=url``: ``%XX`` and, for a space, ``+`` (as AWS, MinIO and SeaweedFS write it).
+
+    Raises:
+        ValueError: an escape is malformed, or the bytes are not UTF-8.
+    """
+    if _BAD_ESCAPE.search(written):
+        raise ValueError(f"{written!a} has a malformed escape")
+    return unquote_to_bytes(written.replace("+", " ")).decode()
+
+
+def _read_uniform(body: bytes) -> Entries | None:
+    """None when the entries do not all have one of the known layouts. Raises `UnicodeDecodeError`."""
+    start, end = body.find(FIRST_ENTRY), body.rfind(LAST_ENTRY) + len(LAST_ENTRY)
+    if start < 0 or end < start:
+        body.decode()
+        return None
+    text = body[start:end].decode()
+    layout = _SEAWEED_LAYOUT if text.startswith("<ETag>", text.find("</Key>") + 6) else _AWS_LAYOUT
+    pieces = layout.split(text)
+    if any(pieces[::_STRIDE]):
+        return None
+    before, behind = body[:start], body[end:]
+    before.decode()
+    behind.decode()
+    root = _root(before + _PLACEHOLDER + behind)
+    if b"Contents" in before or b"Contents" in behind or len(_children(root, "Contents")) != 1:
+        return None  # some stand elsewhere, or these in a comment or deeper than they should
+    fields = _fields(root)
+    columns = {name: pieces[group::_STRIDE] for name, group in layout.groupindex.items()}
+    keys, undecodable = _decoded(columns["key"], fields)
+    records = zip(
+        keys,
+        map(int, columns["size"]),
+        columns["etag"],
+        map(datetime.fromisoformat, columns["modified"]),
+        columns["storage_class"],
+        strict=True,
+    )
+    objects = list(map(_remote_object, records))
+    if undecodable:
+        objects = [remote for remote in objects if remote.key]
+    prefixes, more = _decoded(_prefixes(root), fields)
+    return Entries(fields, objects, [prefix for prefix in prefixes if prefix], [*undecodable, *more])
+
+
+def _read_any(body: bytes) -> Entries:
+    root = _root(body)
+    fields = _fields(root)
+    written = [_entry(child) for child in _children(root, "Contents")]
+    keys, undecodable = _decoded([entry.key for entry in written], fields)
+    objects = [entry._replace(key=key) for key, entry in zip(keys, written, strict=True) if key]
+    prefixes, more = _decoded(_prefixes(root), fields)
+    return Entries(fields, objects, [prefix for prefix in prefixes if prefix], [*undecodable, *more])
+
+
+def _root(body: bytes) -> Element:
+    if b"<!DOCTYPE" in body:
+        raise ValueError("the answer has a document type, which is refused")
+    parser = XMLParser(encoding="utf-8")  # noqa: S314 - without a document type there are no entities to expand
+    try:
+        parser.feed(body)
+        root = parser.close()
+    except ParseError as error:
+        raise ValueError(f"the answer is not complete XML ({error})") from error
+    name = root.tag.rpartition("}")[2]
+    if name != "ListBucketResult":
+        raise ValueError(f"the answer is a <{name}> document")
+    return root
+
+
+def _children(element: Element, name: str) -> list[Element]:
+    """By local name: servers differ in the namespace."""
+    return [child for child in element if child.tag.rpartition("}")[2] == name]
+
+
+def _fields(root: Element) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for child in root:
+        name = child.tag.rpartition("}")[2]
+        if name in _FIELDS:
+            if name in fields or len(child):
+                raise ValueError(f"<{name}> stands there twice, or holds more than text")
+            fields[name] = child.text or ""
+    return fields
+
+
+def _prefixes(root: Element) -> list[str]:
+    """The common prefixes, as written."""
+    written = [found.text or "" for group in _children(root, "CommonPrefixes") for found in _children(group, "Prefix")]
+    if "" in written:
+        raise ValueError("a common prefix is empty")
+    return written
+
+
+def _entry(element: Element) -> RemoteObject:
+    """One entry; its key as written."""
+    texts: dict[str, str] = {}
+    for child in element:
+        name = child.tag.rpartition("}")[2]
+        if name in _ONCE:
+            if name in texts or len(child):
+                raise ValueError(f"an entry's <{name}> stands there twice, or holds more than text")
+            texts[name] = child.text or ""
+    key, size, modified = texts.get("Key", ""), texts.get("Size", ""), texts.get("LastModified", "")
+    if not key or "ETag" not in texts or not modified or not (size.isascii() and size.isdigit()):
+        raise ValueError(f"the entry of {key!a} lacks its key, size, etag or date")
+    moment = datetime.fromisoformat(modified)
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return RemoteObject(key, int(size), texts["ETag"].strip('"'), moment, texts.get("StorageClass") or "STANDARD")
+
+
+def _decoded(written: list[str], fields: Mapping[str, str]) -> tuple[list[str], list[bytes]]:
+    """The texts in their order, with an empty one for what cannot be decoded, and the latter as written."""
+    if fields.get("EncodingType") != "url":
+        return written, []
+    joined = "\n".join(written)
+    if "%" not in joined and "+" not in joined:
+        return written, []
+    together = _decoded_together(joined)
+    if together is not None and len(together) == len(written):
+        return together, []
+    decoded: list[str] = []
+    undecodable: list[bytes] = []
+    for text in written:
+        try:
+            decoded.append(decode_key(text))
+        except ValueError:
+            decoded.append("")
+            undecodable.append(text.encode())
+    return decoded, undecodable
+
+
+def _decoded_together(joined: str) -> list[str] | None:
+    """All keys in one pass of C, five times as fast as one by one; None when that is not exact.
+
+    Quoted-printable is the same code with ``=`` for ``%`` (RFC 2045). The byte FF, which no UTF-8 text holds, parts the keys:
+    an escape of the same byte makes one more part.
+    """
+    if "=" in joined or "\r" in joined or _BAD_ESCAPE.search(joined):
+        return None
+    quoted = joined.encode().replace(b"\n", b"=FF").replace(b"+", b" ").replace(b"%", b"=")
+    try:
+        return [key.decode() for key in a2b_qp(quoted).split(b"\xff")]
+    except UnicodeDecodeError:
+        return None
+
+
+def _without_undecodable(body: bytes) -> tuple[bytes, list[bytes]]:
+    """Takes out the entries whose key or prefix is not UTF-8, so that the rest can be read."""
+    found: list[bytes] = []
+    for entry, name in ((b"Contents", b"Key"), (b"CommonPrefixes", b"Prefix")):
+        opening, closing = b"<%b>" % entry, b"</%b>" % entry
+        named = re.compile(b"<%b>([^<]*)</%b>" % (name, name))
+        *chunks, rest = body.split(closing)
+        kept: list[bytes] = []
+        for chunk in chunks:
+            start = chunk.rfind(opening)
+            written = named.search(chunk, start) if start >= 0 else None
+            if written is None or _is_utf8(written[1]):
+                kept += chunk, closing
+            else:
+                kept.append(chunk[:start])
+                found.append(written[1])
+        body = b"".join(kept) + rest
+    if not _is_utf8(body):
+        raise ValueError("the answer is not UTF-8")
+    return body, found
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
