@@ -124,7 +124,7 @@ class Pool:
                 return connection, await connection.request(exchange)
             except StaleConnection:
                 pass  # the server had closed it; a fresh one tells whether the server is there
-        connection = await self._dialer.connect(self._make)
+        connection = await self._open_one()
         return connection, await connection.request(exchange)
 
     def _reuse(self) -> Connection | None:
@@ -141,9 +141,11 @@ class Pool:
         else:
             connection.abort()
 
-    def _make(self) -> Connection:
-        connection = Connection(str(self._dialer), self._loop, self._lost)
-        self._open.add(connection)
+    async def _open_one(self) -> Connection:
+        name = str(self._dialer)
+        connection = await self._dialer.connect(lambda: Connection(name, self._loop, self._lost))
+        if connection.reusable:  # else it is lost already, and its first request will say so
+            self._open.add(connection)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(self._timeouts.sweep_interval, self._sweep)
         return connection
@@ -162,7 +164,7 @@ class Pool:
                 )
                 if reason is not None:
                     connection.abort(ConnectionTimedOut(f"{self._dialer} took too long: {reason}"))
-            elif connection.established and now - connection.watch.started > self._timeouts.keep_alive:
+            elif now - connection.watch.started > self._timeouts.keep_alive:
                 connection.abort()
         again = bool(self._open)
         self._sweeper = self._loop.call_later(self._timeouts.sweep_interval, self._sweep) if again else None

@@ -8,7 +8,6 @@ import socket
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
 from ingest.errors import ConnectionLost, ConnectionRefused, SettingsError
@@ -102,6 +101,8 @@ def _is_excluded(host: str, port: int, excluded: str) -> bool:
 
 
 def _is_in_network(host: str, network: str) -> bool:
+    from ipaddress import ip_address, ip_network  # for the few who write networks
+
     try:
         return ip_address(host) in ip_network(network, strict=False)
     except ValueError:

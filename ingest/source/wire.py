@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
             SourceError: the connection broke, or what came is no acceptable HTTP.
         """
         if self._transport is None:
-            raise RuntimeError("not connected")
+            raise ConnectionLost(f"{self._peer} closed the connection as soon as it was open")
         self._reset()
         self._exchange = exchange
         self.watch.start(self._loop.time())
