@@ -11,7 +11,7 @@ from ingest.jobs.run import open_source
 from ingest.model import RemoteObject
 from ingest.settings import Settings
 from ingest.source.client import S3Client
-from ingest.source.paths import normalise_key
+from ingest.source.paths import spellings
 
 
 async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncIterator[RemoteObject]:
@@ -48,10 +48,8 @@ async def history(settings: Settings, key: str) -> dict[str, Any]:
         RowNotFound: the catalog does not know the key.
     """
     async with open_source(settings) as (catalog, source):
-        row, events = await queries.story(catalog, source.id, key)
-        if row is None:
-            spelled = normalise_key(key, source.bucket)
+        for spelled in spellings(key, source.bucket):
             row, events = await queries.story(catalog, source.id, spelled)
-    if row is None:
-        raise RowNotFound(f"{key!r} is not in the catalog")
-    return {"object": row, "events": events}
+            if row is not None:
+                return {"object": row, "events": events}
+    raise RowNotFound(f"{key!r} is not in the catalog")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.errors import ConnectionRefused, DiskError, NoSuchBucket, SourceError
+from ingest.errors import ConnectionRefused, DiskError, NoSuchBucket, NoSuchKey, SourceError
 from ingest.jobs.options import CheckOptions
 from ingest.model import RemoteObject
 from ingest.settings import Settings
 from ingest.source.client import S3Client
-from ingest.source.paths import normalise_key
+from ingest.source.paths import spellings
 from ingest.source.reader import BucketReader
 from ingest.source.tls import ServerCertificate, fetch_certificate
 
@@ -55,9 +56,8 @@ async def check(settings: Settings, options: CheckOptions, on_step: Callable[[St
             objects = await _first_objects(client)
             on_step(Step(4, f"First {FIRST} objects", [_line(remote) for remote in objects] or ["(Bucket is empty)"]))
             if options.download is not None:
-                key = normalise_key(options.download, client.bucket)
-                body = await client.download_file(key)
-                on_step(Step(0, "Download", [f"{key}: {len(body)} bytes received and checked"]))
+                key, size = await _download(client, options.download)
+                on_step(Step(0, "Download", [f"{key}: {size} bytes received and checked"]))
             if options.upload:
                 await client.put(TEST_KEY, b"ingest connection test\n")
                 await client.delete(TEST_KEY)
@@ -72,6 +72,14 @@ async def _answers(reader: BucketReader) -> None:
     except SourceError as error:
         if error.retryable or error.code.startswith(("tls", "redirect", "clock")):
             raise
+
+
+async def _download(client: S3Client, text: str) -> tuple[str, int]:
+    *others, last = spellings(text, client.bucket)
+    for key in others:
+        with suppress(NoSuchKey):
+            return key, len(await client.download_file(key))
+    return last, len(await client.download_file(last))
 
 
 async def _first_objects(client: S3Client) -> list[RemoteObject]:

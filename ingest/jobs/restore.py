@@ -23,7 +23,7 @@ from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.plan.concurrency import RetryBudget
 from ingest.settings import Settings
-from ingest.source.paths import normalise_key
+from ingest.source.paths import spellings
 from ingest.source.reader import BucketReader
 from ingest.store.files import FileStore
 
@@ -39,8 +39,8 @@ class _SameVersionOnly(Fetch):
 
 async def restore(settings: Settings, options: RestoreOptions, *, progress: Progress, stop: Stop) -> RunReport:
     """Restores the copies of `options`. A key that the catalog does not know ends the run before any download."""
-    keys = tuple(normalise_key(key, settings.required("bucket")) for key in options.keys)
-    arguments: dict[str, object] = {"keys": list(keys), "prefix": options.prefix, "to": options.to}
+    spelled = [spellings(key, settings.required("bucket")) for key in options.keys]
+    arguments: dict[str, object] = {"keys": list(options.keys), "prefix": options.prefix, "to": options.to}
 
     async def work(run: Run) -> None:
         target = Path(options.to).absolute() if options.to else settings.data_dir
@@ -49,7 +49,7 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
             concurrency = concurrency_for(None)
             async with BucketReader(settings, connections=concurrency.ceiling) as bucket:
                 transfer = Transfer(_SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
-                await _restore(run, options, keys, store, transfer)
+                await _restore(run, options, spelled, store, transfer)
         finally:
             store.close()
 
@@ -57,7 +57,7 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
 
 
 async def _restore(
-    run: Run, options: RestoreOptions, keys: tuple[str, ...], store: FileStore, transfer: Transfer
+    run: Run, options: RestoreOptions, spelled: list[list[str]], store: FileStore, transfer: Transfer
 ) -> None:
     counts = run.counts
     tallied = Counts()
@@ -84,7 +84,7 @@ async def _restore(
 
     pool = TransferPool(transfer, deliver, transfer.concurrency)
     try:
-        async for row in _wanted(run, options, keys):
+        async for row in _wanted(run, options, spelled):
             run.stop.raise_if_requested()
             await recorder.room()
             run.progress.planned(1, row.remote.size)
@@ -98,14 +98,15 @@ async def _restore(
         await asyncio.shield(recorder.close())
 
 
-async def _wanted(run: Run, options: RestoreOptions, keys: tuple[str, ...]) -> AsyncIterator[CopyRow]:
+async def _wanted(run: Run, options: RestoreOptions, spelled: list[list[str]]) -> AsyncIterator[CopyRow]:
     catalog, source_id = run.catalog, run.source.id
-    if keys:
-        found = await queries.copies_of(catalog, source_id, keys)
-        unknown = [key for key in keys if key not in found]
+    if spelled:
+        found = await queries.copies_of(catalog, source_id, [key for keys in spelled for key in keys])
+        known = [next((key for key in keys if key in found), None) for keys in spelled]
+        unknown = [keys[0] for keys, key in zip(spelled, known, strict=True) if key is None]
         if unknown:
             raise RowNotFound(f"{unknown[0]!r} is not in the catalog; nothing was restored")
-        for key in keys:
+        for key in dict.fromkeys(key for key in known if key is not None):
             row = found[key]
             if row.state == State.PRESENT and not row.pruning and not options.to:
                 run.counts.kept += 1

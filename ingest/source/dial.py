@@ -112,5 +112,7 @@ class Dialer:
         if error.errno in _UNREACHABLE:
             return ConnectionRefused(f"{self} cannot be reached: {reason}{via}")
         if error.errno in _NO_DESCRIPTORS:
-            return SourceError(f"{self}: {reason}", hint="Raise the limit of open files (ulimit -n), or use fewer transfers.")
+            return SourceError(
+                f"{self}: {reason}", hint="Raise the limit of open files (ulimit -n), or use fewer transfers."
+            )
         return ConnectionLost(f"{self}: {reason}{via}")

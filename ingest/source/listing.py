@@ -145,7 +145,7 @@ def _reason(body: bytes, error: ValueError) -> str:
 def _cut_at_end(listed: Listed) -> Listed:
     """Drops what lies behind the shard's end, and ends there.
 
-    A page out of order stays whole: it shows that the server may not be split by range, and where its shard ends is unknown.
+    A page out of order stays whole: it shows that the server may not be split by range, and where it ends is open.
     """
     page, end = listed.page, listed.page.shard.end
     if end is None or page.last_key < end or not is_ascending(page.objects, page.start_after):

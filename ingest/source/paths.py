@@ -42,3 +42,14 @@ def _unescaped(key: str) -> str:
 
 def _is_hex(pair: str) -> bool:
     return len(pair) == 2 and all(letter in "0123456789abcdefABCDEF" for letter in pair)
+
+
+def spellings(text: str, bucket: str) -> list[str]:
+    """The keys that `text` may mean, the likeliest first: a key may begin like the bucket's name, or hold a ``%``.
+
+    Raises:
+        SettingsError: it names another bucket, or no key.
+    """
+    normal = normalise_key(text, bucket)
+    literal = [] if text.lower().startswith("s3://") else [text, text.removeprefix("/")]
+    return list(dict.fromkeys(key for key in (*literal, normal) if key))

@@ -89,15 +89,17 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str] | No
 
 def _is_excluded(host: str, port: int, excluded: str) -> bool:
     """NO_PROXY: ``*``, names (with all below them), addresses, networks, each optionally with ``:port``."""
-    for rule in (piece.strip().lower() for piece in excluded.split(",")):
-        name, colon, number = rule.rpartition(":")
-        if colon and number.isdigit() and ":" not in name:
-            rule = name if int(number) == port else ""
-        if rule and (rule == "*" or host == rule.lstrip(".") or host.endswith("." + rule.lstrip("."))):
-            return True
-        if "/" in rule and _is_in_network(host, rule):
-            return True
-    return False
+    return any(_is_covered(host, port, rule.strip().lower()) for rule in excluded.split(","))
+
+
+def _is_covered(host: str, port: int, rule: str) -> bool:
+    name, colon, number = rule.rpartition(":")
+    if colon and number.isdigit() and ":" not in name:
+        return int(number) == port and _is_covered(host, port, name)
+    name = rule.lstrip(".")
+    if name and (name == "*" or host == name or host.endswith(f".{name}")):
+        return True
+    return "/" in rule and _is_in_network(host, rule)
 
 
 def _is_in_network(host: str, network: str) -> bool:

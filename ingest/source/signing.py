@@ -1,7 +1,7 @@
 """Signature version 4 for S3 requests without a body, one request head at a time.
 
-Everything that does not change within a second (scope, signing key, the canonical headers of each set of names) is built
-once and kept, so that a request costs one SHA-256 and one HMAC.
+What does not change within a second (scope, signing key, the canonical headers of each set of names) is built once and
+kept, so that a request costs one SHA-256 and one HMAC.
 Source of the rules: AWS, "Signature Version 4 signing process", with S3's exceptions (paths are not normalised, the
 payload's hash is a header).
 """
@@ -48,7 +48,7 @@ class Signer:
         target_prefix: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._credentials = credentials
+        self.credentials = credentials
         self._region = region
         self._host = host
         self._unsigned = unsigned
@@ -66,7 +66,7 @@ class Signer:
 
     def use(self, credentials: Credentials) -> None:
         """Signs with these credentials from now on."""
-        self._credentials = credentials
+        self.credentials = credentials
         self._day = ""
         self._second = -1
 
@@ -109,7 +109,7 @@ class Signer:
 
     def _start_day(self, day: str) -> None:
         """The signing key holds for a day; HMAC's two key blocks are hashed here once (RFC 2104)."""
-        key = f"AWS4{self._credentials.secret_key}".encode()
+        key = f"AWS4{self.credentials.secret_key}".encode()
         for step in (day, self._region, "s3", "aws4_request"):
             key = hmac_digest(key, step.encode(), "sha256")
         block = key.ljust(_SHA256_BLOCK, b"\0")
@@ -124,13 +124,13 @@ class Signer:
         if list(names) != sorted({name.lower() for name in names}):
             raise ValueError(f"header names must be lower-case, unique and in order: {names}")
         own = {"host": self._host, "x-amz-content-sha256": EMPTY_SHA256, "x-amz-date": self._timestamp}
-        if self._credentials.session_token:
-            own["x-amz-security-token"] = self._credentials.session_token
+        if self.credentials.session_token:
+            own["x-amz-security-token"] = self.credentials.session_token
         lines = {name: value.replace("%", "%%") for name, value in own.items()} | dict.fromkeys(names, "%s")
         ordered = sorted(lines.items())
         signed = ";".join(lines_name for lines_name, _ in ordered)
         canonical = "".join(f"{name}:{value}\n" for name, value in ordered) + f"\n{signed}\n{EMPTY_SHA256}"
-        credential = f"{self._credentials.access_key}/{self._scope}".replace("%", "%%")
+        credential = f"{self.credentials.access_key}/{self._scope}".replace("%", "%%")
         sent = "".join(f"{name}: {value}\r\n" for name, value in ordered) + self._unsigned.replace("%", "%%")
         sent += f"authorization: {_ALGORITHM} Credential={credential}, SignedHeaders={signed}, Signature="
         template = _Template(canonical, sent)

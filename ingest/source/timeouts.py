@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Timeouts:
     """Seconds, and `slowest` in bytes a second.
 
-    A request may take `total` seconds plus the time that its body takes at `slowest`: a server that sends a byte now and
-    then is never idle, and must end all the same.
+    A request may take `total` seconds plus the time that its body takes at `slowest`: a server that sends a byte now
+    and then is never idle, and must end all the same.
     """
 
     connect: float = 10.0
