@@ -133,7 +133,7 @@ def _read_any(body: bytes) -> Entries:
 
 
 def _root(body: bytes) -> Element:
-    if b"\0" in body:  # expat takes such a document for UTF-16 whatever it is told, and a document type would hide in it
+    if b"\0" in body:  # expat takes it for UTF-16 whatever it is told, where a document type would hide
         raise ValueError("the answer is not complete XML (it holds a NUL)")
     if b"<!DOCTYPE" in body:
         raise ValueError("the answer has a document type, which is refused")

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from ingest.errors import IngestError, ListingUntrusted
 from ingest.model import Page, Shard
 from ingest.plan.shards import is_ascending
 from ingest.source.entries import FIRST_ENTRY, LAST_ENTRY, Entries, decode_key, read_entries
-from ingest.source.responses import parse_error
-
-if TYPE_CHECKING:
-    from ingest.source.reader import RawPage
+from ingest.source.errors import parse_error
 
 MOST_EMPTY_PAGES = 1_000
 """Truncated pages without an entry, one after the other: a server that filters may send some, but not for ever."""
+
+
+class RawPage(Protocol):
+    """What `parse_page` needs of an answer: its bytes, and the server's name."""
+
+    @property
+    def body(self) -> bytes: ...
+
+    @property
+    def server(self) -> str: ...
 
 
 class Listed(NamedTuple):
@@ -30,10 +37,10 @@ class Listed(NamedTuple):
     server: str
 
 
-Ask = Callable[[str], Awaitable["RawPage"]]
+Ask = Callable[[str], Awaitable[RawPage]]
 
 
-async def pages(ask: Ask, bucket: str, shard: Shard) -> AsyncIterator[Listed]:
+async def pages(ask: Ask, bucket: str, shard: Shard) -> AsyncGenerator[Listed, None]:
     """Every page of a shard; `ask` sends the request for a continuation token (empty for the first).
 
     While a page is worked on, the next one is on its way, and never more than that one. Close the iterator (`aclosing`)
@@ -76,9 +83,7 @@ def parse_page(raw: RawPage, *, bucket: str, shard: Shard, start_after: str) -> 
         token = _proven_token(entries, bucket)
         _prove_scope(entries, shard)
     except ValueError as error:
-        code, message = parse_error(raw.body)
-        said = f"the answer is an error: {code} {message}".rstrip() if code else _reason(raw.body, error)
-        raise ListingUntrusted(f"listing {shard}: {said}") from error
+        raise ListingUntrusted(f"listing {shard}: {_reason(raw.body, error)}") from error
     page = Page(
         shard, start_after, entries.objects, not token, entries.prefixes, fingerprint(raw.body), entries.undecodable
     )
@@ -136,6 +141,9 @@ def _decoded_or_none(written: str) -> str | None:
 
 
 def _reason(body: bytes, error: ValueError) -> str:
+    document = parse_error(body)
+    if document.code:
+        return f"the answer is an error: {document.code} {document.message}".rstrip()
     start = body[:512].lstrip().lower()
     if not start:
         return "the answer is empty"

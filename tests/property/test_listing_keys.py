@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape
 
@@ -14,7 +15,12 @@ from hypothesis import strategies as st
 from ingest.model import RemoteObject, Shard
 from ingest.source import entries
 from ingest.source.listing import parse_page
-from ingest.source.reader import RawPage
+
+
+class RawPage(NamedTuple):
+    body: bytes
+    server: str
+
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 WRITERS: dict[str, Callable[[str], str]] = {

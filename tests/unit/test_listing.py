@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import pytest
 
@@ -14,7 +15,6 @@ from ingest.model import RemoteObject, Shard
 from ingest.source import listing
 from ingest.source.entries import read_entries
 from ingest.source.listing import Listed, fingerprint, pages, parse_page
-from ingest.source.reader import RawPage
 
 MD5 = "5d41402abc4b2a76b9719d911017c592"
 MODIFIED = "<LastModified>2026-11-24T07:10:18.000Z</LastModified>"
@@ -26,6 +26,11 @@ SEAWEED_REST = (
 ENTRY = f"<Contents><Key>a</Key>{REST}</Contents>"
 PROOF = "<Name>statements</Name><Prefix></Prefix><IsTruncated>false</IsTruncated>"
 URL = "<EncodingType>url</EncodingType>"
+
+
+class RawPage(NamedTuple):
+    body: bytes
+    server: str
 
 
 def entry(key: str, rest: str = REST) -> str:
