@@ -97,7 +97,7 @@ def _is_covered(host: str, port: int, rule: str) -> bool:
     if colon and number.isdigit() and ":" not in name:
         return int(number) == port and _is_covered(host, port, name)
     name = rule.lstrip(".")
-    if name and (name == "*" or host == name or host.endswith(f".{name}")):
+    if name and (name in ("*", host) or host.endswith(f".{name}")):
         return True
     return "/" in rule and _is_in_network(host, rule)
 
