@@ -160,7 +160,7 @@ class NotTls(TlsError):
     """TLS was spoken to a port that does not speak it, or the other way round."""
 
     code = "tls_not_spoken"
-    hint = "Set S3_SECURE=false if the server has no TLS, or use its HTTPS port."
+    hint = "Set S3_SECURE=false if the server has no TLS; set it to true, or write https://, if it has."
 
 
 class CredentialsError(SourceError):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.errors import ConnectionRefused, DiskError, NoSuchBucket, NoSuchKey, SourceError
+from ingest.errors import AccessDenied, ConnectionRefused, DiskError, NoSuchBucket, NoSuchKey, SourceError
 from ingest.jobs.options import CheckOptions
 from ingest.model import RemoteObject
 from ingest.settings import Settings
@@ -50,7 +50,7 @@ async def check(settings: Settings, options: CheckOptions, on_step: Callable[[St
         async with S3Client.from_settings(settings) as client:
             keys = "S3_ACCESS_KEY" if settings.access_key else "the standard AWS chain"
             on_step(Step(2, "S3 client", [f"region {settings.region}, credentials from {keys}"]))
-            if not await client.bucket_exists():
+            if not await _bucket_exists(client, reader):
                 raise await _no_such_bucket(client)
             on_step(Step(3, "Bucket", [f"{client.bucket} exists"]))
             objects = await _first_objects(client)
@@ -68,7 +68,7 @@ async def check(settings: Settings, options: CheckOptions, on_step: Callable[[St
 async def _answers(reader: BucketReader) -> None:
     """Whether anything at all answers: a refusal of the request itself is an answer."""
     try:
-        await reader.server_time()
+        await reader.list_page(max_keys=1)
     except SourceError as error:
         if error.retryable or error.code.startswith(("tls", "redirect", "clock")):
             raise
@@ -80,6 +80,15 @@ async def _download(client: S3Client, text: str) -> tuple[str, int]:
         with suppress(NoSuchKey):
             return key, len(await client.download_file(key))
     return last, len(await client.download_file(last))
+
+
+async def _bucket_exists(client: S3Client, reader: BucketReader) -> bool:
+    try:
+        return await client.bucket_exists()
+    except AccessDenied:
+        # A HEAD is refused without a body; the refusal of a listing says whether key, secret or policy is at fault.
+        await reader.list_page(max_keys=1)
+        return True
 
 
 async def _first_objects(client: S3Client) -> list[RemoteObject]:

@@ -16,6 +16,7 @@ from ingest.errors import (
     CredentialsExpired,
     NoSuchBucket,
     NoSuchKey,
+    NotTls,
     ObjectArchived,
     ObjectChanged,
     RangeNotSatisfiable,
@@ -74,6 +75,8 @@ def error_from_response(status: int, headers: Mapping[str, str], body: bytes, wh
         kind = _BY_STATUS[status]
     else:
         kind = ServerFault if status >= 500 else UnexpectedResponse
+    if status == 400 and b"HTTP request to an HTTPS server" in body:
+        return NotTls(f"{what}: the server speaks TLS on this port, and was asked without")
     if kind in (AccessDenied, SignatureMismatch) and skew is not None:
         kind = ClockSkewed
     said = f"{status} {code}" if code else str(status)

@@ -165,7 +165,9 @@ class FileStore:
                 hasher = _hash(descriptor, check)
         except (OSError, DiskError):
             return None
-        return LocalCopy(path, hasher.digest(), Verified.VERIFIED, size) if hasher.verdict() else None
+        if hasher.verdict() is not Verified.VERIFIED:
+            return None
+        return LocalCopy(path, hasher.digest(), Verified.VERIFIED, size)
 
     @contextmanager
     def open_copy(self, local_path: str) -> Iterator[int]:

@@ -1,0 +1,141 @@
+"""The command line as a process: exit codes, JSON, signals, secrets, and a kill at any time."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.servers import Bucket
+
+CANARY = "canary-9f3b-secret"
+
+
+def ingest(*arguments: str, variables: dict[str, str] | None = None, cwd: Path) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
+    return subprocess.run(
+        [sys.executable, "-m", "ingest", *arguments],
+        env={**clean, **(variables or {})},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom ingest.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'sqlalchemy', 'aiohttp', 'botocore', 'pydantic', 'structlog', 'tqdm', 'alembic'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+    assert "11   another run holds the lock" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "code", "said"),
+    [
+        (["bogus"], {}, 2, "No such command"),
+        (["sync"], {}, 2, "S3_ENDPOINT is not set"),
+        (["sync"], {"S3_ENDPOINT": "ftp://x"}, 2, "S3_ENDPOINT"),
+        (["sync"], {"S3_SECURE": "perhaps"}, 2, "S3_SECURE"),
+        (["sync"], {"DATABASE_URL": f"mysql://u:{CANARY}@h/d"}, 2, "DATABASE_URL"),
+        (["status"], {"DATABASE_URL": f"postgresql://u:{CANARY}@127.0.0.1:1/d"}, 6, "127.0.0.1"),
+        (["cleanup", "--older-than", "x"], {}, 2, "not a duration"),
+        (["restore"], {}, 2, "name keys"),
+        (["sync"], {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_SECRET_KEY": CANARY}, 4, "refused"),
+    ],
+)
+def test_bad_input_is_named_on_one_line(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str], code: int, said: str
+) -> None:
+    base = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "statements", "S3_ACCESS_KEY": "k", "S3_SECRET_KEY": "s"}
+    values = variables if said == "S3_ENDPOINT is not set" else {**base, **variables}
+    done = ingest(*arguments, variables=values, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert said.lower() in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+    assert CANARY not in done.stdout + done.stderr
+
+
+async def test_secrets_stay_secret_at_debug_level(weed: Bucket, tmp_path: Path) -> None:
+    await weed.put({"k": b"x"})
+    variables = weed.variables(tmp_path / "data") | {"S3_SECRET_KEY": CANARY, "S3_SESSION_TOKEN": CANARY + "-token"}
+    for command in (["check"], ["sync"], ["ls"]):
+        done = ingest(*command, "-v", variables=variables, cwd=tmp_path)
+        assert done.returncode in (1, 4)
+        assert CANARY not in done.stdout + done.stderr
+
+
+async def test_the_json_summary_has_every_field_and_nothing_else_on_stdout(weed: Bucket, tmp_path: Path) -> None:
+    await weed.put({"k": b"x"})
+    done = ingest("sync", "--json", variables=weed.variables(tmp_path / "data"), cwd=tmp_path)
+    document = json.loads(done.stdout)
+    fields = "command run_id status listed new changed unchanged skipped downloaded bytes failed gone pruned kept restored"
+    assert set((fields + " damaged repaired seconds").split()) <= set(document)
+    assert (document["status"], document["downloaded"], document["bytes"]) == ("ok", 1, 1)
+
+
+async def test_a_stop_is_clean_and_a_kill_is_repaired_by_the_next_run(weed: Bucket, tmp_path: Path) -> None:
+    objects = {f"k/{n:04}": random.Random(n).randbytes(3000) for n in range(600)}
+    await weed.put(objects)
+    variables = weed.variables(tmp_path / "data")
+    command = [sys.executable, "-m", "ingest", "sync", "--transfers", "2", "-q", "--json"]
+    for number, expected in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9), (signal.SIGKILL, -9)):
+        process = subprocess.Popen(command, env={**os.environ, **variables}, cwd=tmp_path, stdout=subprocess.PIPE)
+        time.sleep(random.uniform(0.5, 1.0))
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode in (expected, 0)
+        if process.returncode == expected and number != signal.SIGKILL:
+            assert json.loads(output)["status"] == "interrupted"
+    last = json.loads(ingest("sync", "--json", variables=variables, cwd=tmp_path).stdout)
+    assert last["listed"] == 600
+    root = tmp_path / "data"
+    found = {path.relative_to(root / weed.name).as_posix(): path.read_bytes() for path in (root / weed.name).rglob("*") if path.is_file()}
+    assert found == objects
+    assert list((root / ".ingest" / "tmp").iterdir()) == []
+    again = json.loads(ingest("sync", "--json", variables=variables, cwd=tmp_path).stdout)
+    assert (again["unchanged"], again["downloaded"]) == (600, 0)
+
+
+def test_the_demo_keeps_its_promises_and_leaves_nothing(tmp_path: Path) -> None:
+    done = ingest("demo", "--objects", "20", cwd=tmp_path, variables={"TMPDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "each did what this tour says" in done.stdout
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("ingest-demo")] == []
+
+
+def test_the_wheel_works_without_the_checkout(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(root)]
+    subprocess.run(build, check=True, capture_output=True)
+    wheel = next(tmp_path.glob("ingest-*.whl"))
+    home = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    site = next(home.glob("lib/python*/site-packages"))
+    install = [sys.executable, "-m", "pip", "--python", str(home), "install", "--quiet", "--no-deps", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    # The dependencies come from this environment; ingest itself only from the wheel.
+    (site / "dependencies.pth").write_text(next(p for p in sys.path if p.endswith("site-packages")))
+    run = [str(home / "bin" / "ingest")]
+    variables = {"INGEST_DATA_DIR": str(tmp_path / "data"), "PATH": os.environ["PATH"]}
+    where = subprocess.run(
+        [str(home / "bin" / "python"), "-c", "import ingest; print(ingest.__file__)"], capture_output=True, text=True, cwd=tmp_path, check=True
+    ).stdout
+    assert str(home) in where
+    done = subprocess.run([*run, "db", "upgrade"], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "The schema is at" in done.stdout
+    assert subprocess.run([*run, "demo", "--help"], env=variables, cwd=tmp_path, capture_output=True, check=False).returncode == 0

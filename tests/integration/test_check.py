@@ -1,0 +1,92 @@
+"""Each way a connection can fail is named, on a server that fails that way."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+import trustme
+
+from ingest import errors
+from ingest.jobs.check import Step, check
+from ingest.jobs.options import CheckOptions
+from ingest.settings import Settings
+from tests.fixtures.servers import Bucket, Certificates
+
+
+async def run(settings: Settings, **options: object) -> list[Step]:
+    steps: list[Step] = []
+    await check(settings, CheckOptions(**options), steps.append)  # type: ignore[arg-type]
+    return steps
+
+
+async def test_four_steps_download_and_upload(weed: Bucket, tmp_path: Path) -> None:
+    await weed.put({"some/key": b"hello"})
+    steps = await run(weed.settings(tmp_path), download="some/key", upload=True)
+    assert [step.number for step in steps] == [1, 2, 3, 4, 0, 0]
+    assert "some/key" in steps[3].lines[0]
+
+
+async def test_an_empty_bucket_says_so(weed: Bucket, tmp_path: Path) -> None:
+    assert (await run(weed.settings(tmp_path)))[3].lines == ["(Bucket is empty)"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error"),
+    [
+        ({"access_key": "nobody"}, errors.AccessKeyUnknown),
+        ({"secret_key": "wrong"}, errors.SignatureMismatch),
+        ({"bucket": "no-such-bucket"}, errors.NoSuchBucket),
+        ({"endpoint": "http://no-such-host.invalid:9000"}, errors.NameNotResolved),
+    ],
+)
+async def test_what_is_wrong_is_named(
+    weed: Bucket, tmp_path: Path, overrides: dict[str, str], error: type[errors.IngestError]
+) -> None:
+    with pytest.raises(error) as raised:
+        await run(weed.settings(tmp_path, **overrides))
+    assert raised.value.hint
+    if error is errors.NoSuchBucket:
+        assert weed.name in raised.value.message  # the buckets that do exist
+
+
+async def test_refused(tmp_path: Path, moto: Bucket) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with pytest.raises(errors.ConnectionRefused):
+        await run(moto.settings(tmp_path, endpoint=endpoint))
+
+
+async def test_tls_is_trusted_by_ca_file_and_refused_without(weed_tls: Bucket, tmp_path: Path) -> None:
+    steps = await run(weed_tls.settings(tmp_path), save_ca=str(tmp_path / "saved.pem"))
+    assert "SHA-256" in steps[0].lines[-1]
+    assert "BEGIN CERTIFICATE" in (tmp_path / "saved.pem").read_text()
+    with pytest.raises(errors.CertificateUntrusted):
+        await run(weed_tls.settings(tmp_path, ca_bundle=None))
+    with pytest.raises(errors.NotTls):
+        await run(weed_tls.settings(tmp_path, endpoint=weed_tls.endpoint.replace("https", "http")))
+
+
+async def test_a_certificate_for_another_host(tmp_path: Path, certificates: Certificates) -> None:
+    import ssl
+
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("minio.example.com").configure_cert(context)
+    received = bytearray()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.extend(await reader.read(100))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    bucket = Bucket(f"https://127.0.0.1:{port}", "any-bucket", tmp_path / "ca.pem")
+    with pytest.raises(errors.CertificateWrongHost):
+        await run(bucket.settings(tmp_path))
+    server.close()
+    assert not received  # nothing signed was sent to the wrong host

@@ -1,0 +1,73 @@
+"""The decision table of the policy, row by row."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ingest.model import CatalogRow, Counts, Outcome, Pair, RemoteObject, Status
+from ingest.plan.policy import decide
+from ingest.plan.selection import Selection
+from ingest.plan.tally import tally
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+EVERYTHING = Selection()
+RECENT = Selection(since=NOW - timedelta(days=7))
+OLD, NEW = NOW - timedelta(days=30), NOW - timedelta(days=1)
+
+
+def remote(modified: datetime = NEW, key: str = "k", size: int = 3, storage_class: str = "STANDARD") -> RemoteObject:
+    return RemoteObject(key, size, "e1", modified, storage_class)
+
+
+def row(state: str, etag: str = "e1", *, gone: bool = False, key: str = "k", size: int = 3) -> CatalogRow:
+    return CatalogRow(key, size, etag, state, gone, f"b/{key}", 0)
+
+
+TABLE = [
+    (remote(), None, EVERYTHING, ["download k (new, 3 bytes)"]),
+    (remote(OLD), None, RECENT, ["record k (outside the window)"]),
+    (remote(), None, Selection(exclude=("k*",)), ["record k (excluded)"]),
+    (remote(), None, Selection(include=("x*",)), ["record k (excluded)"]),
+    (remote(), row("present"), EVERYTHING, ["skip k (present)"]),
+    (remote(), row("pruned"), EVERYTHING, ["skip k (pruned)"]),
+    (remote(NEW), row("known"), RECENT, ["download k (wanted, 3 bytes)"]),
+    (remote(OLD), row("known"), RECENT, ["skip k (outside the window)"]),
+    (remote(), row("failed"), EVERYTHING, ["download k (retry, 3 bytes)"]),
+    *[
+        (remote(), row(state, "e0"), EVERYTHING, ["download k (changed, 3 bytes)"])
+        for state in ("known", "present", "pruned", "failed", "blocked")
+    ],
+    (remote(size=4), row("present"), EVERYTHING, ["download k (changed, 4 bytes)"]),
+    (remote(OLD), row("present", "e0"), RECENT, ["download k (changed, 3 bytes)"]),
+    (remote(OLD), row("known", "e0"), RECENT, ["record k (outside the window)"]),
+    (remote(), row("present", "e0"), Selection(exclude=("k",)), ["skip k (excluded)"]),
+    (remote(), row("present", gone=True), EVERYTHING, ["return k", "skip k (present)"]),
+    (remote(), row("pruned", "e0", gone=True), EVERYTHING, ["return k", "download k (changed, 3 bytes)"]),
+    (remote(storage_class="GLACIER"), None, EVERYTHING, ["block k (archived as GLACIER)"]),
+    (remote(storage_class="GLACIER"), row("blocked"), EVERYTHING, ["skip k (archived as GLACIER)"]),
+    (remote(storage_class="DEEP_ARCHIVE"), row("pruned"), EVERYTHING, ["skip k (pruned)"]),
+    (remote(storage_class="GLACIER_IR"), None, EVERYTHING, ["download k (new, 3 bytes)"]),
+    (remote(key="d/", size=0), None, EVERYTHING, ["record d/ (directory marker)"]),
+    (remote(key="d/", size=0), row("known", key="d/", size=0), EVERYTHING, ["skip d/ (directory marker)"]),
+    (None, row("present"), EVERYTHING, ["gone k"]),
+    (None, row("pruned", gone=True), EVERYTHING, []),
+]
+
+
+@pytest.mark.parametrize(("listed", "known", "selection", "actions"), TABLE)
+def test_decision(
+    listed: RemoteObject | None, known: CatalogRow | None, selection: Selection, actions: list[str]
+) -> None:
+    assert [str(action) for action in decide(Pair(listed, known), selection)] == actions
+
+
+def test_the_counts_add_up_for_every_row_of_the_table() -> None:
+    counts = Counts()
+    for listed, known, selection, _ in TABLE:
+        for number, action in enumerate(decide(Pair(listed, known), selection)):
+            tally(counts, Outcome(action, Status.FAILED if number % 2 else Status.DONE))
+    assert counts.listed == len([listed for listed, *_ in TABLE if listed is not None])
+    assert counts.listed == counts.new + counts.changed + counts.unchanged + counts.skipped
+    assert counts.new + counts.changed == counts.downloaded + counts.failed
