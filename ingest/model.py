@@ -122,8 +122,8 @@ class Pair(NamedTuple):
 class Check(NamedTuple):
     """How an object's bytes can be checked: by `algorithm` over the whole, or over parts of `part_size` bytes.
 
-    `expected` is lower-case hex. An `algorithm` of None means that the server says nothing checkable. Where the part size
-    is not known, `guesses` holds likely ones: a match with any is a proof, a mismatch with all is none.
+    `expected` is lower-case hex. An `algorithm` of None means that the server says nothing checkable. Where the part
+    size is not known, `guesses` holds likely ones: a match with any is a proof, a mismatch with all is none.
     """
 
     algorithm: str | None

@@ -24,6 +24,8 @@ def normalise_key(text: str, bucket: str) -> str:
         key = path.removeprefix("/")
         key = key.removeprefix(f"{bucket}/")
     key = _unescaped(key)
+    if not _is_unicode(key):
+        raise SettingsError(f"{text!a} is not UTF-8 text, and every S3 key is")
     if not key:
         raise SettingsError(f"{text!r} names no object", hint="Write s3://bucket/key, or just the key.")
     return key
@@ -38,6 +40,15 @@ def _unescaped(key: str) -> str:
         return key
     every_escape_is_valid = all(_is_hex(piece[:2]) for piece in key.split("%")[1:])
     return decoded if every_escape_is_valid else key
+
+
+def _is_unicode(key: str) -> bool:
+    """False for the lone surrogates by which Python stands for undecodable bytes of a command line."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_hex(pair: str) -> bool:
