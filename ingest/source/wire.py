@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
         self.received += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(self._not_http(data))
         if not self._status and self.received > _MOST_HEADER_BYTES:
             self._fail(UnexpectedResponse(f"{self._peer} sends headers without end"))
@@ -219,6 +219,9 @@ class Connection(asyncio.Protocol):
         self._fields[name.lower()] = value
 
     def on_headers_complete(self) -> None:
+        if self._complete:
+            self.abort()  # a second answer, which nobody asked for, may not replace the first
+            return
         # Trailers come after this and are left in a dict of their own: they may not amend what was already checked.
         self._headers, self._fields = self._fields, {}
         status = self._parser.get_status_code()
