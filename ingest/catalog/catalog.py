@@ -79,7 +79,9 @@ class Catalog:
         if row is None:
             async with self.writing() as connection:
                 await connection.execute(
-                    writes.upsert(connection, sources, {"endpoint": endpoint, "bucket": bucket}).on_conflict_do_nothing()
+                    writes.upsert(
+                        connection, sources, {"endpoint": endpoint, "bucket": bucket}
+                    ).on_conflict_do_nothing()
                 )
                 row = (await connection.execute(wanted)).one()
             return Source(int(row.id), bucket, ListingOrder(row.listing_order), is_new=True)
@@ -87,9 +89,7 @@ class Catalog:
 
     async def learn_order(self, source_id: int, order: ListingOrder) -> None:
         async with self.writing() as connection:
-            await connection.execute(
-                update(sources).where(sources.c.id == source_id).values(listing_order=order.value)
-            )
+            await connection.execute(update(sources).where(sources.c.id == source_id).values(listing_order=order.value))
 
     async def complete(self, source_id: int, at: datetime) -> None:
         """Notes that the whole bucket was listed and nothing was left to do."""
@@ -123,7 +123,9 @@ class Catalog:
         if shard.level:
             wanted.append(func.replace(below, "/", "") == below)
         async with self.reading() as connection:
-            return int((await connection.execute(select(func.count()).select_from(objects).where(*wanted))).scalar_one())
+            return int(
+                (await connection.execute(select(func.count()).select_from(objects).where(*wanted))).scalar_one()
+            )
 
     async def commit(self, batch: Batch) -> None:
         """Writes the batch in one transaction; writing it again changes nothing but the audit trail."""

@@ -65,7 +65,13 @@ async def story(catalog: Catalog, source_id: int, key: str) -> tuple[dict[str, A
 
 
 async def copies(
-    catalog: Catalog, source_id: int, states: Sequence[State], *, after: str, limit: int, prefix: str = "",
+    catalog: Catalog,
+    source_id: int,
+    states: Sequence[State],
+    *,
+    after: str,
+    limit: int,
+    prefix: str = "",
     downloaded_before: datetime | None = None,
 ) -> list[CopyRow]:
     """Up to `limit` rows in these states, in key order from `after` (exclusive)."""
@@ -98,6 +104,11 @@ def _copies(source_id: int) -> Any:
 def _as_copy(row: Any) -> CopyRow:
     remote = RemoteObject(row.key, row.size, row.etag, row.last_modified, row.storage_class or "STANDARD")
     return CopyRow(
-        remote, row.state, row.local_path, row.gone_at is not None, row.hold, row.pruned_at is not None,
+        remote,
+        row.state,
+        row.local_path,
+        row.gone_at is not None,
+        row.hold,
+        row.pruned_at is not None,
         row.downloaded_at,
     )

@@ -124,9 +124,7 @@ async def _put_trouble(
     }
     changes["attempts"] = objects.c.attempts + literal_column("1")
     changes["last_error"] = statement.excluded.last_error
-    await connection.execute(
-        statement.on_conflict_do_update(index_elements=["source_id", "key"], set_=changes), rows
-    )
+    await connection.execute(statement.on_conflict_do_update(index_elements=["source_id", "key"], set_=changes), rows)
 
 
 async def _mark(connection: AsyncConnection, batch: Batch, keys: list[str], values: dict[str, Any]) -> None:

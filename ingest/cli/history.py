@@ -33,10 +33,7 @@ def command(context: Context, key: str) -> None:
     click.echo()
     show_table(
         ("when (UTC)", "run", "what", "detail"),
-        [
-            (event["at"], event["run_id"], event["what"], _detail(event["detail"]))
-            for event in found["events"]
-        ],
+        [(event["at"], event["run_id"], event["what"], _detail(event["detail"])) for event in found["events"]],
     )
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @click.option("--prefix", multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; `*` also crosses `/`.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not the keys that match.")
-@click.option("--newer-than", type=Moment(), help="Only objects modified after this date, or at most so long ago (30d).")
+@click.option(
+    "--newer-than", type=Moment(), help="Only objects modified after this date, or at most so long ago (30d)."
+)
 @click.option("--older-than", type=Moment(), help="Only objects modified before this date, or longer ago.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ingest.errors import IngestError
 
-ACCESS_KEY, SECRET_KEY = "demo", "demo-secret-key"  # noqa: S105 - of a server that lives on loopback for minutes
+ACCESS_KEY, SECRET_KEY = "demo", "demo-secret-key"
 _READY_SECONDS = 60.0
 _STARTS = 3
 _LOG = "server.log"
@@ -75,7 +75,11 @@ def _start(
         f"-admin.port={free['admin']}", f"-admin.port.grpc={free['admin.grpc']}", f"-s3.port.lance={free['lance']}",
     ]  # fmt: skip
     if certificate is not None:
-        arguments += [f"-s3.port.https={free['tls']}", f"-s3.cert.file={certificate[0]}", f"-s3.key.file={certificate[1]}"]
+        arguments += [
+            f"-s3.port.https={free['tls']}",
+            f"-s3.cert.file={certificate[0]}",
+            f"-s3.key.file={certificate[1]}",
+        ]
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     with (directory / _LOG).open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own arguments

@@ -61,7 +61,9 @@ class Tour:
     async def run(self, title: str, *arguments: str) -> None:
         """One command with its output."""
         self.show(f"\n# {title}\n$ ingest {shlex.join(arguments)}")
-        code, output, _ = await self._call(*arguments, "-q") if arguments[0] != "check" else await self._call(*arguments)
+        code, output, _ = (
+            await self._call(*arguments, "-q") if arguments[0] != "check" else await self._call(*arguments)
+        )
         self.show(output.rstrip())
         if code != 0:
             raise IngestError(f"the demo's `ingest {shlex.join(arguments)}` ended with exit code {code}")

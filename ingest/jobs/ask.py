@@ -33,7 +33,12 @@ async def status(settings: Settings) -> dict[str, Any]:
     last: dict[str, dict[str, Any]] = {}
     for run in recent:
         last.setdefault(run["command"], run)
-    return {"source": f"s3://{source.bucket}", "listing_order": source.order.value, **found, "last_runs": list(last.values())}
+    return {
+        "source": f"s3://{source.bucket}",
+        "listing_order": source.order.value,
+        **found,
+        "last_runs": list(last.values()),
+    }
 
 
 async def runs(settings: Settings, limit: int) -> list[dict[str, Any]]:

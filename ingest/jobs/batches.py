@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from ingest.catalog.batch import Batch
 from ingest.errors import NoSuchKey, ObjectArchived
-from ingest.model import Audit, Block, Download, MarkGone, Outcome, Record, Return, Status
+from ingest.model import Audit, Block, Download, MarkGone, Outcome, Record, Return
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,9 @@ class Crawl:
             delimiter = "/" if shard.level else ""
             start_after = "" if token else shard.start_after
             async for attempt in stamina.retry_context(
-                on=lambda error: isinstance(error, SourceError) and error.retryable, attempts=_PAGE_ATTEMPTS, timeout=None
+                on=lambda error: isinstance(error, SourceError) and error.retryable,
+                attempts=_PAGE_ATTEMPTS,
+                timeout=None,
             ):
                 with attempt:
                     return await self.bucket.list_page(

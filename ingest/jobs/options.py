@@ -57,5 +57,3 @@ class CheckOptions:
     download: str | None = None
     upload: bool = False
     save_ca: str | None = None
-
-

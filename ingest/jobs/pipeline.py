@@ -1,6 +1,6 @@
 """The engine of sync and backfill: shards are listed, joined and decided; wanted objects are transferred; all is recorded.
 
-    Shard -> Page -> Pair -> Action -> Outcome -> Batch -> RunReport
+Shard -> Page -> Pair -> Action -> Outcome -> Batch -> RunReport
 """
 
 from __future__ import annotations
@@ -230,4 +230,3 @@ def _first(group: BaseExceptionGroup[IngestError]) -> IngestError:
         first = first.exceptions[0]
     assert isinstance(first, IngestError)  # noqa: S101 - `except*` let only these in
     return first
-

@@ -88,9 +88,7 @@ async def _restore(
             run.stop.raise_if_requested()
             await recorder.room()
             run.progress.planned(1, row.remote.size)
-            known = CatalogRow(
-                row.remote.key, row.remote.size, row.remote.etag, row.state, row.gone, row.local_path, 0
-            )
+            known = CatalogRow(row.remote.key, row.remote.size, row.remote.etag, row.state, row.gone, row.local_path, 0)
             await pool.submit(Download(row.remote, None if options.to else known, "restore"))
         await pool.drain()
     finally:
@@ -117,9 +115,7 @@ async def _wanted(run: Run, options: RestoreOptions, spelled: list[list[str]]) -
         return
     after = ""
     states = [State.PRUNED, State.PRESENT] if options.to else [State.PRUNED]
-    while rows := await queries.copies(
-        catalog, source_id, states, after=after, limit=_BATCH, prefix=options.prefix
-    ):
+    while rows := await queries.copies(catalog, source_id, states, after=after, limit=_BATCH, prefix=options.prefix):
         after = rows[-1].remote.key
         for row in rows:
             yield row

@@ -76,9 +76,7 @@ class BucketReader:
 
         tls = ssl_context(self.settings)
         await self._credentials.refresh()
-        self._signer = Signer(
-            self._credentials.current, region=self.settings.region, host=self.endpoint.host_header
-        )
+        self._signer = Signer(self._credentials.current, region=self.settings.region, host=self.endpoint.host_header)
         connector = TCPConnector(limit=self.connections, ssl=tls if tls is not None else True, ttl_dns_cache=60)
         self._session: ClientSession = ClientSession(
             connector=connector,

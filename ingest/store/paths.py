@@ -69,7 +69,11 @@ def _escape_all(text: str) -> str:
 def _reescape(name: str) -> str:
     # The first character is escaped already; the next plain one takes its place. All-escaped names end in lower case.
     for position, letter in enumerate(name):
-        if letter != "%" and (position < 1 or name[position - 1] != "%") and (position < 2 or name[position - 2] != "%"):
+        if (
+            letter != "%"
+            and (position < 1 or name[position - 1] != "%")
+            and (position < 2 or name[position - 2] != "%")
+        ):
             return name[:position] + _escape_all(letter) + name[position + 1 :]
     return name.lower() if name != name.lower() else name + _DIGEST_MARK
 

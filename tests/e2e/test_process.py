@@ -38,7 +38,9 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         "try:\n    main(['--help'])\nexcept SystemExit: pass\n"
         "print(sorted({'sqlalchemy', 'aiohttp', 'botocore', 'pydantic', 'structlog', 'tqdm', 'alembic'} & set(sys.modules)))"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    ).stdout
     assert shown.splitlines()[-1] == "[]"
     assert "11   another run holds the lock" in shown
 
@@ -82,7 +84,9 @@ async def test_the_json_summary_has_every_field_and_nothing_else_on_stdout(weed:
     await weed.put({"k": b"x"})
     done = ingest("sync", "--json", variables=weed.variables(tmp_path / "data"), cwd=tmp_path)
     document = json.loads(done.stdout)
-    fields = "command run_id status listed new changed unchanged skipped downloaded bytes failed gone pruned kept restored"
+    fields = (
+        "command run_id status listed new changed unchanged skipped downloaded bytes failed gone pruned kept restored"
+    )
     assert set((fields + " damaged repaired seconds").split()) <= set(document)
     assert (document["status"], document["downloaded"], document["bytes"]) == ("ok", 1, 1)
 
@@ -103,7 +107,11 @@ async def test_a_stop_is_clean_and_a_kill_is_repaired_by_the_next_run(weed: Buck
     last = json.loads(ingest("sync", "--json", variables=variables, cwd=tmp_path).stdout)
     assert last["listed"] == 600
     root = tmp_path / "data"
-    found = {path.relative_to(root / weed.name).as_posix(): path.read_bytes() for path in (root / weed.name).rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(root / weed.name).as_posix(): path.read_bytes()
+        for path in (root / weed.name).rglob("*")
+        if path.is_file()
+    }
     assert found == objects
     assert list((root / ".ingest" / "tmp").iterdir()) == []
     again = json.loads(ingest("sync", "--json", variables=variables, cwd=tmp_path).stdout)
@@ -119,7 +127,18 @@ def test_the_demo_keeps_its_promises_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_wheel_works_without_the_checkout(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(root)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(root),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     wheel = next(tmp_path.glob("ingest-*.whl"))
     home = tmp_path / "env"
@@ -132,10 +151,21 @@ def test_the_wheel_works_without_the_checkout(tmp_path: Path) -> None:
     run = [str(home / "bin" / "ingest")]
     variables = {"INGEST_DATA_DIR": str(tmp_path / "data"), "PATH": os.environ["PATH"]}
     where = subprocess.run(
-        [str(home / "bin" / "python"), "-c", "import ingest; print(ingest.__file__)"], capture_output=True, text=True, cwd=tmp_path, check=True
+        [str(home / "bin" / "python"), "-c", "import ingest; print(ingest.__file__)"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
     ).stdout
     assert str(home) in where
-    done = subprocess.run([*run, "db", "upgrade"], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*run, "db", "upgrade"], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "The schema is at" in done.stdout
-    assert subprocess.run([*run, "demo", "--help"], env=variables, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [*run, "demo", "--help"], env=variables, cwd=tmp_path, capture_output=True, check=False
+        ).returncode
+        == 0
+    )

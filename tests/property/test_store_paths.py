@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from ingest.store.paths import MOST_BYTES, below_file, beside_directory, decode_path, encode_key
 
-KEYS = st.text(st.one_of(st.sampled_from("ab/.%\x00\x01 \u0308~"), st.characters(exclude_categories=["Cs"])), min_size=1)
+KEYS = st.text(
+    st.one_of(st.sampled_from("ab/.%\x00\x01 \u0308~"), st.characters(exclude_categories=["Cs"])), min_size=1
+)
 
 
 @given(KEYS)
