@@ -77,7 +77,7 @@ class LockedError(IngestError):
     hint = "Wait for it to end, or look at `ingest runs`. The lock dies with its holder; nothing to remove by hand."
 
 
-class InterruptedRun(IngestError):  # noqa: N818 - it is not a fault, but it ends the run like one
+class InterruptedRun(IngestError):
     """SIGINT: what was finished is recorded."""
 
     code = "interrupted"

@@ -62,8 +62,8 @@ class Catalog:
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """One write transaction: committed at the end, rolled back by an exception."""
         with translated(self.url):
-            async with self.engine.connect() as connection:
-                connection = await connection.execution_options(writes=True)
+            async with self.engine.connect() as plain:
+                connection = await plain.execution_options(writes=True)
                 async with connection.begin():
                     yield connection
 
@@ -214,8 +214,8 @@ class Catalog:
             yield
             return
         with translated(self.url):
-            async with self.engine.connect() as connection:
-                connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            async with self.engine.connect() as plain:
+                connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
                 query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
                 if not (await connection.execute(query, {"name": f"ingest {name}"})).scalar():
                     raise LockedError(f"another {name} holds the lock in the database")

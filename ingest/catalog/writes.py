@@ -27,7 +27,7 @@ def upsert(connection: AsyncConnection, table: Table, values: Any = None) -> Any
 
 async def write(connection: AsyncConnection, batch: Batch) -> None:
     """Writes everything the batch holds, within the caller's transaction."""
-    await _put(connection, [_row(batch, remote, State.KNOWN) for remote in batch.known], _LISTED + ("state",))
+    await _put(connection, [_row(batch, remote, State.KNOWN) for remote in batch.known], (*_LISTED, "state"))
     await _put_present(connection, batch)
     for state, trouble in ((State.FAILED, batch.failed), (State.BLOCKED, batch.blocked)):
         await _put_trouble(connection, batch, state, trouble)

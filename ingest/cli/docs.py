@@ -18,8 +18,9 @@ def render() -> str:
         "",
     ]
     for name in COMMANDS:
-        command = main.get_command(click.Context(main), name)  # type: ignore[attr-defined]  # a LazyGroup
-        lines += _sections(f"ingest {name}", command)
+        command = main.get_command(click.Context(main), name)
+        if command is not None:
+            lines += _sections(f"ingest {name}", command)
     return "\n".join(lines).rstrip() + "\n"
 
 

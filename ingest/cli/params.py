@@ -10,7 +10,7 @@ import click
 from ingest.units import parse_date, parse_duration
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[timedelta]):
     """``45m``, ``12h``, ``30d``, ``2w``."""
 
     name = "duration"
@@ -24,7 +24,7 @@ class Duration(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType[datetime]):
     """An ISO 8601 date or time, or a duration: so long ago."""
 
     name = "date"
@@ -42,7 +42,7 @@ class Moment(click.ParamType):
             self.fail(f"{error}; or a duration such as 30d", param, ctx)
 
 
-class AutoOr(click.ParamType):
+class AutoOr(click.ParamType[int | None]):
     """``auto`` (None) or a number within bounds."""
 
     name = "auto|N"

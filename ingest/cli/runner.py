@@ -68,7 +68,7 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
             fail(error, as_json=as_json, verbose=verbose)
         except (click.ClickException, click.exceptions.Exit):
             raise
-        except Exception as defect:  # noqa: BLE001 - the last line of defence: a person never sees a raw traceback
+        except Exception as defect:  # noqa: BLE001 - the last line of defence before a person
             said = IngestError(
                 f"a defect in ingest: {type(defect).__name__}", hint="Run again with -v and report what it prints."
             )

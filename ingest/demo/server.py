@@ -69,7 +69,8 @@ def _start(
     arguments = [
         str(command), "mini", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={bucket}",
         "-master.telemetry=false", "-admin.ui=false", "-webdav=false", f"-s3.port={free['s3']}",
-        f"-s3.port.grpc={free['s3.grpc']}", f"-master.port={free['master']}", f"-master.port.grpc={free['master.grpc']}",
+        f"-s3.port.grpc={free['s3.grpc']}", f"-master.port={free['master']}",
+        f"-master.port.grpc={free['master.grpc']}",
         f"-volume.port={free['volume']}", f"-volume.port.grpc={free['volume.grpc']}", f"-filer.port={free['filer']}",
         f"-filer.port.grpc={free['filer.grpc']}", f"-s3.port.iceberg={free['iceberg']}",
         f"-admin.port={free['admin']}", f"-admin.port.grpc={free['admin.grpc']}", f"-s3.port.lance={free['lance']}",
@@ -84,7 +85,7 @@ def _start(
     with (directory / _LOG).open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own arguments
             arguments, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory,
-            start_new_session=True, preexec_fn=_die_with_parent,
+            start_new_session=True, preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, and no threads hold locks it needs
         )  # fmt: skip
     return Server(free["s3"], free["tls"] if certificate is not None else None), process
 

@@ -39,6 +39,6 @@ def _template() -> bytes:
     page.set_font("Helvetica", size=11)
     page.cell(text=f"Account {_ACCOUNT.decode()}", new_x="LMARGIN", new_y="NEXT")
     for line in range(1, 25):
-        page.cell(text=f"{line:02}  Instalment {line}   interest {line * 3.17:8.2f}   balance {90000 - line * 812:9.2f}",
+        page.cell(text=f"{line:02}  Instalment {line}  interest {line * 3.17:8.2f}  balance {90000 - line * 812:9.2f}",
                   new_x="LMARGIN", new_y="NEXT")  # fmt: skip
     return bytes(page.output())

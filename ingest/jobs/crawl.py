@@ -1,7 +1,7 @@
 """Lists the bucket by shards, several at once, and joins each page with the catalog.
 
-The first level is listed by itself; every common prefix it shows, or that the catalog remembers, is a shard. What is gone
-shows only when a shard was listed completely: nothing is concluded from a listing that failed.
+The first level is listed by itself; every common prefix it shows, or that the catalog remembers, is a shard. What is
+gone shows only when a shard was listed completely: nothing is concluded from a listing that failed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import stamina
 
@@ -76,7 +77,7 @@ class Crawl:
                 for shard in level:
                     await limit.acquire()
                     task = group.create_task(self._walk(shard, found))
-                    task.add_done_callback(lambda _: limit.release())
+                    task.add_done_callback(partial(_release, limit))
             await planned(found)
             self._waiting.extend(found)
         if self.order is not self.source.order:
@@ -169,6 +170,10 @@ class Crawl:
             prefixes.add(folded)
             after = last_of_prefix(folded) or rows[0].key
         return prefixes
+
+
+def _release(limit: asyncio.Semaphore, _task: asyncio.Task[None]) -> None:
+    limit.release()
 
 
 def belongs(key: str, shard: Shard) -> bool:

@@ -1,4 +1,4 @@
-"""The engine of sync and backfill: shards are listed, joined and decided; wanted objects are transferred; all is recorded.
+"""The engine of sync and backfill: list, join, decide, transfer, record.
 
 Shard -> Page -> Pair -> Action -> Outcome -> Batch -> RunReport
 """
@@ -115,6 +115,7 @@ class Pipeline:
     async def _take_pairs(self, page: Page, pairs: Sequence[Pair]) -> None:
         await self.recorder.room()
         self.run.progress.listed(len(page.objects))
+        self._refuse(page)
         ticket = Ticket(page.shard, page.last_key, page.complete)
         downloads: list[Download] = []
         if not self.options.dry_run:
@@ -135,6 +136,15 @@ class Pipeline:
         self.run.progress.planned(len(downloads), sum(action.remote.size for action in downloads))
         for action in downloads:
             await self.pool.submit(action, ticket)
+
+    def _refuse(self, page: Page) -> None:
+        """Keys that are no UTF-8 cannot be named, neither in the catalog nor in a request: each is a failed object."""
+        for raw in page.undecodable:
+            log().error("object_failed", key=repr(raw), error="undecodable_key", message="the key is not UTF-8")
+        counts, number = self.run.counts, len(page.undecodable)
+        counts.listed += number
+        counts.new += number
+        counts.failed += number
 
     async def _take_missing(self, rows: Sequence[CatalogRow]) -> None:
         await self.recorder.room()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import signal as signals
 from dataclasses import dataclass, field
 
 from ingest.errors import InterruptedRun, TerminatedRun
@@ -13,10 +13,10 @@ from ingest.errors import InterruptedRun, TerminatedRun
 class Stop:
     """Whether, and by which signal, the run was asked to end."""
 
-    signal: signal.Signals | None = None
+    signal: signals.Signals | None = None
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def request(self, received: signal.Signals) -> None:
+    def request(self, received: signals.Signals) -> None:
         self.signal = self.signal or received
         self._asked.set()
 
@@ -29,7 +29,7 @@ class Stop:
 
     @property
     def error(self) -> InterruptedRun:
-        if self.signal is signal.SIGTERM:
+        if self.signal is signals.SIGTERM:
             return TerminatedRun("terminated; what was finished is recorded")
         return InterruptedRun("interrupted; what was finished is recorded")
 

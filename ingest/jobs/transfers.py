@@ -49,7 +49,7 @@ class Transfer:
     budget: RetryBudget
     on_retry: Callable[[Download, IngestError, int, float], None]
 
-    async def __call__(self, action: Download) -> Outcome | Taken:
+    async def __call__(self, action: Download) -> Outcome | Taken:  # noqa: C901 - one branch for each fault
         """Never raises for the object's own faults: they are the outcome.
 
         Raises:
@@ -102,7 +102,7 @@ class Transfer:
             return 0.0 if attempt == 1 else None  # the credentials were reloaded; a second refusal is final
         if not error.retryable or attempt >= MOST_ATTEMPTS or not self.budget.spend():
             return None
-        return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))  # noqa: S311 - jitter, not a secret
+        return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))  # noqa: S311 - jitter, no secret
 
 
 _LATENCY_SAMPLE = 1 << 20
@@ -155,7 +155,7 @@ class TransferPool:
             raise self.failure
 
     def raise_if_hopeless(self) -> None:
-        """Nothing at all could be downloaded, and the last reason was the connection: the run's error, not the objects'.
+        """Nothing at all could be downloaded, and the last reason was the connection: the run's own error.
 
         Raises:
             SourceError: that reason.

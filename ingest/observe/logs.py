@@ -15,7 +15,7 @@ _secrets: set[str] = set()
 
 
 def configure(*, verbosity: int, secrets: set[str], warnings: tuple[str, ...] = ()) -> None:
-    """`verbosity` is -1 (warnings only), 0 or 1 (debug). `secrets` are cut out of every line, should one ever get in."""
+    """`verbosity` is -1 (warnings only), 0 or 1 (debug). `secrets` are cut out of every line."""
     level = {-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG)
     _secrets.clear()
     _secrets.update(secret for secret in secrets if len(secret) >= 4)

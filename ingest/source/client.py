@@ -173,7 +173,8 @@ class S3Client:
         except ClientError as error:
             answer = error.response
             said = answer.get("Error", {})
-            body = f"<Error><Code>{escape(said.get('Code', ''))}</Code><Message>{escape(said.get('Message', ''))}</Message></Error>"
+            code, message = escape(said.get("Code", "")), escape(said.get("Message", ""))
+            body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
             headers = {name.title(): value for name, value in answer["ResponseMetadata"].get("HTTPHeaders", {}).items()}
             status = int(answer["ResponseMetadata"]["HTTPStatusCode"])
             raise error_from_response(status, headers, body.encode(), operation) from error

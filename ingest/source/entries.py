@@ -137,7 +137,7 @@ def _root(body: bytes) -> Element:
         raise ValueError("the answer is not complete XML (it holds a NUL)")
     if b"<!DOCTYPE" in body:
         raise ValueError("the answer has a document type, which is refused")
-    parser = XMLParser(encoding="utf-8")  # noqa: S314 - without a document type there are no entities to expand
+    parser = XMLParser(encoding="utf-8")  # noqa: S314 - DTDs and entities were refused before
     try:
         parser.feed(body)
         root = parser.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ingest.errors import DiskError, DiskFull, UnsafePath
@@ -13,7 +14,7 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-class TakenByFile(Exception):  # noqa: N818 - it steers the placing of a file, and is never shown
+class TakenByFile(Exception):
     """A file stands where a directory is needed, at segment number `depth`."""
 
     def __init__(self, depth: int) -> None:
@@ -77,10 +78,8 @@ def _descend(parent: int, name: str, *, create: bool) -> int:
     except FileNotFoundError:
         if not create:
             raise
-    try:
+    with suppress(FileExistsError):  # another run of ours made it in between
         os.mkdir(name, 0o750, dir_fd=parent)
-    except FileExistsError:
-        pass  # another run of ours made it in between
     return os.open(name, _OPEN, dir_fd=parent)
 
 

@@ -1,8 +1,8 @@
 """Key <-> path below the bucket's directory: pure, injective, and the key itself wherever a file system can hold it.
 
-What it cannot hold is percent-encoded (the escaped byte in upper-case hex): the slash that would make an empty segment,
-the dots of ``.`` and ``..``, control characters, and ``%`` itself. A segment over 255 bytes is cut and ends in ``%~`` and
-half of its SHA-256: the only form that cannot be decoded, so there the catalog alone knows the key.
+What it cannot hold is percent-encoded, in upper-case hex: the slash that would make an empty segment, the dots of ``.``
+and ``..``, control characters, and ``%`` itself. A segment over 255 bytes is cut and ends in ``%~`` and half of its
+SHA-256: the only form that cannot be decoded, so there the catalog alone knows the key.
 """
 
 from __future__ import annotations

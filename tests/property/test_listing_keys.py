@@ -35,7 +35,7 @@ any_key = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size
 xml_character = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff")
 xml_key = st.text(xml_character | st.sampled_from("\t\n%+ "), min_size=1, max_size=40)
 tricky_key = st.text(st.sampled_from("ab/%+= &<>]\"'\n=F2é\U0001f4c4"), min_size=1, max_size=12)
-moment = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001 - bounds
+moment = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)).map(
     lambda time: time.replace(microsecond=0)
 )
 

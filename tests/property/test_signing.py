@@ -122,7 +122,7 @@ def test_the_signing_key_follows_the_day_and_the_credentials() -> None:
         signer.use(credentials)
         for moment in (86_399.0, 86_399.9, 86_400.0, 86_401.0):
             now = moment
-            fresh = Signer(credentials, region="r", host="h", clock=lambda: moment)  # noqa: B023 - used at once
+            fresh = Signer(credentials, region="r", host="h", clock=lambda: moment)
             assert signer.sign("GET", "/b/k") == fresh.sign("GET", "/b/k")
 
 

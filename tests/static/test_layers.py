@@ -37,7 +37,7 @@ def imported_layers(path: Path) -> set[str]:
             names = [node.module]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        found |= {(name.split(".") + ["__init__"])[1] for name in names if name.split(".")[0] == "ingest"}
+        found |= {([*name.split("."), "__init__"])[1] for name in names if name.split(".")[0] == "ingest"}
     return found
 
 
