@@ -1,7 +1,7 @@
 """How many transfers at once: a number that finds itself.
 
-While answers come as fast as they ever did, one more request costs nothing, so each success adds one: the number doubles
-in a round trip. When answers take longer, requests only wait in a queue somewhere, so growing ends. An overloaded
+While answers come as fast as they ever did, one more request costs nothing, so each success adds one: it doubles
+in each round trip. When answers take longer, requests only wait in a queue somewhere, so growing ends. An overloaded
 server halves the number at once. The idea is that of TCP Vegas: compare the latency with the best one seen.
 """
 
