@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -15,6 +17,7 @@ from ingest.model import Counts, RunReport, RunStatus
 from ingest.observe.logs import bind_run, log
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
+from ingest.store.directories import disk_error
 from ingest.store.locks import file_lock
 
 _HEARTBEAT_SECONDS = 30.0
@@ -40,8 +43,25 @@ class Run:
 @asynccontextmanager
 async def open_source(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
     """The catalog, and the row of the bucket that the settings name."""
+    _require_data_dir(settings)
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
         yield catalog, await catalog.source(settings.required("endpoint"), settings.required("bucket"))
+
+
+def _require_data_dir(settings: Settings) -> None:
+    """An embedded catalog lives in the data directory: if that cannot be written, the disk is at fault.
+
+    Raises:
+        DiskError: it cannot be made, or not be written.
+    """
+    if settings.sqlite_path is None or settings.own_dir not in settings.sqlite_path.parents:
+        return
+    try:
+        settings.own_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if not os.access(settings.own_dir, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "not writable")
+    except OSError as error:
+        raise disk_error(error, str(settings.data_dir)) from error
 
 
 async def execute(

@@ -54,6 +54,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         (["sync"], {"S3_SECURE": "perhaps"}, 2, "S3_SECURE"),
         (["sync"], {"DATABASE_URL": f"mysql://u:{CANARY}@h/d"}, 2, "DATABASE_URL"),
         (["status"], {"DATABASE_URL": f"postgresql://u:{CANARY}@127.0.0.1:1/d"}, 6, "127.0.0.1"),
+        (["sync"], {"INGEST_DATA_DIR": "/dev/null/data"}, 5, "/dev/null/data"),
         (["cleanup", "--older-than", "x"], {}, 2, "not a duration"),
         (["restore"], {}, 2, "name keys"),
         (["sync"], {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_SECRET_KEY": CANARY}, 4, "refused"),
