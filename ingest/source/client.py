@@ -24,6 +24,7 @@ from ingest.source.credentials import credential_source
 from ingest.source.listing import pages
 from ingest.source.reader import BucketReader, ObjectHead, RawPage
 from ingest.source.responses import error_from_response
+from ingest.source.tls import ssl_context
 
 T = TypeVar("T")
 _ATTEMPTS = 4
@@ -185,13 +186,22 @@ class S3Client:
 
     async def _new_control(self) -> Any:
         import aioboto3
-        from botocore.config import Config
+        from aiobotocore.config import AioConfig
+        from aiobotocore.httpsession import AIOHTTPSession
 
-        source = credential_source(self.settings)
-        await source.refresh()
+        context = ssl_context(self.settings)
+
+        class PinnedSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
+            """Trusts what the read path trusts, by the same context."""
+
+            def _get_ssl_context(self) -> object:
+                return context
+
         verify: object = self.settings.verify_ssl
         if self.settings.verify_ssl and self.settings.ca_bundle:
             verify = str(self.settings.ca_bundle)
+        source = credential_source(self.settings)
+        await source.refresh()
         return aioboto3.Session().client(
             "s3",
             endpoint_url=self.settings.endpoint_url,
@@ -200,7 +210,8 @@ class S3Client:
             aws_secret_access_key=source.current.secret_key,
             aws_session_token=source.current.session_token or None,
             verify=verify,
-            config=Config(
+            config=AioConfig(
+                http_session_cls=PinnedSession,
                 retries={"total_max_attempts": 1},
                 connect_timeout=10,
                 s3={"addressing_style": self.settings.addressing_style},

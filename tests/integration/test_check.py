@@ -64,6 +64,8 @@ async def test_tls_is_trusted_by_ca_file_and_refused_without(weed_tls: Bucket, t
     steps = await run(weed_tls.settings(tmp_path), save_ca=str(tmp_path / "saved.pem"))
     assert "SHA-256" in steps[0].lines[-1]
     assert "BEGIN CERTIFICATE" in (tmp_path / "saved.pem").read_text()
+    # The saved certificate is not its own issuer here, and is trusted all the same: that is what pinning means.
+    assert await run(weed_tls.settings(tmp_path, ca_bundle=tmp_path / "saved.pem"))
     with pytest.raises(errors.CertificateUntrusted):
         await run(weed_tls.settings(tmp_path, ca_bundle=None))
     with pytest.raises(errors.NotTls):
