@@ -63,8 +63,8 @@ def test_a_login_is_sent_and_never_shown() -> None:
     assert "bWU6" not in f"{proxy!r} {proxy}"
 
 
-@pytest.mark.parametrize("url", ["socks5://h:1", "https://h:1", "http://", "http://h:port"])
+@pytest.mark.parametrize("url", ["socks5://canary:1", "https://canary:1", "http://:canary@", "http://canary:port"])
 def test_what_is_no_proxy_names_its_variable_and_not_its_value(url: str) -> None:
     with pytest.raises(SettingsError, match="HTTPS_PROXY") as raised:
         proxy_for("https", "h", 443, {"https_proxy": url})
-    assert url not in raised.value.message
+    assert "canary" not in raised.value.message
