@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from ingest.demo.server import ACCESS_KEY, SECRET_KEY, Server, serve
 from ingest.demo.statements import statements
@@ -46,7 +47,10 @@ def environment(server: Server, directory: Path) -> dict[str, str]:
         "S3_ACCESS_KEY": ACCESS_KEY,
         "S3_SECRET_KEY": SECRET_KEY,
         "S3_BUCKET": BUCKET,
+        "S3_SECURE": "false",
         "INGEST_DATA_DIR": str(directory / "data"),
+        # Stated, so that a catalog named by the user's own environment or .env is never written to.
+        "DATABASE_URL": f"sqlite+aiosqlite:///{quote(str(directory / 'data' / '.ingest' / 'catalog.db'))}",
     }
 
 

@@ -120,7 +120,10 @@ async def test_a_stop_is_clean_and_a_kill_is_repaired_by_the_next_run(weed: Buck
 
 
 def test_the_demo_keeps_its_promises_and_leaves_nothing(tmp_path: Path) -> None:
-    done = ingest("demo", "--objects", "20", cwd=tmp_path, variables={"TMPDIR": str(tmp_path)})
+    own = f"sqlite+aiosqlite:///{tmp_path}/real/catalog.db"
+    (tmp_path / ".env").write_text("S3_SECURE=true\nS3_BUCKET=real-bucket\n")
+    done = ingest("demo", "--objects", "20", cwd=tmp_path, variables={"TMPDIR": str(tmp_path), "DATABASE_URL": own})
+    assert not (tmp_path / "real").exists()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "each did what this tour says" in done.stdout
     assert [path for path in tmp_path.iterdir() if path.name.startswith("ingest-demo")] == []
