@@ -23,7 +23,7 @@ from ingest.errors import IngestError
 ACCESS_KEY, SECRET_KEY = "demo", "demo-secret-key"
 _READY_SECONDS = 60.0
 _PROBE_SECONDS = 2.0
-_END_SECONDS = 5.0
+_END_SECONDS = 3.0
 _STARTS = 3
 _LOG = "server.log"
 _SOCKETS = Path("/tmp")  # noqa: S108 - the server's own choice: it has no option for all of its Unix sockets
