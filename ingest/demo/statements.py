@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+NOTES = "statements/2026/notes/"
+"""The prefix of the odd names."""
+ODD_NAMES = ("Müller & Söhne, Juni 2026.pdf", "50% off + more.pdf", "two  spaces.pdf")
+MOST = 480 + len(ODD_NAMES)
+_ACCOUNTS = 40
 _ACCOUNT = b"ACC-00000"
 _MONTH = b"2026-00"
-_ODD_NAMES = (
-    "statements/2026/notes/M\u00fcller & S\u00f6hne, Juni 2026.pdf",
-    "statements/2026/notes/50% off + more.pdf",
-    "statements/2026/notes/two  spaces.pdf",
-)
+_TITLE = b"Loan statement"
 
 
 def statements(count: int) -> Iterator[tuple[str, bytes]]:
-    """`count` pairs of key and PDF. One page is laid out, then account and month are set in it for each."""
+    """`count` pairs of key and PDF, at most `MOST`; the last few have odd names.
+
+    One page is laid out, then account and month are set in it for each: with as many letters, so that the offsets in
+    the PDF's cross-reference table stay right.
+    """
     template = _template()
-    for number in range(count - len(_ODD_NAMES)):
-        account, month = f"ACC-{number % 40:05}", f"2026-{number // 40 % 12 + 1:02}"
-        # Same lengths, so the offsets in the PDF's cross-reference table stay right.
+    for number in range(count - len(ODD_NAMES)):
+        account, month = f"ACC-{number % _ACCOUNTS:05}", f"2026-{number // _ACCOUNTS + 1:02}"
         body = template.replace(_ACCOUNT, account.encode()).replace(_MONTH, month.encode())
         yield f"statements/{month.replace('-', '/')}/{account}-{month}.pdf", body
-    for name in _ODD_NAMES[: min(count, len(_ODD_NAMES))]:
-        yield name, template
+    for name in ODD_NAMES[: min(count, len(ODD_NAMES))]:
+        yield NOTES + name, template
+
+
+def corrected(statement: bytes) -> bytes:
+    """The same statement under another title: other bytes of the same length."""
+    return statement.replace(_TITLE, b"Corrected stmt", 1)
 
 
 def _template() -> bytes:
@@ -35,10 +44,10 @@ def _template() -> bytes:
     page.set_creation_date(datetime(2026, 1, 1, tzinfo=UTC))
     page.add_page()
     page.set_font("Helvetica", size=16)
-    page.cell(text=f"Loan statement {_MONTH.decode()}", new_x="LMARGIN", new_y="NEXT")
+    page.cell(text=f"{_TITLE.decode()} {_MONTH.decode()}", new_x="LMARGIN", new_y="NEXT")
     page.set_font("Helvetica", size=11)
     page.cell(text=f"Account {_ACCOUNT.decode()}", new_x="LMARGIN", new_y="NEXT")
     for line in range(1, 25):
-        page.cell(text=f"{line:02}  Instalment {line}  interest {line * 3.17:8.2f}  balance {90000 - line * 812:9.2f}",
-                  new_x="LMARGIN", new_y="NEXT")  # fmt: skip
+        row = f"{line:02}  Instalment {line}   interest {line * 3.17:8.2f}   balance {90000 - line * 812:9.2f}"
+        page.cell(text=row, new_x="LMARGIN", new_y="NEXT")
     return bytes(page.output())

@@ -1,98 +1,78 @@
-"""The tour: the main job, command by command, on a real S3 server; each claim is checked against what happened."""
+"""The tour: the main job, command by command, on a real S3 server; each claim is held against what happened."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import shlex
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
-from ingest.demo.server import ACCESS_KEY, SECRET_KEY, Server, serve
-from ingest.demo.statements import statements
+from ingest.demo.seed import BUCKET, Place, stocked
+from ingest.demo.statements import NOTES, ODD_NAMES, corrected, statements
 from ingest.errors import IngestError
 from ingest.settings import Settings
 from ingest.source.client import S3Client
 
-BUCKET = "statements"
+LastRun = Callable[[Settings], Awaitable[Mapping[str, Any]]]
+"""Gives the catalog's row of the last run: the tour takes a command's counts from there, not from what it printed."""
 
-
-@asynccontextmanager
-async def stocked_server(directory: Path, count: int) -> AsyncIterator[tuple[Server, S3Client]]:
-    """A server with `count` sample statements in its bucket, and a client to change them."""
-    async with serve(directory / "server", BUCKET) as server:
-        settings = Settings.model_validate(
-            {"endpoint": server.endpoint, "bucket": BUCKET, "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
-        )
-        async with S3Client(settings) as client:
-            limit = asyncio.Semaphore(16)
-
-            async def put(key: str, body: bytes) -> None:
-                async with limit:
-                    await client.put(key, body)
-
-            await asyncio.gather(*(put(key, body) for key, body in statements(count)))
-            yield server, client
-
-
-def environment(server: Server, directory: Path) -> dict[str, str]:
-    """The variables that make the command line use this server."""
-    return {
-        "S3_ENDPOINT": server.endpoint,
-        "S3_ACCESS_KEY": ACCESS_KEY,
-        "S3_SECRET_KEY": SECRET_KEY,
-        "S3_BUCKET": BUCKET,
-        "S3_SECURE": "false",
-        "INGEST_DATA_DIR": str(directory / "data"),
-        # Stated, so that a catalog named by the user's own environment or .env is never written to.
-        "DATABASE_URL": f"sqlite+aiosqlite:///{quote(str(directory / 'data' / '.ingest' / 'catalog.db'))}",
-    }
+LATE_KEY = "statements/2026/12/ACC-99999-2026-12.pdf"
 
 
 @dataclass
 class Tour:
     """Runs ``ingest`` as a user would, shows what it prints, and holds it to what the tour says."""
 
-    variables: dict[str, str]
+    place: Place
     show: Callable[[str], None]
-    commands: int = 0
+    last_run: LastRun
+    shown: list[str] = field(default_factory=list)
+    """The command lines so far."""
 
     async def run(self, title: str, *arguments: str) -> None:
-        """One command with its output."""
-        self.show(f"\n# {title}\n$ ingest {shlex.join(arguments)}")
-        code, output, _ = (
-            await self._call(*arguments, "-q") if arguments[0] != "check" else await self._call(*arguments)
-        )
+        """One command with its output.
+
+        Raises:
+            IngestError: it failed.
+        """
+        line = f"ingest {shlex.join(arguments)}"
+        self.show(f"\n# {title}\n$ {line}")
+        code, output, errors = await self._call(*arguments)
         self.show(output.rstrip())
         if code != 0:
-            raise IngestError(f"the demo's `ingest {shlex.join(arguments)}` ended with exit code {code}")
+            raise IngestError(f"the demo's `{line}` ended with exit code {code}: {_last_line(errors)}")
+        self.shown.append(line)
 
     async def job(self, title: str, *arguments: str, **expected: int) -> None:
-        """One job; `expected` are counts of its summary."""
-        self.show(f"\n# {title}\n$ ingest {shlex.join(arguments)}")
-        code, output, errors = await self._call(*arguments, "-q", "--json")
-        if not output.strip():
-            raise IngestError(f"the demo's `ingest {shlex.join(arguments)}` failed: {errors.strip()[-300:]}")
-        report = json.loads(output)
-        counts = {name: report[name] for name in ("listed", "new", "changed", "unchanged", "downloaded", "pruned",
-                                                  "restored", "failed") if report.get(name)}  # fmt: skip
-        said = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing to do"
-        self.show(f"{report['command']} {report['status']}: {said} in {report['seconds']:.1f} s")
-        wrong = {name: report.get(name) for name, count in expected.items() if report.get(name) != count}
-        if code != 0 or wrong:
-            raise IngestError(f"the demo expected {expected} and got {wrong or f'exit code {code}'}")
+        """One job with its output; `expected` are counts of its run.
+
+        Raises:
+            IngestError: it failed, or did something else.
+        """
+        await self.run(title, *arguments)
+        run = await self.last_run(self.place.settings)
+        found = {"command": run["command"]} | {name: run["counts"][name] for name in expected}
+        if found != {"command": arguments[0], **expected}:
+            raise IngestError(f"the demo's `{self.shown[-1]}` did {found} and not {expected}")
+
+    def expect_copies(self, expected: Mapping[str, bytes]) -> None:
+        """Raises `IngestError` unless exactly these objects lie below the data directory, byte for byte."""
+        root = self.place.data_dir / BUCKET
+        found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+        # A key's path is the key itself, but for the percent sign.
+        wanted = {key.replace("%", "%25"): body for key, body in expected.items()}
+        if found.keys() != wanted.keys() or any(path.read_bytes() != wanted[name] for name, path in found.items()):
+            raise IngestError(f"the demo found {len(found)} copies and not the {len(wanted)} it should")
 
     async def _call(self, *arguments: str) -> tuple[int, str, str]:
-        self.commands += 1
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "ingest", *arguments,
-            env={**os.environ, **self.variables}, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env=self.place.environment,
+            cwd=self.place.directory / "server",  # where no `.env` of the user is
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
             output, errors = await process.communicate()
@@ -103,29 +83,68 @@ class Tour:
         return process.returncode or 0, output.decode(), errors.decode()
 
 
-async def tour(directory: Path, count: int, show: Callable[[str], None]) -> None:
-    """Walks through the main job.
+async def tour(directory: Path, count: int, show: Callable[[str], None], last_run: LastRun) -> list[str]:
+    """Walks through the main job on `count` statements, and returns the command lines it showed.
 
     Raises:
         IngestError: a command did not do what the tour says.
     """
     show(f"Starting an S3 server on loopback, and putting {count} sample statements into it ...")
-    async with stocked_server(directory, count) as (server, client):
-        guide = Tour(environment(server, directory), show)
-        await guide.run("Does the connection work?", "check")
-        await guide.job("The nightly run: everything is new.", "sync", downloaded=count, listed=count)
-        await guide.job("Again: there is nothing to do.", "sync", downloaded=0, unchanged=count)
-        first, body = next(iter(statements(count)))
-        await client.put(first, body + b"\n% corrected\n")
-        await client.put("statements/2026/12/ACC-99999-2026-12.pdf", body)
-        show("\n# Meanwhile one statement was corrected, and one arrived.")
-        await guide.job("Only those two are downloaded.", "sync", downloaded=2, changed=1, new=1)
-        await guide.job("Local copies are pruned (here: at once, not after 30 days).", "cleanup", "--older-than", "0s",
-                        pruned=count + 1)  # fmt: skip
-        await guide.job("A pruned copy is never downloaded again.", "sync", downloaded=0, unchanged=count + 1)
-        await guide.job("One copy is wanted back ...", "restore", first, restored=1)
-        await guide.job("... and all of the odd names.", "restore", "--prefix", "statements/2026/notes/", restored=3)
-        await guide.run("What happened to that statement?", "history", first)
-        await guide.run("Where do we stand?", "status")
-        await guide.run("Is the audit trail whole?", "db", "check")
-        show(f"\nDone: {guide.commands} commands, each did what this tour says of it.")
+    async with stocked(directory, count) as (place, client):
+        guide = Tour(place, show, last_run)
+        bucket = dict(statements(count))
+        await _nightly(guide, client, bucket)
+        await _prune_and_restore(guide, bucket)
+        _conclude(guide, len(bucket))
+        return guide.shown
+
+
+async def _nightly(guide: Tour, client: S3Client, bucket: dict[str, bytes]) -> None:
+    count = len(bucket)
+    await guide.run("Does the connection work?", "check")
+    await guide.job("The nightly run: everything is new.", "sync", listed=count, new=count, downloaded=count)
+    guide.expect_copies(bucket)
+    await guide.job("Again: there is nothing to do.", "sync", listed=count, unchanged=count, downloaded=0)
+
+    first = next(iter(bucket))
+    bucket |= {first: corrected(bucket[first]), LATE_KEY: bucket[first]}
+    for key in (first, LATE_KEY):
+        await client.put(key, bucket[key])
+    guide.show(f"\n# Meanwhile in the bucket: {first} was corrected, and {LATE_KEY} arrived.")
+    await guide.job("Only those two are downloaded.", "sync", unchanged=count - 1, changed=1, new=1, downloaded=2)
+    guide.expect_copies(bucket)
+
+
+async def _prune_and_restore(guide: Tour, bucket: dict[str, bytes]) -> None:
+    count, first = len(bucket), next(iter(bucket))
+    prune = ("cleanup", "--older-than", "0s")
+    await guide.job("Local copies are pruned (here at once, and not after 30 days).", *prune, pruned=count)
+    guide.expect_copies({})
+    again = "The bucket still holds all of them, and yet: a pruned copy is never downloaded again."
+    await guide.job(again, "sync", unchanged=count, downloaded=0)
+
+    await guide.job("One copy is wanted back ...", "restore", first, restored=1)
+    by_prefix = ("restore", "--prefix", NOTES)
+    await guide.job("... and everything below a prefix.", *by_prefix, restored=len(ODD_NAMES))
+    guide.expect_copies({key: body for key, body in bucket.items() if key == first or key.startswith(NOTES)})
+    await guide.run("What happened to that first statement?", "history", first)
+    await guide.run("Where do we stand?", "status")
+    await guide.run("Is the audit trail whole?", "db", "check")
+
+
+def _conclude(guide: Tour, count: int) -> None:
+    place = guide.place
+    guide.show(
+        f"\nDone: {len(guide.shown)} commands, and each did what this tour says of it, by the catalog's counts and the "
+        f"bytes on disk.\n"
+        f"Shown: {count} objects listed, downloaded and checked; nothing done twice; a changed and a new object found; "
+        f"copies pruned, not downloaded again, and restored.\n"
+        f"Copies: {place.data_dir / BUCKET}\n"
+        f"Catalog: {place.settings.sqlite_path}\n"
+        f"Server: {place.server.endpoint}"
+    )
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.startswith("error:")] or text.splitlines() or [""]
+    return lines[-1][:300]

@@ -1,0 +1,174 @@
+"""``ingest demo`` as a newcomer runs it: it keeps its word, touches nobody's catalog, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.demo.tour import tour
+from ingest.errors import IngestError
+from ingest.settings import Settings
+
+DEADLINE_SECONDS = 60.0
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Whoever runs the demo may have settings for a real bucket and a real catalog."""
+    clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
+    return clean | {
+        "TMPDIR": str(home),
+        "S3_BUCKET": "the-real-one",
+        "S3_SESSION_TOKEN": "of-the-real-one",
+        "INGEST_DATA_DIR": str(home / "real"),
+        "DATABASE_URL": f"sqlite+aiosqlite:///{home}/real.db",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+    }
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "ingest", "demo", "--objects", "8", *arguments]
+
+
+@contextmanager
+def demo(home: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        command(*arguments), env=environment(home), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return met
+
+
+def processes(home: Path) -> list[str]:
+    """Command lines of what still runs for a demo below `home`."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = line.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            working = line.with_name("cwd").readlink()
+        except OSError:
+            continue  # it has just ended
+        if f"-dir={home}" in text or home in working.parents:
+            found.append(text)
+    return found
+
+
+def shown(process: subprocess.Popen[str], until: str) -> str:
+    """What the demo printed, up to the line that holds `until`."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if until in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines) + (process.stderr.read() if process.stderr else ""))
+
+
+def test_the_tour_keeps_its_word_in_a_directory_and_touches_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("S3_REGION=elsewhere\nVERIFY_URL=https://verify.example.com/v1/verify\n")
+    (tmp_path / ".env").chmod(0o600)
+    kept = tmp_path / "kept"
+    done = subprocess.run(
+        command("--dir", str(kept)),
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in ("check", "sync", "cleanup --older-than 0s", "restore --prefix statements/2026/notes/", "status"):
+        assert f"$ ingest {line}\n" in done.stdout
+    assert "sync ok: 8 listed, 8 new, 8 downloaded" in done.stdout
+    assert "each did what this tour says" in done.stdout
+    for named in (kept, kept / "data" / "statements", kept / "data" / ".ingest" / "catalog.db"):
+        assert str(named) in done.stdout
+        assert named.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "kept"]
+    assert processes(tmp_path) == []
+
+    again = subprocess.run(
+        command("--dir", str(kept)),
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 2
+    assert "is not empty" in again.stderr
+
+
+def test_as_json_it_is_one_object_and_everything_temporary_is_removed(tmp_path: Path) -> None:
+    with demo(tmp_path, "--json") as process:
+        output, errors = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 0, errors
+    document = json.loads(output)
+    assert (document["command"], document["status"]) == ("demo", "ok")
+    assert document["commands"][:2] == ["ingest check", "ingest sync"]
+    assert list(tmp_path.iterdir()) == []
+    assert processes(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_demo_that_is_stopped_leaves_no_process(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    with demo(tmp_path) as process:
+        shown(process, "$ ingest sync")
+        assert processes(tmp_path)
+        process.send_signal(number)
+        assert process.wait(DEADLINE_SECONDS) == code
+    assert eventually(lambda: processes(tmp_path) == [])
+    if number != signal.SIGKILL:
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_served_it_stays_up_for_the_lines_it_prints_until_it_is_stopped(tmp_path: Path) -> None:
+    with demo(tmp_path, "--serve") as process:
+        lines = shown(process, "INGEST_DATA_DIR=")
+        settings = tmp_path / "printed.env"
+        settings.write_text(lines)
+        settings.chmod(0o600)
+        clean = {name: value for name, value in environment(tmp_path).items() if name not in environment_names(lines)}
+        clean.pop("S3_SESSION_TOKEN")
+        clean = {name: value for name, value in clean.items() if name.lower() != "http_proxy"}
+        listing = [sys.executable, "-m", "ingest", "ls", "--env-file", str(settings)]
+        done = subprocess.run(listing, env=clean, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.stdout.count(".pdf") == 8, done.stderr
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE_SECONDS) == 0
+        settings.unlink()
+    assert list(tmp_path.iterdir()) == []
+    assert processes(tmp_path) == []
+
+
+def environment_names(lines: str) -> set[str]:
+    return set(re.findall(r"^(\w+)=", lines, re.MULTILINE))
+
+
+async def test_a_step_that_does_something_else_fails_the_tour(tmp_path: Path) -> None:
+    async def one_short(_settings: Settings) -> Mapping[str, Any]:
+        return {"command": "sync", "counts": {"listed": 8, "new": 8, "downloaded": 7}}
+
+    printed: list[str] = []
+    with pytest.raises(IngestError, match=r"`ingest sync` did .*'downloaded': 7.* and not .*'downloaded': 8"):
+        await tour(tmp_path, 8, printed.append, one_short)
+    assert "$ ingest cleanup" not in "".join(printed)
+    assert processes(tmp_path) == []

@@ -1,0 +1,148 @@
+"""What the documents say is so: commands, settings, exit codes, links; and nothing tracked is a secret or local."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import click
+import pytest
+
+from ingest.cli import COMMANDS, main
+from ingest.cli.docs import render
+from ingest.errors import ExitCode
+from ingest.settings import VARIABLES, Settings, Variable
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+LOCKS = ["requirements.lock", "requirements-run.lock", "benchmarks/requirements.lock"]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a checkout")
+    return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_the_command_reference_is_the_commands_own_help() -> None:
+    assert read("docs/cli.md") == render(), "run `make docs`"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_help_and_an_example(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.help
+    if not isinstance(command, click.Group):
+        assert "Example:" in command.help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_line(name: str) -> None:
+    assert f"\n## ingest {name}\n" in read("docs/cli.md")
+    assert re.search(rf"\bingest {name}\b", read("docs/operations.md") + read("README.md") + read("CHANGELOG.md"))
+
+
+@pytest.mark.parametrize("variable", VARIABLES.values(), ids=lambda variable: variable.name)
+def test_every_setting_has_its_line(variable: Variable) -> None:
+    assert re.search(rf"^(# )?{variable.name}=", read(".env.example"), re.MULTILINE)
+    assert f"\n| `{variable.name}` | {variable.wants} |" in read("docs/operations.md")
+
+
+def test_every_field_of_the_settings_has_a_variable() -> None:
+    assert set(Settings.model_fields) - {"warnings"} == set(VARIABLES)
+
+
+def test_the_example_settings_are_settings() -> None:
+    known = {variable.name for variable in VARIABLES.values()}
+    named = set(re.findall(r"^(?:# )?([A-Z0-9_]+)=", read(".env.example"), re.MULTILINE))
+    assert named == known
+
+
+def test_the_example_settings_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in VARIABLES.values():
+        monkeypatch.delenv(variable.name, raising=False)
+        monkeypatch.delenv(f"{variable.name}_FILE", raising=False)
+    (tmp_path / ".env").write_text(read(".env.example"), encoding="utf-8")
+    (tmp_path / ".env").chmod(0o600)
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.load()
+    assert settings.endpoint_url == "https://minio.example.com:9000"
+    assert settings.warnings == ()
+
+
+@pytest.mark.parametrize("code", ExitCode, ids=lambda code: code.name)
+def test_every_exit_code_has_its_line(code: ExitCode) -> None:
+    assert f"\n| {int(code)} | {code.meaning} |" in read("docs/operations.md")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_make_has_every_target_that_is_named(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    named = re.findall(r"(?:`|^)make ([a-z]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(named) <= targets
+
+
+def test_the_readme_has_its_two_commands() -> None:
+    assert {"demo", "test"} <= set(re.findall(r"^make ([a-z]+)", read("README.md"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_links_resolve(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_files_that_are_named_exist(path: Path) -> None:
+    named = re.findall(
+        r"`((?:ingest|tests|docs|benchmarks|migrations|docker)/[\w./-]*\w)/?`", path.read_text(encoding="utf-8")
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_no_secret_is_tracked(tracked: list[str]) -> None:
+    assert not [name for name in tracked if re.search(r"(^|/)(\.env|.*\.(pem|key|crt|db|sqlite3?|pyc))$", name)]
+    assert not [name for name in tracked if name.startswith(("secrets/", "data/"))]
+
+
+def test_nothing_tracked_names_a_registry_or_a_machine(tracked: list[str]) -> None:
+    hosts = "pypi" + r"\.org|pythonhosted\.org|index-url[ =]+http"
+    homes = r"(?<![\w./~-])/(?:root|home/\w+|work|Users/\w+)/\w"
+    for name in tracked:
+        text = (ROOT / name).read_text(encoding="utf-8", errors="replace")
+        found = re.search(f"{hosts}|{homes}", text)
+        assert found is None or name_of(Path(__file__)) == name, f"{name}: {found}"
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_locked_requirement_is_pinned_and_hashed(name: str) -> None:
+    requirements = re.split(r"\n(?=[a-z0-9])", read(name).replace("\\\n", " "))
+    assert len(requirements) > 5
+    for requirement in requirements:
+        assert re.match(r"[a-z0-9.-]+(\[[a-z,]+\])?==\S+ .*--hash=sha256:[0-9a-f]{64}", requirement), requirement[:80]
+
+
+def test_the_locks_agree_and_cover_the_project() -> None:
+    def pins(name: str) -> dict[str, str]:
+        return dict(re.findall(r"^([a-z0-9.-]+)==([^ ;\\]+)", read(name), re.MULTILINE))
+
+    everything, running = pins("requirements.lock"), pins("requirements-run.lock")
+    assert running.items() <= everything.items()
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    declared = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    assert {re.split(r"[^a-z0-9-]", requirement)[0] for requirement in declared} <= set(everything)
+    assert {re.split(r"[^a-z0-9-]", requirement)[0] for requirement in project["dependencies"]} <= set(running)
