@@ -330,11 +330,3 @@ class RowNotFound(IngestError):
     code = "unknown_key"
     exit_code = ExitCode.FAILED
     hint = "`ingest status` shows what is recorded; `ingest ls PREFIX` what the bucket holds."
-
-
-class DamageFound(IngestError):
-    """`verify` found files that are missing or differ from their digest."""
-
-    code = "damage"
-    exit_code = ExitCode.DAMAGED
-    hint = "Run `ingest verify --repair` to download them again."

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
 
 from ingest.model import Audit, LocalCopy, RemoteObject, Shard
-
-
-class PageMemory(NamedTuple):
-    """A page of the last complete listing whose rows are all settled."""
-
-    prefix: str
-    start_after: str
-    last_key: str
-    listed: int
-    skipped: int
-    fingerprint: bytes
-    filters: bytes
 
 
 @dataclass(slots=True)

@@ -22,7 +22,6 @@ class SyncOptions:
     dry_run: bool = False
     transfers: int | None = None
     listers: int | None = None
-    page_memory: bool = True
     resume: bool = False
     arguments: dict[str, object] = field(default_factory=dict)
     on_action: Callable[[Action], None] | None = None

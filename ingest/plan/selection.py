@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,16 +52,6 @@ class Selection:
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
         return _any_of(self.include), _any_of(self.exclude)
-
-
-def filters_hash(selection: Selection, *, newer_than: str | None, older_than: str | None) -> bytes:
-    """Names the filters under which a page was settled. The window goes in as it was written.
-
-    ``--newer-than 7d`` moves with the clock, but a row it left out only gets older: the page stays settled. What an
-    upper bound left out may come into the window, so pages are never remembered under one (see `page memory`).
-    """
-    written = [sorted(selection.include), sorted(selection.exclude), newer_than, older_than]
-    return hashlib.sha256(json.dumps(written).encode()).digest()[:16]
 
 
 def _any_of(globs: Sequence[str]) -> re.Pattern[str] | None:
