@@ -19,6 +19,7 @@ from ingest.catalog.batch import Batch
 from ingest.catalog.engine import create_engine, translated
 from ingest.catalog.tables import objects, runs, shards, sources
 from ingest.errors import LockedError
+from ingest.liveness import is_alive
 from ingest.model import CatalogRow, Counts, ListingOrder, RunStatus, Shard
 from ingest.plan.shards import key_range
 
@@ -229,19 +230,9 @@ class Catalog:
     async def _bury_the_dead(connection: AsyncConnection, now: datetime) -> None:
         query = select(runs.c.id, runs.c.pid).where(runs.c.status == "running", runs.c.host == socket.gethostname())
         for run_id, pid in (await connection.execute(query)).all():
-            if pid != os.getpid() and not _is_alive(pid):
+            if pid != os.getpid() and not is_alive(pid):
                 values = {"status": RunStatus.INTERRUPTED.value, "finished_at": now, "error": "the process died"}
                 await connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _rows() -> Any:

@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import stamina
-
 from ingest.catalog.catalog import Catalog, Source
 from ingest.errors import IngestError, SourceError
 from ingest.jobs.listed import ListedKeys
@@ -23,6 +21,7 @@ from ingest.plan.merge import join, merge
 from ingest.plan.shards import is_ascending, key_range, last_of_prefix, order_of_page, order_of_server, top_level
 from ingest.source.listing import Listed, pages
 from ingest.source.reader import BucketReader, RawPage
+from ingest.source.retries import retried
 
 LISTERS = 8
 _ROWS_A_SWEEP = 1_000
@@ -109,16 +108,13 @@ class Crawl:
         async def ask(token: str) -> RawPage:
             delimiter = "/" if shard.level else ""
             start_after = "" if token else shard.start_after
-            async for attempt in stamina.retry_context(
-                on=lambda error: isinstance(error, SourceError) and error.retryable,
-                attempts=_PAGE_ATTEMPTS,
-                timeout=None,
-            ):
-                with attempt:
-                    return await self.bucket.list_page(
-                        shard.prefix, start_after=start_after, token=token, delimiter=delimiter
-                    )
-            raise AssertionError("stamina either returns or raises")
+
+            async def request() -> RawPage:
+                return await self.bucket.list_page(
+                    shard.prefix, start_after=start_after, token=token, delimiter=delimiter
+                )
+
+            return await retried(request, attempts=_PAGE_ATTEMPTS)
 
         prefixes: set[str] = set()
         async for listed in pages(ask, self.source.bucket, shard):

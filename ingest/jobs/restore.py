@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,11 +11,10 @@ from ingest.errors import NoSuchKey, ObjectChanged, RowNotFound
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.fetch import Fetch
 from ingest.jobs.options import RestoreOptions
-from ingest.jobs.pipeline import concurrency_for, log_outcome, log_retry
-from ingest.jobs.recorder import Recorder, Taken
+from ingest.jobs.pipeline import GRACE, concurrency_for, log_outcome, log_retry
+from ingest.jobs.recorder import Recorder
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
-from ingest.jobs.tickets import Ticket
 from ingest.jobs.transfers import Transfer, TransferPool
 from ingest.model import CatalogRow, Counts, Download, Outcome, RemoteObject, RunReport, State, Status
 from ingest.observe.logs import log
@@ -79,10 +77,7 @@ async def _restore(
     recorder = Recorder(run.catalog, store, builder, tallied, committed, keeps_rows=bool(options.to))
     recorder.start()
 
-    def deliver(result: Outcome | Taken, ticket: Ticket | None) -> None:
-        recorder.add(result, ticket)
-
-    pool = TransferPool(transfer, deliver, transfer.concurrency)
+    pool = TransferPool(transfer, recorder.add, transfer.concurrency)
     try:
         async for row in _wanted(run, options, spelled):
             run.stop.raise_if_requested()
@@ -92,8 +87,8 @@ async def _restore(
             await pool.submit(Download(row.remote, None if options.to else known, "restore"))
         await pool.drain()
     finally:
-        await pool.stop(5.0)
-        await asyncio.shield(recorder.close())
+        await pool.stop(GRACE)
+        await recorder.close()
 
 
 async def _wanted(run: Run, options: RestoreOptions, spelled: list[list[str]]) -> AsyncIterator[CopyRow]:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from xml.sax.saxutils import escape
 
-import stamina
-
-from ingest.errors import ConnectionLost, DamagedTransfer, IngestError, SourceError, UnexpectedResponse
+from ingest.errors import ConnectionLost, DamagedTransfer, SourceError, UnexpectedResponse
 from ingest.model import Page, RemoteObject, Shard
 from ingest.plan.checks import Hasher, check_for
 from ingest.settings import Settings
@@ -24,14 +22,10 @@ from ingest.source.credentials import credential_source
 from ingest.source.listing import pages
 from ingest.source.reader import BucketReader, ObjectHead, RawPage
 from ingest.source.responses import error_from_response
+from ingest.source.retries import retried
 from ingest.source.tls import ssl_context
 
-T = TypeVar("T")
 _ATTEMPTS = 4
-
-
-def _can_retry(error: Exception) -> bool:
-    return isinstance(error, IngestError) and error.retryable
 
 
 class S3Client:
@@ -90,7 +84,7 @@ class S3Client:
         """Every object whose key starts with `prefix`, in the server's order."""
 
         async def ask(token: str) -> RawPage:
-            return await self._retried(lambda: self._reader.list_page(prefix, token=token))
+            return await retried(lambda: self._reader.list_page(prefix, token=token), attempts=_ATTEMPTS)
 
         async for listed in pages(ask, self.bucket, Shard(prefix)):
             page: Page = listed.page
@@ -99,7 +93,7 @@ class S3Client:
 
     async def head(self, key: str) -> ObjectHead:
         """Raises `NoSuchKey` when the object does not exist."""
-        return await self._retried(lambda: self._reader.head(key))
+        return await retried(lambda: self._reader.head(key), attempts=_ATTEMPTS)
 
     async def download_file(self, key: str) -> bytes:
         """The object's bytes, checked against its etag. For objects that fit in memory."""
@@ -112,7 +106,7 @@ class S3Client:
             _require(hasher, len(body), head.size, key)
             return body
 
-        return await self._retried(attempt)
+        return await retried(attempt, attempts=_ATTEMPTS)
 
     async def download_to(self, key: str, path: str | os.PathLike[str]) -> ObjectHead:
         """Streams the object into a file; `path` appears complete and checked, or not at all."""
@@ -122,7 +116,7 @@ class S3Client:
             await self._stream_to(key, head, Path(path))
             return head
 
-        return await self._retried(attempt)
+        return await retried(attempt, attempts=_ATTEMPTS)
 
     async def put(self, key: str, body: bytes) -> None:
         await self._call("put_object", Bucket=self.bucket, Key=key, Body=body)
@@ -148,15 +142,9 @@ class S3Client:
         finally:
             temporary.unlink(missing_ok=True)
 
-    async def _retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        async for trial in stamina.retry_context(on=_can_retry, attempts=_ATTEMPTS, timeout=None):
-            with trial:
-                return await attempt()
-        raise AssertionError("stamina either returns or raises")
-
     async def _call(self, operation: str, **parameters: object) -> Any:
         """One call of the control plane, retried; botocore's own retries are off, so that ours are the only ones."""
-        return await self._retried(lambda: self._call_once(operation, **parameters))
+        return await retried(lambda: self._call_once(operation, **parameters), attempts=_ATTEMPTS)
 
     async def _call_once(self, operation: str, **parameters: object) -> Any:
         from botocore.exceptions import (

@@ -1,4 +1,4 @@
-"""One barrier for many files: what was written is on the disk when `sync_all` returns.
+"""One barrier for many files: what was written is on the disk when `make_durable` returns.
 
 On Linux one ``syncfs`` of the file system replaces an fsync of each file and directory; elsewhere each is synced.
 """
@@ -8,27 +8,32 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
 
 _FEW = 4
-"""Up to so many descriptors are synced one by one, which leaves other programs' dirty pages alone."""
+"""Up to so many are synced one by one, which leaves other programs' dirty pages alone."""
 
 
-def sync_all(descriptors: Iterable[int], file_system: int) -> None:
-    """Makes the files and directories behind `descriptors` durable; `file_system` is any descriptor on the same one.
+def make_durable(names: Collection[str], open_one: Callable[[str], int], file_system: int) -> None:
+    """Makes the files or directories behind `names` durable, all on the file system of the descriptor `file_system`.
+
+    `open_one` opens a name; what it returns is closed again, and one at a time is open.
 
     Raises:
         OSError: the disk did not take it. What was written since the last barrier must be written again: the kernel
             may have dropped it, and a second fsync would wrongly succeed.
     """
-    waiting = list(descriptors)
-    if len(waiting) > _FEW and _syncfs is not None:
+    if len(names) > _FEW and _syncfs is not None:
         if _syncfs(file_system) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
         return
-    for descriptor in waiting:
-        os.fsync(descriptor)
+    for name in sorted(names):
+        descriptor = open_one(name)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _find_syncfs() -> ctypes._NamedFuncPointer | None:

@@ -11,17 +11,18 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from ingest.errors import DamagedTransfer, DiskError, UnsafePath
+from ingest.liveness import is_alive
 from ingest.model import Check, LocalCopy, Verified
 from ingest.plan.checks import Hasher
 from ingest.store.directories import Directories, TakenByFile, disk_error
-from ingest.store.durability import sync_all
+from ingest.store.durability import make_durable
 from ingest.store.paths import below_file, beside_directory, encode_key
 
 _TEMPORARY = ".part"
@@ -137,7 +138,7 @@ class FileStore:
             DiskError: the barrier failed, so nothing of the batch may be recorded.
         """
         with self._publishing, self._walking() as directories:
-            self._barrier([staged.temporary for staged in batch], batch[0].temporary)
+            self._make_durable([staged.temporary for staged in batch], self._open_temporary, batch[0].temporary)
             results: dict[str, LocalCopy | DiskError] = {}
             touched: set[str] = set()
             for staged in batch:
@@ -150,7 +151,9 @@ class FileStore:
                     continue
                 touched.add(path.rpartition("/")[0])
                 results[staged.key] = LocalCopy(path, staged.digest, staged.verified, staged.size)
-            self._sync_directories(directories, touched)
+            # New directories have entries in their parents: those must be durable as well.
+            ancestors = {directory[:cut] for directory in touched for cut in _cuts(directory)}
+            self._make_durable(ancestors, lambda directory: os.dup(directories.at(directory)), self.bucket)
             return results
 
     def adopt(self, key: str, size: int, check: Check) -> LocalCopy | None:
@@ -211,7 +214,7 @@ class FileStore:
         removed = 0
         for name in os.listdir(self._temporaries):
             pid, _, rest = name.partition("-")
-            if rest.endswith(_TEMPORARY) and pid.isdigit() and not _is_running(int(pid)):
+            if rest.endswith(_TEMPORARY) and pid.isdigit() and not is_alive(int(pid)):
                 with suppress(OSError):
                     os.unlink(name, dir_fd=self._temporaries)
                     removed += 1
@@ -225,6 +228,9 @@ class FileStore:
             yield directories
         finally:
             directories.forget()
+
+    def _open_temporary(self, name: str) -> int:
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._temporaries)
 
     def _place(self, directories: Directories, staged: Staged, previous: str | None) -> str:
         path = previous or f"{self.bucket}/{encode_key(staged.key)}"
@@ -243,29 +249,11 @@ class FileStore:
                 return path
         raise DiskError(f"{staged.key!r}: no free name for it below {self.bucket}")
 
-    def _barrier(self, temporaries: Sequence[str], shown: str) -> None:
-        descriptors: list[int] = []
+    def _make_durable(self, names: Collection[str], open_one: Callable[[str], int], shown: str) -> None:
         try:
-            if len(temporaries) <= 4:
-                descriptors = [os.open(name, os.O_RDONLY, dir_fd=self._temporaries) for name in temporaries]
-            sync_all(descriptors or range(len(temporaries)), self._temporaries)
+            make_durable(names, open_one, self._temporaries)
         except OSError as error:
             raise disk_error(error, shown) from error
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-
-    def _sync_directories(self, directories: Directories, touched: set[str]) -> None:
-        try:
-            # New directories have entries in their parents: those must be durable as well.
-            ancestors = {directory[:cut] for directory in touched for cut in _cuts(directory)}
-            if len(ancestors) <= 4:
-                for directory in sorted(ancestors):
-                    os.fsync(directories.at(directory))
-            elif ancestors:
-                sync_all(range(len(ancestors)), self._temporaries)
-        except OSError as error:
-            raise disk_error(error, self.bucket) from error
 
 
 def _remove_empty(directories: Directories, directory: str) -> None:
@@ -291,13 +279,3 @@ def _cuts(directory: str) -> Iterator[int]:
     while position > 0:
         yield position
         position = directory.rfind("/", 0, position)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
