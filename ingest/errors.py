@@ -306,7 +306,17 @@ class DatabaseError(IngestError):
 
 
 class DatabaseBusy(DatabaseError):
+    """Another program holds the database, or two transactions were in each other's way."""
+
     code = "database_busy"
+    retryable = True
+    hint = "Another program holds the database; run again when it has ended."
+
+
+class DatabaseLost(DatabaseError):
+    """The connection to the database broke, and did not come back in time."""
+
+    code = "database_lost"
     retryable = True
 
 

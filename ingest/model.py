@@ -100,6 +100,21 @@ class Page(NamedTuple):
         return self.objects[-1].key if self.objects else self.start_after
 
 
+class KnownPage(NamedTuple):
+    """A page as it was listed when nothing was left to do in it: `listed` objects in ``(start_after, last_key]``.
+
+    `filters` says under which selection that holds (see `plan.memory`); empty: under any.
+    """
+
+    start_after: str
+    last_key: str
+    listed: int
+    skipped: int
+    """How many of them have no copy because they are not wanted; the others are unchanged."""
+    fingerprint: bytes
+    filters: bytes = b""
+
+
 class CatalogRow(NamedTuple):
     """What the merge and the policy need of one row of ``objects``."""
 

@@ -11,14 +11,18 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import insert, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from ingest.catalog.tables import events
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps
 from ingest.model import Audit
 
 FIRST = "0" * 64
 _TURN = 0x696E67657374  # the advisory lock's name: "ingest" in ASCII
+_INSERT = (
+    "INSERT INTO events (at, run_id, source_id, key, what, detail, prev_hash, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_READ = (
+    "SELECT id, at, run_id, source_id, key, what, detail, prev_hash, hash FROM events WHERE id > ? ORDER BY id LIMIT ?"
+)
+_EVENTS_AT_ONCE = 2_000
 
 
 def link(previous: str, at: datetime, run_id: int, source_id: int, line: tuple[str, str, str]) -> str:
@@ -27,43 +31,36 @@ def link(previous: str, at: datetime, run_id: int, source_id: int, line: tuple[s
     return hashlib.sha256(json.dumps([previous, stamp, run_id, source_id, *line]).encode()).hexdigest()
 
 
-async def append(
-    connection: AsyncConnection, run_id: int, source_id: int, at: datetime, audits: Sequence[Audit]
-) -> None:
-    """Adds events at the end of the chain, within the caller's transaction."""
+def append(dialect: Dialect, run_id: int, source_id: int, at: datetime, audits: Sequence[Audit]) -> Steps[None]:
+    """Adds events at the end of the chain."""
     if not audits:
         return
-    if connection.dialect.name == "postgresql":
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
-    newest = select(events.c.hash).order_by(events.c.id.desc()).limit(1)
-    previous = (await connection.execute(newest)).scalar() or FIRST
-    rows = []
+    if dialect.is_postgres:
+        yield Statement("SELECT pg_advisory_xact_lock(?)", (_TURN,))
+    newest = yield Statement("SELECT hash FROM events ORDER BY id DESC LIMIT 1")
+    previous = newest[0][0] if newest else FIRST
+    moment, rows = dialect.time(at), []
     for audit in audits:
         detail = json.dumps(audit.detail, sort_keys=True)
         current = link(previous, at, run_id, source_id, (audit.key, audit.what, detail))
-        rows.append(
-            {
-                "at": at,
-                "run_id": run_id,
-                "source_id": source_id,
-                "key": audit.key,
-                "what": audit.what,
-                "detail": detail,
-                "prev_hash": previous,
-                "hash": current,
-            }
-        )
+        rows.append((moment, run_id, source_id, audit.key, audit.what, detail, previous, current))
         previous = current
-    await connection.execute(insert(events), rows)
+    yield Statement(_INSERT, rows=rows)
 
 
-async def broken_links(connection: AsyncConnection) -> list[int]:
+async def broken_links(lane: Lane) -> list[int]:
     """The ids of events that do not follow from the one before; empty when the chain holds."""
-    broken, previous = [], FIRST
-    stream = await connection.stream(select(events).order_by(events.c.id))
-    async for row in stream:
-        expected = link(row.prev_hash, row.at, row.run_id, row.source_id, (row.key, row.what, row.detail))
-        if row.prev_hash != previous or row.hash != expected:
-            broken.append(int(row.id))
-        previous = row.hash
+    broken, before, previous = [], 0, FIRST
+    while rows := await lane.fetch(_READ, before, _EVENTS_AT_ONCE):
+        for number, at, run_id, source_id, key, what, detail, previous_hash, found in rows:
+            expected = link(previous_hash, _moment(at), run_id, source_id, (key, what, detail))
+            if previous_hash != previous or found != expected:
+                broken.append(int(number))
+            before, previous = number, found
     return broken
+
+
+def _moment(at: datetime | str) -> datetime:
+    """SQLite keeps text, in UTC; also what people wrote by hand: with or without fraction or offset."""
+    moment = datetime.fromisoformat(at) if isinstance(at, str) else at
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

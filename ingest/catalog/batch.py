@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ingest.model import Audit, LocalCopy, RemoteObject, Shard
+from ingest.model import Audit, KnownPage, LocalCopy, RemoteObject, Shard
 
 
 @dataclass(slots=True)
@@ -33,19 +33,12 @@ class Batch:
     """Intents that were given up: the copy stays."""
     audits: list[Audit] = field(default_factory=list)
     cursors: list[tuple[Shard, str, bool]] = field(default_factory=list)
+    relisted: list[tuple[str, str, str | None]] = field(default_factory=list)
+    """Ranges ``[after, upto)`` of a prefix whose remembered pages no longer hold; None is the end of the listing."""
+    settled: list[tuple[str, KnownPage]] = field(default_factory=list)
+    """Pages of a prefix in which nothing is left to do."""
 
     @property
     def is_empty(self) -> bool:
-        return not (
-            self.known
-            or self.present
-            or self.failed
-            or self.blocked
-            or self.gone
-            or self.returned
-            or self.pruning
-            or self.pruned
-            or self.kept
-            or self.audits
-            or self.cursors
-        )
+        named = ("known", "present", "failed", "blocked", "gone", "returned", "pruning", "pruned", "kept")
+        return not any(getattr(self, name) for name in (*named, "audits", "cursors", "relisted", "settled"))

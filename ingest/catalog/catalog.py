@@ -1,29 +1,39 @@
-"""The catalog as the jobs see it: rows by key range, batches in one transaction, runs and shard cursors."""
+"""The catalog as the jobs see it: rows by key range, batches in one transaction, runs, shards and pages."""
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, func, insert, literal, select, text, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-
-from ingest.catalog import schema, writes
+from ingest.catalog import pages, runs, schema, writes
 from ingest.catalog.batch import Batch
-from ingest.catalog.engine import create_engine, translated
-from ingest.catalog.tables import objects, runs, shards, sources
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps, open_lane
+from ingest.catalog.target import Target
 from ingest.errors import LockedError
-from ingest.liveness import is_alive
-from ingest.model import CatalogRow, Counts, ListingOrder, RunStatus, Shard
+from ingest.model import CatalogRow, Counts, KnownPage, ListingOrder, RunStatus, Shard
 from ingest.plan.shards import key_range
 
-_KEYS_A_QUERY = 500  # SQLite's compiled limit on bound values is 32,766; small lists keep statements cached
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+_ROW = "SELECT key, size, etag, state, gone_at IS NOT NULL, local_path, attempts FROM objects"
+_ROWS_UPTO = f"{_ROW} WHERE source_id = ? AND key > ? AND key <= ? ORDER BY key LIMIT ?"
+_ROWS_AFTER = f"{_ROW} WHERE source_id = ? AND key > ? ORDER BY key LIMIT ?"
+_ROWS_OF = f"{_ROW} WHERE source_id = ? AND key "
+_FIND_SOURCE = (
+    "SELECT id, bucket, listing_order, last_complete_sync IS NULL FROM sources WHERE endpoint = ? AND bucket = ?"
+)
+_ADD_SOURCE = "INSERT INTO sources (endpoint, bucket) VALUES (?, ?) ON CONFLICT (endpoint, bucket) DO NOTHING"
+_LEARN_ORDER = "UPDATE sources SET listing_order = ? WHERE id = ?"
+_COMPLETE = "UPDATE sources SET last_complete_sync = ? WHERE id = ?"
+_UNLIMITED = 1 << 62
+
+_catalog_row: Callable[[Any], CatalogRow] = partial(tuple.__new__, CatalogRow)
+"""A third of the cost of the class's own constructor, whose arity the queries already settle."""
 
 
 class Source(NamedTuple):
@@ -37,223 +47,161 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Catalog:
-    """An open database. Every method raises `DatabaseError` when the database fails."""
+    """An open database. Every method raises `DatabaseError` when the database fails.
 
-    engine: AsyncEngine
+    The hot path runs on `lane`; what people ask now and then on SQLAlchemy (`reading`, `writing`), imported when asked.
+    """
+
     url: str
+    lane: Lane
+    target: Target
+    _engines: list[AsyncEngine] = field(default_factory=list)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[Catalog]:
-        """Checks the schema (see `schema.ensure`) and opens the connections."""
+        """Connects, and checks the schema (see `schema.ensure`)."""
+        target = Target.of(url)
         await schema.ensure(url)
-        engine = create_engine(url)
-        try:
-            yield cls(engine, url)
-        finally:
-            await engine.dispose()
+        async with open_lane(target) as lane:
+            catalog = cls(url, lane, target)
+            try:
+                yield catalog
+            finally:
+                for engine in catalog._engines:
+                    await engine.dispose()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        with translated(self.url):
-            async with self.engine.connect() as connection:
+        with self.target.translated():
+            async with self._engine().connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """One write transaction: committed at the end, rolled back by an exception."""
-        with translated(self.url):
-            async with self.engine.connect() as plain:
+        with self.target.translated():
+            async with self._engine().connect() as plain:
                 connection = await plain.execution_options(writes=True)
                 async with connection.begin():
                     yield connection
 
+    def _engine(self) -> AsyncEngine:
+        if not self._engines:
+            from ingest.catalog.engine import create_engine
+
+            self._engines.append(create_engine(self.url))
+        return self._engines[0]
+
     @property
     def is_postgres(self) -> bool:
-        return make_url(self.url).get_backend_name() == "postgresql"
+        return self.target.is_postgres
 
     async def source(self, endpoint: str, bucket: str) -> Source:
         """The row of this bucket; made when it is seen for the first time."""
-        wanted = select(sources).where(sources.c.endpoint == endpoint, sources.c.bucket == bucket)
-        async with self.reading() as connection:
-            row = (await connection.execute(wanted)).one_or_none()
-        if row is None:
-            async with self.writing() as connection:
-                await connection.execute(
-                    writes.upsert(
-                        connection, sources, {"endpoint": endpoint, "bucket": bucket}
-                    ).on_conflict_do_nothing()
-                )
-                row = (await connection.execute(wanted)).one()
-            return Source(int(row.id), bucket, ListingOrder(row.listing_order), is_new=True)
-        return Source(int(row.id), bucket, ListingOrder(row.listing_order), is_new=row.last_complete_sync is None)
+        found = await self.lane.fetch(_FIND_SOURCE, endpoint, bucket)
+        if found:
+            number, name, order, is_new = found[0]
+            return Source(int(number), name, ListingOrder(order), bool(is_new))
+
+        def add(_dialect: Dialect) -> Steps[int]:
+            yield Statement(_ADD_SOURCE, (endpoint, bucket))
+            rows = yield Statement(_FIND_SOURCE, (endpoint, bucket))
+            return int(rows[0][0])
+
+        return Source(await self.lane.write(add), bucket, ListingOrder.UNKNOWN, is_new=True)
 
     async def learn_order(self, source_id: int, order: ListingOrder) -> None:
-        async with self.writing() as connection:
-            await connection.execute(update(sources).where(sources.c.id == source_id).values(listing_order=order.value))
+        """Keeps the listing order; pages are remembered for byte-ordered listings only."""
+
+        def learn(_dialect: Dialect) -> Steps[None]:
+            yield Statement(_LEARN_ORDER, (order.value, source_id))
+            if order is not ListingOrder.BYTES:
+                yield from pages.forget_all(source_id)
+
+        await self.lane.write(learn)
 
     async def complete(self, source_id: int, at: datetime) -> None:
         """Notes that the whole bucket was listed and nothing was left to do."""
-        async with self.writing() as connection:
-            await connection.execute(update(sources).where(sources.c.id == source_id).values(last_complete_sync=at))
+
+        def note(dialect: Dialect) -> Steps[None]:
+            yield Statement(_COMPLETE, (dialect.time(at), source_id))
+
+        await self.lane.write(note)
 
     async def rows_for(self, source_id: int, keys: Sequence[str]) -> dict[str, CatalogRow]:
         """The rows of these keys, in any order."""
-        found: dict[str, CatalogRow] = {}
-        async with self.reading() as connection:
-            for start in range(0, len(keys), _KEYS_A_QUERY):
-                wanted = keys[start : start + _KEYS_A_QUERY]
-                query = _rows().where(objects.c.source_id == source_id, objects.c.key.in_(wanted))
-                for row in await connection.execute(query):
-                    found[row[0]] = CatalogRow._make(row)
-        return found
+        dialect = self.lane.dialect
+        rows = await self.lane.fetch(_ROWS_OF + dialect.among, source_id, dialect.listed(keys))
+        return {row[0]: _catalog_row(row) for row in rows}
 
-    async def rows_between(self, source_id: int, after: str, upto: str | None, limit: int = -1) -> list[CatalogRow]:
+    async def rows_between(
+        self, source_id: int, after: str, upto: str | None, limit: int = _UNLIMITED
+    ) -> list[CatalogRow]:
         """The rows with ``after < key <= upto``, in byte order."""
-        query = _rows().where(_between(source_id, after, upto)).order_by(objects.c.key)
-        if limit >= 0:
-            query = query.limit(limit)
-        async with self.reading() as connection:
-            return [CatalogRow._make(row) for row in await connection.execute(query)]
+        if upto is None:
+            rows = await self.lane.fetch(_ROWS_AFTER, source_id, after, limit)
+        else:
+            rows = await self.lane.fetch(_ROWS_UPTO, source_id, after, upto, limit)
+        return list(map(_catalog_row, rows))
 
     async def count_live(self, source_id: int, shard: Shard) -> int:
         """How many rows of the shard are in the bucket as far as the catalog knows."""
         after, upto = key_range(shard)
-        below = func.substr(objects.c.key, len(shard.prefix) + 1)
-        wanted = [_between(source_id, after, upto), objects.c.gone_at.is_(None), under(shard.prefix)]
+        sql = "SELECT count(*) FROM objects WHERE source_id = ? AND key > ? AND gone_at IS NULL"
+        values: list[Any] = [source_id, after]
+        if upto is not None:
+            sql, values = f"{sql} AND key <= ?", [*values, upto]
+        if shard.prefix:
+            sql, values = f"{sql} AND substr(key, 1, ?) = ?", [*values, len(shard.prefix), shard.prefix]
         if shard.level:
-            wanted.append(func.replace(below, "/", "") == below)
-        async with self.reading() as connection:
-            return int(
-                (await connection.execute(select(func.count()).select_from(objects).where(*wanted))).scalar_one()
-            )
+            sql, values = f"{sql} AND strpos(substr(key, ?), '/') = 0", [*values, len(shard.prefix) + 1]
+            if not self.is_postgres:
+                sql = sql.replace("strpos", "instr")
+        return int((await self.lane.fetch(sql, *values))[0][0])
+
+    async def pages(self, source_id: int, prefix: str, start: str, limit: int) -> list[KnownPage]:
+        """Remembered pages of this prefix from `start` on, in byte order."""
+        return await pages.read(self.lane, source_id, prefix, start, limit)
 
     async def commit(self, batch: Batch) -> None:
         """Writes the batch in one transaction; writing it again changes nothing but the audit trail."""
-        async with self.writing() as connection:
-            await writes.write(connection, batch)
+        await self.lane.write(partial(writes.write, batch))
 
     async def start_run(self, command: str, arguments: Mapping[str, object], source_id: int) -> int:
-        """A new run's id. Runs of this host whose process is gone are marked as interrupted first."""
-        now = datetime.now(UTC)
-        async with self.writing() as connection:
-            await self._bury_the_dead(connection, now)
-            row = {
-                "source_id": source_id,
-                "command": command,
-                "arguments": dict(arguments),
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "started_at": now,
-                "heartbeat_at": now,
-                "status": "running",
-                "counts": {},
-            }
-            result = await connection.execute(insert(runs).values(row).returning(runs.c.id))
-            return int(result.scalar_one())
+        """A new run's id."""
+        return await self.lane.write(partial(runs.start, command, arguments, source_id))
 
     async def heartbeat(self, run_id: int, counts: Counts) -> None:
-        async with self.writing() as connection:
-            await connection.execute(
-                update(runs).where(runs.c.id == run_id).values(heartbeat_at=datetime.now(UTC), counts=asdict(counts))
-            )
+        await self.lane.write(partial(runs.beat, run_id, counts))
 
     async def finish_run(self, run_id: int, status: RunStatus, counts: Counts, error: str | None) -> None:
-        now = datetime.now(UTC)
-        values = {"status": status.value, "counts": asdict(counts), "error": error}
-        async with self.writing() as connection:
-            await connection.execute(
-                update(runs).where(runs.c.id == run_id).values(finished_at=now, heartbeat_at=now, **values)
-            )
+        await self.lane.write(partial(runs.finish, run_id, status, counts, error))
 
     async def last_run_died(self, source_id: int) -> bool:
         """Whether the newest finished run of this source left work behind: files without rows may exist."""
-        query = (
-            select(runs.c.status)
-            .where(runs.c.source_id == source_id, runs.c.status != "running")
-            .order_by(runs.c.id.desc())
-            .limit(1)
-        )
-        async with self.reading() as connection:
-            return (await connection.execute(query)).scalar() not in (None, RunStatus.OK, RunStatus.PARTIAL)
+        return await runs.last_died(self.lane, source_id)
 
     async def plan_shards(self, run_id: int, planned: Sequence[Shard]) -> None:
-        async with self.writing() as connection:
-            await writes.put_cursors(connection, run_id, [(shard, shard.start_after, False) for shard in planned])
+        """Adds shards, or gives those that were split their new end."""
+        await self.lane.write(lambda _dialect: writes.plan_shards(run_id, planned))
 
     async def resumable(self, source_id: int, command: str, arguments: Mapping[str, object]) -> int | None:
         """The newest run of this command with the same arguments, unless it ended well."""
-        query = (
-            select(runs.c.id, runs.c.status, runs.c.arguments)
-            .where(runs.c.source_id == source_id, runs.c.command == command)
-            .order_by(runs.c.id.desc())
-            .limit(20)
-        )
-        async with self.reading() as connection:
-            for row in await connection.execute(query):
-                if row.arguments == dict(arguments):
-                    return None if row.status == RunStatus.OK else int(row.id)
-        return None
+        return await runs.resumable(self.lane, source_id, command, arguments)
 
     async def cursors(self, run_id: int) -> list[tuple[Shard, str, bool]]:
         """Each planned shard of a run, how far it is recorded, and whether that is all of it."""
-        query = select(shards).where(shards.c.run_id == run_id).order_by(shards.c.prefix, shards.c.start_after)
-        async with self.reading() as connection:
-            return [
-                (Shard(row.prefix, row.start_after, row.end, row.level), row.cursor, row.done)
-                for row in await connection.execute(query)
-            ]
+        return await runs.cursors(self.lane, run_id)
 
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncIterator[None]:
-        """An advisory lock of PostgreSQL on a connection of its own; it dies with the connection. SQLite: nothing.
+        """The database's own lock, where it has one (PostgreSQL).
 
         Raises:
             LockedError: another session holds it.
         """
-        if not self.is_postgres:
+        async with self.lane.lock(name) as got:
+            if not got:
+                raise LockedError(f"another {name} holds the lock in the database")
             yield
-            return
-        with translated(self.url):
-            async with self.engine.connect() as plain:
-                connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
-                query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
-                if not (await connection.execute(query, {"name": f"ingest {name}"})).scalar():
-                    raise LockedError(f"another {name} holds the lock in the database")
-                yield
-                with suppress(Exception):  # the lock ends with the connection in any case
-                    await connection.execute(
-                        text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": f"ingest {name}"}
-                    )
-
-    @staticmethod
-    async def _bury_the_dead(connection: AsyncConnection, now: datetime) -> None:
-        query = select(runs.c.id, runs.c.pid).where(runs.c.status == "running", runs.c.host == socket.gethostname())
-        for run_id, pid in (await connection.execute(query)).all():
-            if pid != os.getpid() and not is_alive(pid):
-                values = {"status": RunStatus.INTERRUPTED.value, "finished_at": now, "error": "the process died"}
-                await connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
-
-
-def _rows() -> Any:
-    return select(
-        objects.c.key,
-        objects.c.size,
-        objects.c.etag,
-        objects.c.state,
-        objects.c.gone_at.is_not(None),
-        objects.c.local_path,
-        objects.c.attempts,
-    )
-
-
-def _between(source_id: int, after: str, upto: str | None) -> ColumnElement[bool]:
-    bounds = [objects.c.source_id == source_id, objects.c.key > after]
-    if upto is not None:
-        bounds.append(objects.c.key <= upto)
-    return and_(*bounds)
-
-
-def under(prefix: str) -> ColumnElement[bool]:
-    """Whether a row's key starts with `prefix`, byte for byte: nothing in it is a pattern."""
-    return func.substr(objects.c.key, 1, len(prefix)) == literal(prefix)

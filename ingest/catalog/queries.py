@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, literal, select
 
 from ingest.catalog import audit
-from ingest.catalog.catalog import Catalog, under
+from ingest.catalog.catalog import Catalog
 from ingest.catalog.tables import events, objects, runs
 from ingest.model import RemoteObject, State
 
@@ -93,8 +93,7 @@ async def copies_of(catalog: Catalog, source_id: int, keys: Sequence[str]) -> di
 
 async def check_chain(catalog: Catalog) -> list[int]:
     """Ids of audit events that break the chain."""
-    async with catalog.reading() as connection:
-        return await audit.broken_links(connection)
+    return await audit.broken_links(catalog.lane)
 
 
 def _copies(source_id: int) -> Any:
@@ -112,3 +111,8 @@ def _as_copy(row: Any) -> CopyRow:
         row.pruned_at is not None,
         row.downloaded_at,
     )
+
+
+def under(prefix: str) -> ColumnElement[bool]:
+    """Whether a row's key starts with `prefix`, byte for byte: nothing in it is a pattern."""
+    return func.substr(objects.c.key, 1, len(prefix)) == literal(prefix)

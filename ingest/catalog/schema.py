@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
-from sqlalchemy.engine import make_url
-
-from ingest.catalog.engine import create_engine, translated
+from ingest.catalog.lane import open_lane
+from ingest.catalog.target import Target
 from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy import Connection
 
 _PACKAGED = Path(__file__).resolve().parents[1] / "_migrations"
 _CHECKOUT = Path(__file__).resolve().parents[2] / "migrations"
@@ -35,19 +34,18 @@ async def current(url: str) -> str | None:
     Raises:
         DatabaseError: it cannot be reached or read.
     """
-    engine = create_engine(url)
-    try:
-        with translated(url):
-            async with engine.connect() as connection:
-                return await connection.run_sync(_revision)
-    finally:
-        await engine.dispose()
-
-
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
+    target = Target.of(url)
+    if not target.is_postgres and not os.path.exists(target.file):
         return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    async with open_lane(target) as lane:
+        table = "to_regclass('alembic_version')" if target.is_postgres else _SQLITE_TABLE
+        if (await lane.fetch(f"SELECT {table}"))[0][0] is None:
+            return None
+        found = await lane.fetch("SELECT version_num FROM alembic_version")
+    return str(found[0][0]) if found else None
+
+
+_SQLITE_TABLE = "(SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version')"
 
 
 async def upgrade(url: str, revision: str = "head") -> None:
@@ -66,15 +64,15 @@ async def ensure(url: str) -> None:
     Raises:
         SchemaMissing: missing or behind. SchemaAhead: made by a newer version. DatabaseError: unreachable.
     """
-    is_sqlite = make_url(url).get_backend_name() == "sqlite"
-    if is_sqlite:
-        _create_file(url)
+    target = Target.of(url)
+    if not target.is_postgres:
+        _create_file(target.file)
     found, known = await current(url), revisions()
     if found == known[-1]:
         return
     if found is not None and found not in known:
         raise SchemaAhead(f"the database's schema is at {found}, this version of ingest knows up to {known[-1]}")
-    if not is_sqlite:
+    if target.is_postgres:
         state = "missing" if found is None else f"at {found}"
         raise SchemaMissing(f"the database's schema is {state}, this version of ingest needs {known[-1]}")
     await upgrade(url)
@@ -83,11 +81,16 @@ async def ensure(url: str) -> None:
 async def _migrate(url: str, revision: str, *, down: bool) -> None:
     from alembic import command
 
-    if make_url(url).get_backend_name() == "sqlite":
-        _create_file(url)
+    from ingest.catalog.engine import create_engine
+
+    target = Target.of(url)
+    if not target.is_postgres:
+        _create_file(target.file)
 
     def run(connection: Connection) -> None:
-        found = _revision(connection)
+        from alembic.migration import MigrationContext
+
+        found = MigrationContext.configure(connection).get_current_revision()
         if found is not None and found not in revisions():
             raise SchemaAhead(f"the database's schema is at {found}, which this version of ingest does not know")
         config = _config(connection)
@@ -95,7 +98,7 @@ async def _migrate(url: str, revision: str, *, down: bool) -> None:
 
     engine = create_engine(url)
     try:
-        with translated(url):
+        with target.translated():
             async with engine.connect() as connection:
                 writing = await connection.execution_options(writes=True)
                 async with writing.begin():
@@ -113,8 +116,7 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-def _create_file(url: str) -> None:
-    name = make_url(url).database
+def _create_file(name: str) -> None:
     if not name or name == ":memory:":
         raise DatabaseError("SQLite needs a file: the catalog must outlive the run", hint="Set DATABASE_URL to a file.")
     path = Path(name)

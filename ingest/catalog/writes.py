@@ -5,130 +5,108 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, case, literal_column, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from ingest.catalog import audit
+from ingest.catalog import audit, pages
 from ingest.catalog.batch import Batch
-from ingest.catalog.tables import objects, shards
+from ingest.catalog.lane import Dialect, Statement, Steps
 from ingest.model import RemoteObject, Shard, State
 
-_HAD_A_COPY = (State.PRESENT.value, State.PRUNED.value)
-_LISTED = ("size", "etag", "last_modified", "storage_class")
+_LISTED = ("source_id", "key", "size", "etag", "last_modified", "storage_class", "source_s3_path", "state")
+_COPIED = (*_LISTED, "local_path", "digest", "verified", "downloaded_at")
+_RELISTED = ("size", "etag", "last_modified", "storage_class", "state")
+_HAD_A_COPY = f"objects.state IN ('{State.PRESENT}', '{State.PRUNED}')"
 
 
-def upsert(connection: AsyncConnection, table: Table, values: Any = None) -> Any:
-    """An ``INSERT … ON CONFLICT`` of the connection's dialect, still without its conflict clause."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
-    return statement if values is None else statement.values(values)
+def _upsert(columns: Sequence[str], update: Sequence[str]) -> str:
+    """An insert of `columns`; a row that is there already takes the assignments of `update`."""
+    values = ", ".join("?" * len(columns))
+    return (
+        f"INSERT INTO objects ({', '.join(columns)}) VALUES ({values}) "  # noqa: S608 - names from this file only
+        f"ON CONFLICT (source_id, key) DO UPDATE SET {', '.join(update)}"
+    )
 
 
-async def write(connection: AsyncConnection, batch: Batch) -> None:
-    """Writes everything the batch holds, within the caller's transaction."""
-    await _put(connection, [_row(batch, remote, State.KNOWN) for remote in batch.known], (*_LISTED, "state"))
-    await _put_present(connection, batch)
+def _taken(columns: Sequence[str]) -> list[str]:
+    return [f"{name} = excluded.{name}" for name in columns]
+
+
+_PUT_KNOWN = _upsert(_LISTED, _taken(_RELISTED))
+_PUT_PRESENT = _upsert(
+    _COPIED,
+    [
+        *_taken((*_RELISTED, "local_path", "digest", "verified", "downloaded_at")),
+        *("pruned_at = NULL", "gone_at = NULL", "attempts = 0", "last_error = NULL"),
+    ],
+)
+_PUT_TROUBLE = _upsert(
+    (*_LISTED, "attempts", "last_error"),
+    [
+        *(f"{name} = CASE WHEN {_HAD_A_COPY} THEN objects.{name} ELSE excluded.{name} END" for name in _RELISTED),
+        *("attempts = objects.attempts + 1", "last_error = excluded.last_error"),
+    ],
+)
+_PUT_SHARD = (
+    'INSERT INTO shards (run_id, prefix, level, start_after, "end", cursor, done) VALUES (?, ?, ?, ?, ?, ?, ?) '
+    "ON CONFLICT (run_id, prefix, level, start_after) DO UPDATE SET "
+)
+_PLAN_SHARD = _PUT_SHARD + '"end" = excluded."end"'
+_MOVE_CURSOR = _PUT_SHARD + "cursor = excluded.cursor, done = excluded.done"
+
+
+def write(batch: Batch, dialect: Dialect) -> Steps[None]:
+    """Writes everything the batch holds."""
+    yield from _put_known(batch, dialect)
+    yield from _put_present(batch, dialect)
     for state, trouble in ((State.FAILED, batch.failed), (State.BLOCKED, batch.blocked)):
-        await _put_trouble(connection, batch, state, trouble)
-    await _mark(connection, batch, batch.gone, {"gone_at": batch.at})
-    await _mark(connection, batch, batch.returned, {"gone_at": None})
-    await _mark(connection, batch, batch.pruning, {"pruned_at": batch.at})
-    await _mark(connection, batch, batch.pruned, {"state": State.PRUNED.value})
-    await _mark(connection, batch, batch.kept, {"pruned_at": None})
-    await audit.append(connection, batch.run_id, batch.source_id, batch.at, batch.audits)
-    await put_cursors(connection, batch.run_id, batch.cursors)
+        if trouble:
+            rows = [(*_listed(batch, dialect, remote, state), 1, reason) for remote, reason in trouble]
+            yield Statement(_PUT_TROUBLE, rows=rows)
+    at = dialect.time(batch.at)
+    for keys, assignment, values in (
+        (batch.gone, "gone_at = ?", (at,)),
+        (batch.returned, "gone_at = NULL", ()),
+        (batch.pruning, "pruned_at = ?", (at,)),
+        (batch.pruned, "state = ?", (State.PRUNED.value,)),
+        (batch.kept, "pruned_at = NULL", ()),
+    ):
+        if keys:
+            sql = f"UPDATE objects SET {assignment} WHERE source_id = ? AND key {dialect.among}"  # noqa: S608
+            yield Statement(sql, (*values, batch.source_id, dialect.listed(keys)))
+    yield from audit.append(dialect, batch.run_id, batch.source_id, batch.at, batch.audits)
+    yield from pages.keep(batch)
+    if batch.cursors:
+        yield Statement(_MOVE_CURSOR, rows=[_shard(batch.run_id, *cursor) for cursor in batch.cursors])
 
 
-async def put_cursors(connection: AsyncConnection, run_id: int, cursors: Sequence[tuple[Shard, str, bool]]) -> None:
-    """Plans shards, or moves their cursors on."""
-    if not cursors:
-        return
-    rows = [
-        {
-            "run_id": run_id,
-            "prefix": shard.prefix,
-            "level": shard.level,
-            "start_after": shard.start_after,
-            "end": shard.end,
-            "cursor": cursor,
-            "done": done,
-        }
-        for shard, cursor, done in cursors
-    ]
-    statement = upsert(connection, shards)
-    excluded = statement.excluded
-    await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["run_id", "prefix", "level", "start_after"],
-            set_={"cursor": excluded.cursor, "done": excluded.done},
-        ),
-        rows,
-    )
+def plan_shards(run_id: int, planned: Sequence[Shard]) -> Steps[None]:
+    """Adds shards, or gives those that were split their new end."""
+    yield Statement(_PLAN_SHARD, rows=[_shard(run_id, shard, shard.start_after, False) for shard in planned])
 
 
-def _row(batch: Batch, remote: RemoteObject, state: State) -> dict[str, Any]:
-    return {
-        "source_id": batch.source_id,
-        "key": remote.key,
-        "size": remote.size,
-        "etag": remote.etag,
-        "last_modified": remote.last_modified,
-        "storage_class": remote.storage_class,
-        "source_s3_path": f"s3://{batch.bucket}/{remote.key}",
-        "state": state.value,
-    }
+def _shard(run_id: int, shard: Shard, cursor: str, done: bool) -> tuple[Any, ...]:
+    return (run_id, shard.prefix, shard.level, shard.start_after, shard.end, cursor, done)
 
 
-async def _put(connection: AsyncConnection, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    if not rows:
-        return
-    statement = upsert(connection, objects)
-    await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["source_id", "key"], set_={name: statement.excluded[name] for name in columns}
-        ),
-        rows,
-    )
+def _listed(batch: Batch, dialect: Dialect, remote: RemoteObject, state: State) -> tuple[Any, ...]:
+    key, size, etag, last_modified, storage_class = remote
+    path = f"s3://{batch.bucket}/{key}"
+    return (batch.source_id, key, size, etag, dialect.time(last_modified), storage_class, path, state.value)
 
 
-async def _put_present(connection: AsyncConnection, batch: Batch) -> None:
-    rows = [
-        {
-            **_row(batch, remote, State.PRESENT),
-            "local_path": copy.local_path,
-            "digest": copy.digest,
-            "verified": copy.verified.value,
-            "downloaded_at": batch.at,
-            "pruned_at": None,
-            "gone_at": None,
-            "attempts": 0,
-            "last_error": None,
-        }
-        for remote, copy in batch.present
-    ]
-    touched = ("state", "local_path", "digest", "verified", "downloaded_at", "pruned_at")
-    await _put(connection, rows, (*_LISTED, *touched, "gone_at", "attempts", "last_error"))
+def _put_known(batch: Batch, dialect: Dialect) -> Steps[None]:
+    if batch.known:
+        source_id, where, time, state = batch.source_id, f"s3://{batch.bucket}/", dialect.time, State.KNOWN.value
+        rows = [
+            (source_id, key, size, etag, time(last_modified), storage_class, where + key, state)
+            for key, size, etag, last_modified, storage_class in batch.known
+        ]
+        yield Statement(_PUT_KNOWN, rows=rows)
 
 
-async def _put_trouble(
-    connection: AsyncConnection, batch: Batch, state: State, trouble: list[tuple[RemoteObject, str]]
-) -> None:
-    if not trouble:
-        return
-    rows = [{**_row(batch, remote, state), "attempts": 1, "last_error": reason} for remote, reason in trouble]
-    statement = upsert(connection, objects)
-    had_a_copy = objects.c.state.in_(_HAD_A_COPY)
-    changes: dict[str, Any] = {
-        name: case((had_a_copy, objects.c[name]), else_=statement.excluded[name]) for name in (*_LISTED, "state")
-    }
-    changes["attempts"] = objects.c.attempts + literal_column("1")
-    changes["last_error"] = statement.excluded.last_error
-    await connection.execute(statement.on_conflict_do_update(index_elements=["source_id", "key"], set_=changes), rows)
-
-
-async def _mark(connection: AsyncConnection, batch: Batch, keys: list[str], values: dict[str, Any]) -> None:
-    if not keys:
-        return
-    statement = update(objects).where(objects.c.source_id == batch.source_id, objects.c.key == bindparam("wanted"))
-    await connection.execute(statement.values(**values), [{"wanted": key} for key in keys])
+def _put_present(batch: Batch, dialect: Dialect) -> Steps[None]:
+    if batch.present:
+        at, state = dialect.time(batch.at), State.PRESENT
+        rows = [
+            (*_listed(batch, dialect, remote, state), copy.local_path, copy.digest, copy.verified.value, at)
+            for remote, copy in batch.present
+        ]
+        yield Statement(_PUT_PRESENT, rows=rows)

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import click
 
@@ -160,14 +161,11 @@ def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunRepor
 
 
 def _secrets(settings: Settings) -> set[str]:
-    from sqlalchemy.engine import make_url
-
     values = {
         secret.get_secret_value() for secret in (settings.secret_key, settings.session_token) if secret is not None
     }
-    if "postgresql" in settings.database_url.get_secret_value():
-        values.add(str(make_url(settings.database_url.get_secret_value()).password or ""))
-    return values
+    written = urlsplit(settings.database_url.get_secret_value()).password or ""
+    return (values | {written, unquote(written)}) - {""}
 
 
 def _plain(value: object) -> str:

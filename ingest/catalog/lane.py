@@ -1,0 +1,76 @@
+"""The hot lane to the database: transactions as generators of statements, run by whichever driver is at hand.
+
+A transaction yields a `Statement` and receives its rows. SQLite runs it in one go on its writer's thread, without a
+switch of threads for each statement; PostgreSQL awaits each. Written once, for both, and without SQLAlchemy, whose
+import takes longer than a run with nothing to do (docs/decisions/0006).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from ingest.catalog.target import Target
+
+T = TypeVar("T")
+Rows = list[tuple[Any, ...]]
+
+
+class Statement(NamedTuple):
+    """SQL with ``?`` for each value. With `rows` it is run once for each of them, and has no result."""
+
+    sql: str
+    values: Sequence[Any] = ()
+    rows: Sequence[Sequence[Any]] | None = None
+
+
+class Dialect(NamedTuple):
+    """What the two engines do not share."""
+
+    is_postgres: bool
+    among: str
+    """A condition behind a column: whether it is in a list, which `listed` makes one value."""
+    listed: Callable[[Sequence[str]], Any]
+    time: Callable[[datetime], Any]
+
+
+Steps = Generator[Statement, Rows, T]
+Transaction = Callable[[Dialect], Steps[T]]
+
+
+class Lane(Protocol):
+    """Both methods raise `DatabaseError` when the database fails, after the retries that can help."""
+
+    dialect: Dialect
+
+    async def fetch(self, sql: str, *values: Any) -> Rows:
+        """The rows of one query, outside of any transaction."""
+
+    async def write(self, transaction: Transaction[T]) -> T:
+        """Runs a transaction to its end and commits it, or rolls it back. It may be run again after a conflict."""
+
+    def lock(self, name: str) -> AbstractAsyncContextManager[bool]:
+        """Whether this process got the database's own lock of this name; it dies with its holder."""
+
+
+def sqlite_time(moment: datetime) -> str:
+    """``YYYY-MM-DD HH:MM:SS.ffffff`` in UTC, which sorts and reads well."""
+    text = str(moment if moment.tzinfo is UTC else moment.astimezone(UTC))
+    return text[:26] if len(text) == 32 else text[:19] + ".000000"
+
+
+@asynccontextmanager
+async def open_lane(target: Target) -> AsyncIterator[Lane]:
+    """Connects. Raises `DatabaseError`."""
+    if target.is_postgres:
+        from ingest.catalog.postgres import PostgresLane
+
+        async with PostgresLane.open(target) as lane:
+            yield lane
+    else:
+        from ingest.catalog.sqlite import SqliteLane
+
+        async with SqliteLane.open(target) as lane:
+            yield lane

@@ -1,0 +1,72 @@
+"""The runs and their shards: who did what and when, and how far a listing got."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps
+from ingest.liveness import is_alive
+from ingest.model import Counts, RunStatus, Shard
+
+_START = (
+    "INSERT INTO runs (source_id, command, arguments, host, pid, started_at, heartbeat_at, status, counts) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, 'running', '{}') RETURNING id"
+)
+_RUNNING_HERE = "SELECT id, pid FROM runs WHERE status = 'running' AND host = ?"
+_BURY = "UPDATE runs SET status = ?, finished_at = ?, error = 'the process died' WHERE id = ?"
+_BEAT = "UPDATE runs SET heartbeat_at = ?, counts = ? WHERE id = ?"
+_FINISH = "UPDATE runs SET finished_at = ?, heartbeat_at = ?, status = ?, counts = ?, error = ? WHERE id = ?"
+_LAST_STATUS = "SELECT status FROM runs WHERE source_id = ? AND status <> 'running' ORDER BY id DESC LIMIT 1"
+_OF_COMMAND = "SELECT id, status, arguments FROM runs WHERE source_id = ? AND command = ? ORDER BY id DESC LIMIT 20"
+_CURSORS = (
+    'SELECT prefix, start_after, "end", level, cursor, done FROM shards WHERE run_id = ? ORDER BY prefix, start_after'
+)
+
+
+def start(command: str, arguments: Mapping[str, object], source_id: int, dialect: Dialect) -> Steps[int]:
+    """A new run's id. Runs of this host whose process is gone are marked as interrupted first."""
+    now, host = dialect.time(datetime.now(UTC)), socket.gethostname()
+    for run_id, pid in (yield Statement(_RUNNING_HERE, (host,))):
+        if pid != os.getpid() and not is_alive(pid):
+            yield Statement(_BURY, (RunStatus.INTERRUPTED.value, now, run_id))
+    values = (source_id, command, json.dumps(dict(arguments)), host, os.getpid(), now, now)
+    rows = yield Statement(_START, values)
+    return int(rows[0][0])
+
+
+def beat(run_id: int, counts: Counts, dialect: Dialect) -> Steps[None]:
+    """The run is alive, and this far."""
+    yield Statement(_BEAT, (dialect.time(datetime.now(UTC)), json.dumps(asdict(counts)), run_id))
+
+
+def finish(run_id: int, status: RunStatus, counts: Counts, error: str | None, dialect: Dialect) -> Steps[None]:
+    """The run ended."""
+    now = dialect.time(datetime.now(UTC))
+    yield Statement(_FINISH, (now, now, status.value, json.dumps(asdict(counts)), error, run_id))
+
+
+async def last_died(lane: Lane, source_id: int) -> bool:
+    """Whether the newest finished run of this source left work behind: files without rows may exist."""
+    rows = await lane.fetch(_LAST_STATUS, source_id)
+    return bool(rows) and rows[0][0] not in (RunStatus.OK, RunStatus.PARTIAL)
+
+
+async def resumable(lane: Lane, source_id: int, command: str, arguments: Mapping[str, object]) -> int | None:
+    """The newest run of this command with the same arguments, unless it ended well."""
+    for run_id, status, found in await lane.fetch(_OF_COMMAND, source_id, command):
+        if json.loads(found) == dict(arguments):
+            return None if status == RunStatus.OK else int(run_id)
+    return None
+
+
+async def cursors(lane: Lane, run_id: int) -> list[tuple[Shard, str, bool]]:
+    """Each planned shard of a run, how far it is recorded, and whether that is all of it."""
+    return [
+        (Shard(prefix, start_after, end, bool(level)), cursor, bool(done))
+        for prefix, start_after, end, level, cursor, done in await lane.fetch(_CURSORS, run_id)
+    ]

@@ -1,0 +1,109 @@
+"""SQLite on the standard library: one thread that writes, one that reads beside it (write-ahead log)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from ingest.catalog.lane import Dialect, Rows, Statement, T, Transaction, sqlite_time
+from ingest.catalog.target import Target
+
+BUSY_TIMEOUT_MS = 30_000
+PRAGMAS = (
+    f"busy_timeout={BUSY_TIMEOUT_MS}",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "cache_size=-16000",
+)
+
+SQLITE = Dialect(
+    is_postgres=False,
+    among="IN (SELECT value FROM json_each(?))",
+    listed=json.dumps,
+    time=sqlite_time,
+)
+
+
+class SqliteLane:
+    """See `Lane`."""
+
+    dialect = SQLITE
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._writer = _connect(target.file)
+        self._reader = _connect(target.file)
+        self._writing = ThreadPoolExecutor(1, "catalog-writes")
+        self._reading = ThreadPoolExecutor(1, "catalog-reads")
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, target: Target) -> AsyncIterator[SqliteLane]:
+        with target.translated():
+            lane = cls(target)
+        try:
+            yield lane
+        finally:
+            for thread in (lane._reading, lane._writing):  # what they are at is finished first
+                await asyncio.to_thread(thread.shutdown)
+            lane._reader.close()
+            lane._writer.close()
+
+    async def fetch(self, sql: str, *values: Any) -> Rows:
+        with self._target.translated():
+            return await asyncio.get_running_loop().run_in_executor(self._reading, self._fetch, sql, values)
+
+    async def write(self, transaction: Transaction[T]) -> T:
+        with self._target.translated():
+            return await asyncio.get_running_loop().run_in_executor(self._writing, self._write, transaction)
+
+    @asynccontextmanager
+    async def lock(self, name: str) -> AsyncIterator[bool]:
+        """SQLite has none: the file lock beside the data is the only one."""
+        yield True
+
+    def _fetch(self, sql: str, values: tuple[Any, ...]) -> Rows:
+        return self._reader.execute(sql, values).fetchall()
+
+    def _write(self, transaction: Transaction[T]) -> T:
+        connection = self._writer
+        # A transaction that reads first and writes later would fail as "locked" without waiting: lock at once.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = _drive(connection, transaction)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # some faults have rolled back already
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+
+def _connect(file: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, cached_statements=256)
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _drive(connection: sqlite3.Connection, transaction: Transaction[T]) -> T:
+    steps = transaction(SQLITE)
+    rows: Rows = []
+    try:
+        statement: Statement = next(steps)
+        while True:
+            if statement.rows is None:
+                rows = connection.execute(statement.sql, statement.values).fetchall()
+            else:
+                connection.executemany(statement.sql, statement.rows)
+                rows = []
+            statement = steps.send(rows)
+    except StopIteration as end:
+        result: T = end.value
+        return result

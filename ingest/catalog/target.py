@@ -1,0 +1,69 @@
+"""What a database URL says, read without SQLAlchemy: its import would cost more than a run with nothing to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ingest.errors import DatabaseBusy, DatabaseError, DatabaseLost
+
+_DRIVERS = frozenset({"sqlite3", "asyncpg", "sqlalchemy"})
+_DIALECT_NAMES = re.compile(r"^(?:\([^)]*\)\s*|<class '[^']*'>:\s*)+")
+_BUSY = ("locked", "serialize", "deadlock")
+_LOST = ("connection was closed", "connection is closed", "shutting down", "starting up", "terminating connection")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A database: a SQLite `file`, or what `asyncpg.connect` is to be called with. `shown` has no password."""
+
+    is_postgres: bool
+    shown: str
+    file: str = ""
+    connect: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, url: str) -> Target:
+        scheme, _, rest = url.partition("://")
+        if scheme.startswith("sqlite"):
+            return cls(False, url, file=unquote(rest.partition("?")[0].removeprefix("/")))
+        parts = urlsplit(url)
+        options = {"host": parts.hostname, "port": parts.port, "database": unquote(parts.path.lstrip("/"))}
+        options |= {"user": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+        # As SQLAlchemy has it: what stands behind the question mark are the driver's own arguments.
+        options |= dict(parse_qsl(parts.query))
+        shown = url.replace(f":{parts.password}@", ":***@", 1) if parts.password else url
+        return cls(True, shown, connect={name: value for name, value in options.items() if value})
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Everything that a driver raises becomes a `DatabaseError` of one line, without the password."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _DRIVERS:
+                raise
+            raise self._error(error) from error
+
+    def _error(self, error: Exception) -> DatabaseError:
+        reason = str(getattr(error, "orig", None) or error)
+        line = _DIALECT_NAMES.sub("", reason).split("\n")[0].strip() or type(error).__name__
+        if password := self.connect.get("password"):
+            line = line.replace(str(password), "***")
+        lowered = line.lower()
+        message = f"{self.shown}: {line}"
+        if any(sign in lowered for sign in _BUSY):
+            return DatabaseBusy(message)
+        if isinstance(error, ConnectionError) or any(sign in lowered for sign in _LOST):
+            return DatabaseLost(message)
+        if "no such table" in lowered or ("relation" in lowered and "does not exist" in lowered):
+            return DatabaseError(message, hint="Run `ingest db upgrade`.")
+        if "unable to open database file" in lowered or "readonly" in lowered:
+            return DatabaseError(message, hint="Check that the file and its directory can be written by this user.")
+        if "not a database" in lowered:
+            return DatabaseError(message, hint="The file is not a SQLite database; check DATABASE_URL.")
+        return DatabaseError(message)
