@@ -1,0 +1,115 @@
+"""The page memory's rules (DESIGN section 8): which pages may be believed, which are listed again, what is kept.
+
+A remembered page covers ``(start_after, last_key]``. Asked for by its own `start_after` and count, a page that comes back
+with the same bytes is unchanged, and everything in it was settled: nothing is parsed, read or written. Whatever could make
+that false forgets the page: see `settles`, `still_holds` and `catalog.pages.keep`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from ingest.model import Download, KnownPage, Outcome, Status
+from ingest.plan.selection import Selection
+
+PAGE = 1_000
+"""Keys that one answer holds at most."""
+_SMALL = PAGE // 2
+"""Neighbours that are not more than this together are listed as one again, so that deletions do not crumble pages."""
+_NEVER = -(1 << 63)
+_OPEN, _CLOSE = b"<Contents>", b"</Contents>"
+
+
+class Gap(NamedTuple):
+    """A range that has to be listed: ``(start_after, end]``; an `end` of None is the end of the listing.
+
+    `remembered` says that pages of this range are in the memory, and have to be forgotten.
+    """
+
+    start_after: str
+    end: str | None
+    remembered: bool = False
+
+
+Segment = KnownPage | Gap
+
+
+def filters_of(selection: Selection) -> bytes:
+    """Under which selection an object that is not wanted stays so: a digest of what must be equal, and the window's start.
+
+    A window whose start moves on leaves what lay before it unwanted; any other change is another selection.
+    """
+    told = repr((selection.include, selection.exclude, selection.until and selection.until.isoformat()))
+    since = _NEVER if selection.since is None else int(selection.since.timestamp() * 1_000_000)
+    return since.to_bytes(8, "big", signed=True) + hashlib.sha256(told.encode()).digest()
+
+
+def still_holds(page: KnownPage, filters: bytes) -> bool:
+    """Whether what was settled when the page was kept is settled under `filters` (of tonight's selection)."""
+    if not page.filters:
+        return True
+    then, now = (int.from_bytes(each[:8], "big", signed=True) for each in (page.filters, filters))
+    return page.filters[8:] == filters[8:] and now >= then
+
+
+def settles(outcome: Outcome) -> bool:
+    """Whether nothing is left to do for the object: only a download may leave something."""
+    return outcome.status is Status.DONE or not isinstance(outcome.action, Download)
+
+
+def tile(pages: Iterable[KnownPage], start_after: str, end: str | None, filters: bytes) -> Iterator[Segment]:
+    """Covers ``(start_after, end]`` without overlap: with the pages that still hold, in order, and the gaps between.
+
+    Pages that crumbled are gathered into a gap, and so is a page behind a gap: listed together they become whole again.
+    """
+    reached, held = start_after, None
+    for page in pages:
+        if page.start_after < reached or (end is not None and page.last_key > end):
+            continue  # it overlaps, or reaches over the end: its range is listed instead
+        holds = page.start_after == reached and still_holds(page, filters)
+        if holds and (held is None or held.listed + page.listed > _SMALL):
+            if held is not None:
+                yield held
+            held = page
+        else:
+            if held is not None and not holds:
+                yield held
+            yield Gap(held.start_after if held is not None and holds else reached, page.last_key, remembered=True)
+            held = None
+        reached = page.last_key
+    if held is not None:
+        yield held
+    if end is None or reached < end:
+        yield Gap(reached, end)
+
+
+def entries_of(body: bytes) -> list[bytes]:
+    """The entries of an answer, each in its own bytes; empty when anything stands between two of them."""
+    start, end = body.find(_OPEN), body.rfind(_CLOSE)
+    if start < 0 or end < start:
+        return []
+    entries = [piece + _CLOSE for piece in body[start:end].split(_CLOSE)]
+    return entries if all(entry.startswith(_OPEN) for entry in entries) else []
+
+
+def fingerprint(entries: bytes) -> bytes:
+    """Digests the bytes from the first entry to the last."""
+    return hashlib.sha256(entries).digest()
+
+
+def cut(entries: Sequence[bytes], keys: Sequence[str], start_after: str) -> Iterator[tuple[str, str, int, bytes]]:
+    """Cuts a range that was listed into pages of equal size: (start_after, last key, count, fingerprint) of each.
+
+    `entries` and `keys` are those of the whole range, in order. What lies behind the last key is left to a gap: a page
+    proves nothing beyond its last entry.
+    """
+    if not entries:
+        return
+    size = -(-len(entries) // -(-len(entries) // PAGE))
+    for first in range(0, len(entries), size):
+        some = entries[first : first + size]
+        last_key = keys[first + len(some) - 1]
+        yield start_after, last_key, len(some), fingerprint(b"".join(some))
+        start_after = last_key

@@ -1,0 +1,77 @@
+"""Decides a whole page: what needs nothing is only counted, what is new and not wanted goes in one lot.
+
+The decisions are those of `policy.decide`, key for key; a property test holds them equal. Here they cost a quarter of a
+microsecond where nothing is to be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ingest.model import Action, Block, CatalogRow, MarkGone, Pair, Record, RemoteObject, Skip, State
+from ingest.plan.policy import decide
+from ingest.plan.selection import Selection
+
+_HAD_A_COPY = frozenset({State.PRESENT.value, State.PRUNED.value})
+
+
+@dataclass(slots=True)
+class Sifted:
+    """A page's decisions."""
+
+    unchanged: int = 0
+    skipped: int = 0
+    known: list[RemoteObject] = field(default_factory=list)
+    """New and not wanted: to be recorded, and nothing else."""
+    actions: list[Action] = field(default_factory=list)
+    """Everything else, in the order of the listing."""
+
+    @property
+    def without_copy(self) -> int:
+        """How many of the page's objects have no copy, and will have none when all is done."""
+        return self.skipped + len(self.known) + sum(isinstance(action, Record | Block) for action in self.actions)
+
+
+def sift(
+    objects: Sequence[RemoteObject], rows: dict[str, CatalogRow], selection: Selection, *, all_rows: bool
+) -> Sifted:
+    """Joins `objects` with `rows` (by key; it is used up) and decides.
+
+    A key that stands twice in the page is taken once. With `all_rows`, `rows` are all that the catalog has in the page's
+    range, so those without an object are gone; otherwise nothing is concluded from them.
+    """
+    found = Sifted()
+    unchanged, take_row = 0, rows.pop
+    unwanted = None if selection.takes_everything else selection.unwanted
+    seen: set[str] = set()
+    for remote in objects:
+        key = remote[0]
+        row = take_row(key, None)
+        if row is None:
+            if key in seen:
+                continue
+            if unwanted is not None and not remote.is_directory_marker and unwanted(remote) is not None:
+                found.known.append(remote)
+            else:
+                found.actions.extend(decide(Pair(remote, None), selection))
+        elif row[2] == remote[2] and row[1] == remote[1] and row[3] in _HAD_A_COPY and not row[4]:
+            unchanged += 1
+        else:
+            _decide(remote, row, selection, found)
+        seen.add(key)
+    found.unchanged += unchanged
+    if all_rows:
+        found.actions.extend(MarkGone(row) for row in rows.values() if not row.gone)
+    return found
+
+
+def _decide(remote: RemoteObject, row: CatalogRow, selection: Selection, found: Sifted) -> None:
+    for action in decide(Pair(remote, row), selection):
+        if not isinstance(action, Skip):
+            found.actions.append(action)
+        elif action.unchanged:
+            found.unchanged += 1
+        else:
+            found.skipped += 1
+

@@ -1,0 +1,42 @@
+"""Splitting a range never loses a key and never lists one twice, whatever the keys and whatever is asked."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.plan.ranges import Probe, branch_points, finer_points, pieces
+
+KEYS = st.lists(st.text("ab0129/-z~é\U0001f600", min_size=1, max_size=8), min_size=1, max_size=60, unique=True).map(sorted)
+
+
+def ask(keys: list[str], at: str, end: str | None) -> Probe:
+    index = bisect_right(keys, at)
+    found = keys[index] if index < len(keys) else None
+    return Probe(at, found if found is not None and (end is None or found <= end) else None)
+
+
+@given(KEYS, st.data())
+def test_the_pieces_tile_the_range(keys: list[str], data: st.DataObject) -> None:
+    cursor = data.draw(st.sampled_from(keys))
+    end = data.draw(st.none() | st.sampled_from([key for key in keys if key > cursor] or [None]))
+    first = [ask(keys, point, end) for point in branch_points(cursor, "", end)]
+    second = [ask(keys, point, end) for point in finer_points(cursor, first, end)]
+    cut = pieces(cursor, [*first, *second], end)
+    assert cut[0][0] == cursor
+    assert cut[-1][1] == end
+    assert all(before[1] == after[0] for before, after in zip(cut, cut[1:], strict=False))
+    assert all(upto is None or after < upto for after, upto in cut)
+    for after, _ in cut[1:]:  # a new piece is never empty: a lister sent there finds something
+        assert ask(keys, after, end).found is not None
+
+
+def test_years_months_and_numbers_are_found() -> None:
+    keys = [f"s/{year}/{month:02}/{n:04}" for year in range(2015, 2027) for month in range(1, 13) for n in range(50)]
+    cursor = keys[999]
+    first = [ask(keys, point, None) for point in branch_points(cursor, "", None)]
+    second = [ask(keys, point, None) for point in finer_points(cursor, first, None)]
+    starts = [after for after, _ in pieces(cursor, [*first, *second], None)]
+    assert {"s/2017", "s/2018", "s/2019"} <= set(starts)
