@@ -105,6 +105,20 @@ class Settings(BaseModel):
             raise _as_settings_error(error) from None
         return settings.model_copy(update={"warnings": (*warnings, *settings._own_warnings())})
 
+    def replace(self, **overrides: object) -> Self:
+        """A copy with other values for some fields, validated like the first; neither environment nor files are read.
+
+        Raises:
+            SettingsError: as `load` does.
+        """
+        values: dict[str, object] = {name: getattr(self, name) for name in type(self).model_fields}
+        if "://" in str(overrides.get("endpoint", "")):
+            del values["secure"]  # the URL's scheme says it
+        try:
+            return type(self).model_validate(values | overrides)
+        except ValidationError as error:
+            raise _as_settings_error(error) from None
+
     @property
     def endpoint_url(self) -> str:
         """``https://host:port``.

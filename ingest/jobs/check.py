@@ -13,9 +13,9 @@ from ingest.errors import AccessDenied, ConnectionRefused, DiskError, NoSuchBuck
 from ingest.jobs.options import CheckOptions
 from ingest.model import RemoteObject
 from ingest.settings import Settings
+from ingest.source.bucket import Bucket
 from ingest.source.client import S3Client
 from ingest.source.paths import spellings
-from ingest.source.reader import BucketReader
 from ingest.source.tls import ServerCertificate, fetch_certificate
 
 TEST_KEY = "test/connection_test.txt"
@@ -42,7 +42,7 @@ async def check(settings: Settings, options: CheckOptions, on_step: Callable[[St
         IngestError: the first step that failed, by its name in the error tree.
     """
     certificate = await _save_certificate(settings, options.save_ca, on_step) if options.save_ca else None
-    async with BucketReader(settings, connections=4) as reader:
+    async with Bucket.open(settings, connections=4) as reader:
         await _answers(reader)
         scheme = "HTTPS" if settings.secure else "HTTP, not encrypted"
         trust = "" if not settings.secure else _trust(settings)
@@ -65,7 +65,7 @@ async def check(settings: Settings, options: CheckOptions, on_step: Callable[[St
     return Passed(objects, certificate)
 
 
-async def _answers(reader: BucketReader) -> None:
+async def _answers(reader: Bucket) -> None:
     """Whether anything at all answers: a refusal of the request itself is an answer."""
     try:
         await reader.list_page(max_keys=1)
@@ -82,7 +82,7 @@ async def _download(client: S3Client, text: str) -> tuple[str, int]:
     return last, len(await client.download_file(last))
 
 
-async def _bucket_exists(client: S3Client, reader: BucketReader) -> bool:
+async def _bucket_exists(client: S3Client, reader: Bucket) -> bool:
     try:
         return await client.bucket_exists()
     except AccessDenied:

@@ -22,7 +22,7 @@ from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.plan.retention import clock_fault, reason_to_keep
 from ingest.settings import Settings
-from ingest.source.reader import BucketReader
+from ingest.source.bucket import Bucket
 from ingest.store.files import FileStore
 
 _BATCH = 500
@@ -37,7 +37,7 @@ async def cleanup(settings: Settings, options: CleanupOptions, *, progress: Prog
     async def work(run: Run) -> None:
         store = FileStore(settings.data_dir, settings.required("bucket"))
         try:
-            async with BucketReader(settings, connections=_HEADS_AT_ONCE) as bucket:
+            async with Bucket.open(settings, connections=_HEADS_AT_ONCE) as bucket:
                 await _Cleanup(run, options, store, bucket, datetime.now(UTC) - age).work()
         finally:
             store.close()
@@ -50,7 +50,7 @@ class _Cleanup:
     run: Run
     options: CleanupOptions
     store: FileStore
-    bucket: BucketReader
+    bucket: Bucket
     cutoff: datetime
 
     async def work(self) -> None:

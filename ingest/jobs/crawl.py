@@ -19,8 +19,8 @@ from ingest.model import CatalogRow, ListingOrder, Page, Pair, RemoteObject, Sha
 from ingest.observe.logs import log
 from ingest.plan.merge import join, merge
 from ingest.plan.shards import is_ascending, key_range, last_of_prefix, order_of_page, order_of_server, top_level
+from ingest.source.bucket import Bucket, RawPage
 from ingest.source.listing import Listed, pages
-from ingest.source.reader import BucketReader, RawPage
 from ingest.source.retries import retried
 
 LISTERS = 8
@@ -48,7 +48,7 @@ class Walk:
 class Crawl:
     """`take_pairs` receives every page joined, `take_missing` the rows of keys that are no longer in the bucket."""
 
-    bucket: BucketReader
+    bucket: Bucket
     catalog: Catalog
     source: Source
     take_pairs: TakePairs

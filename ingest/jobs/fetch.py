@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from ingest.model import LocalCopy, RemoteObject
 from ingest.plan.checks import check_for
+from ingest.source.checksums import check_for_headers
 
 if TYPE_CHECKING:
-    from ingest.source.reader import BucketReader
+    from ingest.source.bucket import Bucket
     from ingest.store.files import FileStore, Staged
 
 SMALL = 4 << 20
@@ -22,7 +23,7 @@ _GATHER = 1 << 20
 class Fetch:
     """`adopting` looks first for a file that a killed run left in place without its row."""
 
-    bucket: BucketReader
+    bucket: Bucket
     store: FileStore
     adopting: bool = False
 
@@ -38,7 +39,9 @@ class Fetch:
             if copy is not None:
                 return copy, 0
         if remote.size <= SMALL:
-            body = await self.bucket.get(remote.key, etag=remote.etag, size=remote.size)
+            response = await self.bucket.get(remote.key, etag=remote.etag or None, max_body=remote.size)
+            body = response.body
+            check = check_for_headers(response.headers, remote.etag, remote.size)
             if remote.size <= _INLINE:
                 return self.store.stage(remote.key, body, remote.size, check), len(body)
             return await asyncio.to_thread(self.store.stage, remote.key, body, remote.size, check), len(body)
@@ -56,13 +59,16 @@ class Fetch:
             part_size = None if part_size == remote.size else part_size
         check = check_for(remote.etag, remote.size, part_size=part_size)
         staging = await asyncio.to_thread(self.store.open_staging, remote.key, check)
+        gathered = bytearray()
+
+        async def take(chunk: bytes) -> None:
+            gathered.extend(chunk)
+            if len(gathered) >= _GATHER:
+                await asyncio.to_thread(staging.write, bytes(gathered))
+                gathered.clear()
+
         try:
-            gathered = bytearray()
-            async for chunk in self.bucket.stream(remote.key, etag=remote.etag, size=remote.size):
-                gathered += chunk
-                if len(gathered) >= _GATHER:
-                    await asyncio.to_thread(staging.write, bytes(gathered))
-                    gathered.clear()
+            await self.bucket.stream(remote.key, etag=remote.etag, on_chunk=take)
             if gathered:
                 await asyncio.to_thread(staging.write, bytes(gathered))
             return await asyncio.to_thread(self.store.finish, staging, remote.size)

@@ -25,7 +25,7 @@ from ingest.observe.logs import log
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.plan.policy import decide
 from ingest.plan.tally import tally_plan
-from ingest.source.reader import BucketReader
+from ingest.source.bucket import Bucket
 from ingest.store.files import FileStore
 
 MOST_TRANSFERS = 256
@@ -68,7 +68,7 @@ class Pipeline:
 
     run: Run
     options: SyncOptions
-    bucket: BucketReader
+    bucket: Bucket
     pool: TransferPool
     recorder: Recorder
 
@@ -172,7 +172,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         store = FileStore(settings.data_dir, settings.required("bucket"))
         stack.callback(store.close)
         store.sweep()
-        bucket = await stack.enter_async_context(BucketReader(settings, connections=concurrency.ceiling + LISTERS))
+        bucket = await stack.enter_async_context(Bucket.open(settings, connections=concurrency.ceiling + LISTERS))
         adopting = run.source.is_new or await run.catalog.last_run_died(run.source.id)
         fetch = Fetch(bucket, store, adopting=adopting)
 

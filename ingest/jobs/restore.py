@@ -21,8 +21,8 @@ from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.plan.concurrency import RetryBudget
 from ingest.settings import Settings
+from ingest.source.bucket import Bucket
 from ingest.source.paths import spellings
-from ingest.source.reader import BucketReader
 from ingest.store.files import FileStore
 
 _BATCH = 500
@@ -45,7 +45,7 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
         store = FileStore(target, settings.required("bucket"))
         try:
             concurrency = concurrency_for(None)
-            async with BucketReader(settings, connections=concurrency.ceiling) as bucket:
+            async with Bucket.open(settings, connections=concurrency.ceiling) as bucket:
                 transfer = Transfer(_SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
                 await _restore(run, options, spelled, store, transfer)
         finally:

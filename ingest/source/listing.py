@@ -13,7 +13,7 @@ from ingest.errors import IngestError, ListingUntrusted
 from ingest.model import Page, Shard
 from ingest.plan.shards import is_ascending
 from ingest.source.entries import FIRST_ENTRY, LAST_ENTRY, Entries, decode_key, read_entries
-from ingest.source.responses import parse_error
+from ingest.source.errors import parse_error
 
 MOST_EMPTY_PAGES = 1_000
 """Truncated pages without an entry, one after the other: a server that filters may send some, but not for ever."""
@@ -141,9 +141,9 @@ def _decoded_or_none(written: str) -> str | None:
 
 
 def _reason(body: bytes, error: ValueError) -> str:
-    code, message = parse_error(body)
-    if code:
-        return f"the answer is an error: {code} {message}".rstrip()
+    document = parse_error(body)
+    if document.code:
+        return f"the answer is an error: {document.code} {document.message}".rstrip()
     start = body[:512].lstrip().lower()
     if not start:
         return "the answer is empty"

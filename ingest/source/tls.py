@@ -12,6 +12,7 @@ from ingest.errors import (
     CertificateNotYetValid,
     CertificateUntrusted,
     CertificateWrongHost,
+    ConnectionLost,
     NotTls,
     SettingsError,
     SourceError,
@@ -21,6 +22,7 @@ from ingest.errors import (
 if TYPE_CHECKING:
     from ingest.settings import Settings
 
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 _EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64  # OpenSSL, X509_V_ERR_*
 
 
@@ -45,19 +47,23 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
         return None
     if not settings.verify_ssl:
         return unchecked_context()
+    if settings.ca_bundle is None:
+        return ssl.create_default_context()
     try:
         # A bundle of ours is trusted alone: pinning means that no public authority can vouch for someone else.
-        context = ssl.create_default_context(cafile=str(settings.ca_bundle) if settings.ca_bundle else None)
+        context = ssl.create_default_context(cafile=str(settings.ca_bundle))
     except (ssl.SSLError, OSError) as error:
         raise SettingsError(f"S3_CA_BUNDLE: {settings.ca_bundle} holds no usable PEM certificate") from error
-    if settings.ca_bundle:
-        # A pinned certificate need not be its own issuer: whatever stands in the bundle ends the chain.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    # Whatever the bundle names is trusted, also a server's own certificate without its authority's; and self-signed
+    # ones seldom carry all the extensions that Python 3.13 began to insist on.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 def unchecked_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    """TLS that any certificate satisfies."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
@@ -75,8 +81,10 @@ def tls_error(error: ssl.SSLError, server: str) -> SourceError:
         return CertificateWrongHost(f"{server}: the server's certificate is for another host ({reason})")
     if isinstance(error, ssl.SSLCertVerificationError):
         return CertificateUntrusted(f"{server}: the server's certificate is not trusted ({reason})")
-    if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+    if error.reason in _NOT_TLS:
         return NotTls(f"{server} does not speak TLS on this port")
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return ConnectionLost(f"{server} closed the connection while TLS was negotiated")
     return TlsError(f"{server}: TLS failed ({reason})")
 
 
@@ -84,19 +92,16 @@ async def fetch_certificate(host: str, port: int) -> ServerCertificate:
     """The certificate that the server shows, whoever vouches for it: for a person to compare, then pin.
 
     Raises:
-        OSError: no connection. TlsError: no TLS.
+        SourceError: no connection, or no TLS.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
-    try:
-        _, writer = await asyncio.wait_for(
-            asyncio.open_connection(host, port, ssl=unchecked_context(), server_hostname=host), 10
-        )
-    except ssl.SSLError as error:
-        raise tls_error(error, f"{host}:{port}") from error
-    shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    writer.close()
+    from ingest.source.dial import Dialer  # it explains its errors by this module
+    from ingest.source.proxy import proxy_for
+
+    dialer = Dialer(host, port, tls=unchecked_context(), proxy=proxy_for("https", host, port))
+    shown = (await dialer.connect(_Look)).certificate
     certificate = x509.load_der_x509_certificate(shown)
     return ServerCertificate(
         pem=ssl.DER_cert_to_PEM_cert(shown),
@@ -106,3 +111,13 @@ async def fetch_certificate(host: str, port: int) -> ServerCertificate:
         not_after=certificate.not_valid_after_utc,
         sha256=certificate.fingerprint(hashes.SHA256()).hex(":").upper(),
     )
+
+
+class _Look(asyncio.Protocol):
+    """Takes the certificate as soon as TLS stands, and hangs up."""
+
+    certificate = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        transport.close()

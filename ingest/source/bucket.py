@@ -1,0 +1,240 @@
+"""The read path of one bucket: list a page, get an object, a range of it, its head.
+
+Every answer is what was asked for, or an error of the tree. Nothing is retried here: that is for the callers, who know
+what else is under way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
+
+from ingest.errors import AccessKeyUnknown, CredentialsExpired, ObjectChanged, SourceError, UnexpectedResponse
+from ingest.source.credentials import CredentialSource, credential_source
+from ingest.source.dial import Dialer
+from ingest.source.endpoint import Endpoint, quote_key, quote_query
+from ingest.source.errors import error_from_response, is_error_document, shown
+from ingest.source.heads import ObjectHead, parse_head
+from ingest.source.http_date import parse_http_date
+from ingest.source.pool import Pool
+from ingest.source.proxy import proxy_for
+from ingest.source.signing import Signer
+from ingest.source.timeouts import Timeouts
+from ingest.source.tls import ssl_context
+from ingest.source.wire import Exchange, Headers, Response
+
+if TYPE_CHECKING:
+    from ingest.settings import Settings
+
+MOST_LISTING_BYTES = 16 << 20
+_UNSIGNED = "accept-encoding: identity\r\nuser-agent: ingest\r\n"
+_CHECKSUMS = ("x-amz-checksum-mode",)
+_PINNED = ("if-match", *_CHECKSUMS)
+_ENABLED = "ENABLED"
+
+OnChunk = Callable[[bytes], Awaitable[None]]
+
+
+class RawPage(NamedTuple):
+    """A listing's bytes as they came, and what was asked."""
+
+    body: bytes
+    headers: Headers
+    prefix: str
+    start_after: str
+    token: str
+
+    @property
+    def server(self) -> str:
+        """The ``Server`` header; empty without one."""
+        return self.headers.get(b"server", b"").decode("latin-1")
+
+
+class Bucket:
+    """Use ``async with Bucket.open(settings, connections=32) as bucket``. All methods raise `SourceError`."""
+
+    def __init__(self, endpoint: Endpoint, pool: Pool, signer: Signer, credentials: CredentialSource) -> None:
+        self.endpoint = endpoint
+        self._pool = pool
+        self._signer = signer
+        self._credentials = credentials
+        self._key_root = endpoint.key_root
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, settings: Settings, *, connections: int, timeouts: Timeouts | None = None
+    ) -> AsyncIterator[Self]:
+        """Connects to nothing yet. `connections` is how many requests may be under way at once.
+
+        Raises:
+            SettingsError: the endpoint, bucket or CA file is not usable. CredentialsError: there are none.
+        """
+        endpoint = Endpoint.from_settings(settings)
+        times = timeouts or Timeouts()
+        tls = ssl_context(settings)
+        proxy = proxy_for(endpoint.scheme, endpoint.host, endpoint.port)
+        credentials = credential_source(settings)
+        await credentials.refresh()
+        unsigned, target_prefix = _UNSIGNED, ""
+        if proxy is not None and tls is None:
+            target_prefix = f"http://{endpoint.host_header}"
+            unsigned += f"proxy-authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
+        signer = Signer(
+            credentials.current,
+            region=settings.region,
+            host=endpoint.host_header,
+            unsigned=unsigned,
+            target_prefix=target_prefix,
+        )
+        dialer = Dialer(endpoint.host, endpoint.port, tls=tls, proxy=proxy, timeout=times.connect)
+        pool = Pool(dialer, limit=connections, timeouts=times)
+        try:
+            yield cls(endpoint, pool, signer, credentials)
+        finally:
+            await pool.aclose()
+
+    @property
+    def connections(self) -> int:
+        """How many requests may be under way at once; may be raised and lowered at any time."""
+        return self._pool.limit
+
+    @connections.setter
+    def connections(self, limit: int) -> None:
+        self._pool.limit = limit
+
+    async def list_page(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str = "",
+        token: str = "",
+        delimiter: str = "",
+        max_keys: int = 1000,
+    ) -> RawPage:
+        """One ListObjectsV2 request. With a `token`, `start_after` is only noted: the token holds the position."""
+        asked = {"list-type": "2", "encoding-type": "url", "max-keys": str(max_keys), "prefix": prefix}
+        if token:
+            asked["continuation-token"] = token
+        elif start_after:
+            asked["start-after"] = start_after
+        if delimiter:
+            asked["delimiter"] = delimiter
+        await self._renew()
+        head = self._signer.sign("GET", self.endpoint.bucket_path, quote_query(asked))
+        response = await self._pool.fetch(Exchange(head, MOST_LISTING_BYTES))
+        if response.status != 200 or is_error_document(response.body):
+            await self._refuse(response, f"listing {self.endpoint.bucket}/{shown(prefix)}")
+        return RawPage(response.body, response.headers, prefix, start_after, token)
+
+    async def server_time(self) -> datetime | None:
+        """The server's clock, from the ``Date`` of an answer; None when it does not say."""
+        await self._renew()
+        response = await self._pool.fetch(Exchange(self._signer.sign("HEAD", self.endpoint.bucket_path), bodyless=True))
+        if response.status not in (200, 403):  # a key for one prefix may not HEAD the bucket, and is told the time
+            await self._refuse(response, f"HEAD {self.endpoint.bucket}")
+        return parse_http_date(response.headers.get(b"date", b""))
+
+    async def get(self, key: str, *, etag: str | None = None, max_body: int) -> Response:
+        """The whole of a small object, at most `max_body` bytes; of exactly the version `etag`, if given.
+
+        Raises:
+            ObjectChanged: it is another version. NoSuchKey: it is gone. SourceError: anything else.
+        """
+        if self._credentials.check_at <= time.monotonic():
+            await self._renew()
+        if etag is None:
+            head = self._signer.sign("GET", self._key_root + quote_key(key), "", _CHECKSUMS, (_ENABLED,))
+        else:
+            pinned = f'"{etag}"'
+            head = self._signer.sign("GET", self._key_root + quote_key(key), "", _PINNED, (pinned, _ENABLED))
+        response = await self._pool.fetch(Exchange(head, max_body))
+        if response.status != 200:
+            await self._refuse(response, f"GET {shown(key)}")
+        found = response.headers.get(b"etag")
+        if found is None or (etag is not None and found != pinned.encode()):
+            self._check_version(response, etag, key)
+        return response
+
+    async def stream(self, key: str, *, etag: str | None = None, on_chunk: OnChunk) -> Headers:
+        """The whole object, piece by piece of about a megabyte at most, to `on_chunk`. Raises as `get` does."""
+        await self._renew()
+        names, values = (_CHECKSUMS, [_ENABLED]) if etag is None else (_PINNED, [f'"{etag}"', _ENABLED])
+        head = self._signer.sign("GET", self._key_root + quote_key(key), "", names, values)
+
+        def check(response: Response) -> None:
+            if response.status != 200:
+                raise UnexpectedResponse(f"GET {shown(key)}: a part was sent where the whole was asked for")
+            self._check_version(response, etag, key)
+
+        return await self._stream(head, key, check, on_chunk)
+
+    async def get_range(self, key: str, *, etag: str, first: int, last: int, on_chunk: OnChunk) -> Headers:
+        """The bytes `first` to `last`, both included, to `on_chunk`. Raises as `get` does.
+
+        Raises:
+            UnexpectedResponse: the server ignored the range, or sent another one; nothing went to `on_chunk`.
+        """
+        await self._renew()
+        values = (f'"{etag}"', f"bytes={first}-{last}")
+        head = self._signer.sign("GET", self._key_root + quote_key(key), "", ("if-match", "range"), values)
+        promised = f"bytes {first}-{last}/".encode()
+        length = str(last - first + 1).encode()
+
+        def check(response: Response) -> None:
+            self._check_version(response, etag, key)
+            headers = response.headers
+            if response.status != 206 or not headers.get(b"content-range", b"").startswith(promised):
+                raise UnexpectedResponse(f"GET {shown(key)}: the server did not send the range that was asked for")
+            if headers.get(b"content-length", length) != length:
+                raise UnexpectedResponse(f"GET {shown(key)}: the range has another length than was asked for")
+
+        return await self._stream(head, key, check, on_chunk)
+
+    async def head(self, key: str, *, part_number: int | None = None) -> ObjectHead:
+        """What the server says of an object without sending it; with `part_number`, of that part too.
+
+        Raises:
+            NoSuchKey: it does not exist. SourceError: anything else.
+        """
+        await self._renew()
+        query = quote_query({"partNumber": str(part_number)}) if part_number is not None else ""
+        head = self._signer.sign("HEAD", self._key_root + quote_key(key), query, _CHECKSUMS, (_ENABLED,))
+        response = await self._pool.fetch(Exchange(head, bodyless=True))
+        if response.status not in (200, 206):
+            await self._refuse(response, f"HEAD {shown(key)}")
+        return parse_head(response.headers, f"HEAD {shown(key)}", is_part=part_number is not None)
+
+    async def _stream(self, head: bytes, key: str, check: Callable[[Response], None], on_chunk: OnChunk) -> Headers:
+        response = await self._pool.stream(Exchange(head, streamed=True), check, on_chunk)
+        if response.status not in (200, 206):
+            await self._refuse(response, f"GET {shown(key)}")
+        return response.headers
+
+    def _check_version(self, response: Response, etag: str | None, key: str) -> None:
+        """An answer to GET names its version. One that does not may be an ``<Error>`` that came with a 200."""
+        found = response.headers.get(b"etag", b"").decode("latin-1").strip('"')
+        if not found and is_error_document(response.body):
+            raise error_from_response(response.status, response.headers, response.body, f"GET {shown(key)}")
+        if not found:
+            raise UnexpectedResponse(f"GET {shown(key)}: the answer does not say which version it is (no ETag)")
+        if etag is not None and found != etag:
+            raise ObjectChanged(f"GET {shown(key)}: asked for version {shown(etag)}, and got {shown(found)}")
+
+    async def _renew(self) -> None:
+        if self._credentials.check_at <= time.monotonic():
+            await self._credentials.refresh()
+            self._signer.use(self._credentials.current)
+
+    async def _refuse(self, response: Response, what: str) -> NoReturn:
+        """Raises what a refusal means. Refused credentials are looked up anew: a caller's retry signs with those."""
+        error: SourceError = error_from_response(response.status, response.headers, response.body, what)
+        if isinstance(error, CredentialsExpired | AccessKeyUnknown):
+            refused = self._signer.credentials
+            if await self._credentials.reload(refused):
+                self._signer.use(self._credentials.current)
+                error = CredentialsExpired(error.message)
+        raise error

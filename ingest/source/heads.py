@@ -1,0 +1,82 @@
+"""What a HEAD says of an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from ingest.errors import UnexpectedResponse
+from ingest.source.http_date import parse_http_date
+from ingest.source.wire import Headers
+
+_CHECKSUM = b"x-amz-checksum-"
+_CHECKSUM_TYPE = b"x-amz-checksum-type"
+
+
+class ObjectHead(NamedTuple):
+    """Sizes in bytes, `etag` without quotes, `last_modified` in UTC."""
+
+    size: int
+    """Of the whole object, also where one part was asked for."""
+    etag: str
+    last_modified: datetime
+    storage_class: str
+    parts_count: int | None
+    """Told only where one part was asked for."""
+    part_size: int | None
+    """Of the part that was asked for; None where the whole object was."""
+    checksums: Mapping[str, str]
+    """Algorithm in lower case -> base64, as stored with the object; with ``-N`` behind it where it is of N parts."""
+    checksum_type: str
+    """``FULL_OBJECT``, ``COMPOSITE`` or empty."""
+    sse: str
+    """``AES256``, ``aws:kms``, ``aws:kms:dsse``, ``customer`` or empty."""
+    version_id: str
+    restore: str
+    """``x-amz-restore``: whether a copy of an archived object can be read now; empty where it is not archived."""
+
+    @property
+    def etag_is_opaque(self) -> bool:
+        """With KMS or a customer's key the etag is not an MD5 (S3 API, "Common response headers")."""
+        return self.sse.startswith("aws:kms") or self.sse == "customer"
+
+
+def parse_head(headers: Headers, what: str, *, is_part: bool) -> ObjectHead:
+    """
+    Raises:
+        UnexpectedResponse: size, etag or date are missing.
+    """
+    sent = _number(headers.get(b"content-length", b""))
+    total = _number(headers.get(b"content-range", b"").rpartition(b"/")[2])
+    modified = parse_http_date(headers.get(b"last-modified", b""))
+    etag = _text(headers, b"etag").strip('"')
+    size = total if total is not None else sent
+    if size is None or modified is None or not etag:
+        raise UnexpectedResponse(f"{what}: the answer lacks size, etag or date")
+    customer = b"x-amz-server-side-encryption-customer-algorithm" in headers
+    return ObjectHead(
+        size=size,
+        etag=etag,
+        last_modified=modified,
+        storage_class=_text(headers, b"x-amz-storage-class") or "STANDARD",
+        parts_count=_number(headers.get(b"x-amz-mp-parts-count", b"")),
+        part_size=sent if is_part else None,
+        checksums={
+            name.removeprefix(_CHECKSUM).decode("latin-1"): value.decode("latin-1")
+            for name, value in headers.items()
+            if name.startswith(_CHECKSUM) and name != _CHECKSUM_TYPE
+        },
+        checksum_type=_text(headers, _CHECKSUM_TYPE),
+        sse="customer" if customer else _text(headers, b"x-amz-server-side-encryption"),
+        version_id=_text(headers, b"x-amz-version-id"),
+        restore=_text(headers, b"x-amz-restore"),
+    )
+
+
+def _text(headers: Headers, name: bytes) -> str:
+    return headers.get(name, b"").decode("latin-1")
+
+
+def _number(text: bytes) -> int | None:
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,23 @@
+"""Dates as HTTP writes them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def parse_http_date(text: bytes) -> datetime | None:
+    """``Tue, 24 Nov 2026 07:30:52 GMT`` (RFC 9110, IMF-fixdate) as an aware time; None for anything else.
+
+    ``strptime`` would read the names by the process's locale.
+    """
+    try:
+        _, day, month, year, clock, zone = text.decode("ascii").split()
+        hour, minute, second = clock.split(":")
+        if zone not in ("GMT", "UTC"):
+            return None
+        number = _MONTHS.index(month) + 1
+        return datetime(int(year), number, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+    except ValueError:
+        return None

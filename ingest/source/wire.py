@@ -1,0 +1,271 @@
+"""One HTTP/1.1 connection: a request head goes out, a response comes back, and it either is whole or is an error.
+
+Bodies are never decoded, redirects never followed. Source of the framing rules: RFC 9112; the parser is llhttp
+(httptools) in its strict mode.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import httptools
+
+from ingest.errors import ConnectionLost, NotTls, SourceError, UnexpectedResponse
+from ingest.source.timeouts import Watch
+
+Headers = dict[bytes, bytes]
+"""Names in lower case. Of a repeated header the last one counts."""
+
+STREAMED_STATUS = frozenset({200, 206})
+"""Only these bodies are streamed; any other is an error document, and is collected."""
+MOST_ERROR_BYTES = 64 << 10
+"""What is kept of an error document; the rest is not read."""
+_MOST_HEADER_BYTES = 64 << 10
+_HIGH_WATER = 1 << 20
+"""Unread bytes at which a streamed response stops reading from its socket."""
+_TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
+
+
+class Response(NamedTuple):
+    """`body` is empty where the body is streamed, and cut at `MOST_ERROR_BYTES` where the status is no success."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Exchange(NamedTuple):
+    """One request, and what to expect of its answer. `max_body` in bytes."""
+
+    head: bytes
+    max_body: int = 0
+    bodyless: bool = False
+    """The answer has no body, whatever its headers say: HEAD."""
+    streamed: bool = False
+
+
+class StaleConnection(Exception):
+    """A kept-alive connection ended before the first byte of the answer: the request may be sent once more."""
+
+
+class Connection(asyncio.Protocol):
+    """Carries one request at a time. `on_lost` is called once, when the connection is gone."""
+
+    def __init__(self, peer: str, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
+        self.watch = Watch()
+        self.received = 0
+        """Bytes of the current answer, as they crossed the network."""
+        self._peer = peer
+        self._loop = loop
+        self._on_lost = on_lost
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._exchange: Exchange | None = None
+        self._wakeup: asyncio.Future[None] | None = None
+        self._error: SourceError | StaleConnection | None = None
+        self._used = False
+        self._paused = False
+        self._keep_alive = True
+        self._reset()
+
+    def _reset(self) -> None:
+        self.received = 0
+        self._status = 0
+        """0 until the head is complete."""
+        self._fields: Headers = {}
+        self._headers: Headers = {}
+        self._chunks: list[bytes] = []
+        self._unread = 0
+        self._complete = False
+
+    # What the pool asks for.
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the next request may go out here."""
+        transport = self._transport
+        return self._keep_alive and self._error is None and transport is not None and not transport.is_closing()
+
+    @property
+    def busy(self) -> bool:
+        return self._exchange is not None
+
+    @property
+    def held(self) -> bool:
+        """The answer is not read on because its reader is slow."""
+        return self._paused
+
+    async def request(self, exchange: Exchange) -> Response:
+        """Sends a request; waits for its whole answer or, if that is to be streamed, for its head: then `read` it.
+
+        Raises:
+            StaleConnection: the connection had been used before, and nothing came back.
+            SourceError: the connection broke, or what came is no acceptable HTTP.
+        """
+        if self._transport is None:
+            raise ConnectionLost(f"{self._peer} closed the connection as soon as it was open")
+        self._reset()
+        self._exchange = exchange
+        self.watch.start(self._loop.time())
+        self._transport.write(exchange.head)
+        await self._woken()
+        if exchange.streamed and self._status in STREAMED_STATUS:
+            return Response(self._status, self._headers, b"")
+        self._exchange = None
+        self._used = True
+        chunks = self._chunks
+        return Response(self._status, self._headers, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+    async def read(self) -> bytes:
+        """The next piece of a streamed body, up to about a megabyte; empty at its end. Raises as `request` does."""
+        while not self._chunks and not self._complete:
+            await self._woken()
+        if self._error is not None:
+            raise self._error
+        piece = b"".join(self._chunks)
+        self._chunks.clear()
+        self._unread = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        if not piece:
+            self._exchange = None
+            self._used = True
+        return piece
+
+    def abort(self, error: SourceError | None = None) -> None:
+        """Closes at once; whoever waits for an answer gets `error`."""
+        self._fail(error or ConnectionLost(f"the connection to {self._peer} was closed"))
+
+    async def _woken(self) -> None:
+        if self._error is None:
+            self._wakeup = self._loop.create_future()
+            try:
+                await self._wakeup
+            except asyncio.CancelledError:
+                self.abort()
+                raise
+            finally:
+                self._wakeup = None
+        if self._error is not None:
+            raise self._error
+
+    def _wake(self) -> None:
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    def _fail(self, error: SourceError | StaleConnection) -> None:
+        if self._error is None:
+            self._error = error
+        if self._transport is not None:
+            self._transport.abort()
+        self._wake()
+
+    # What the transport reports.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._exchange is None or self._error is not None:
+            # Nobody asked: a time-out notice of the server, or an answer to nothing. Either way the end.
+            self.abort()
+            return
+        self.received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(self._not_http(data))
+        if not self._status and self.received > _MOST_HEADER_BYTES:
+            self._fail(UnexpectedResponse(f"{self._peer} sends headers without end"))
+
+    def eof_received(self) -> None:
+        """Returning None closes the transport."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._exchange is not None and not self._complete and self._error is None:
+            self._end_of_stream(exc)
+        self._wake()
+        self._on_lost(self)
+
+    def _end_of_stream(self, exc: Exception | None) -> None:
+        if not self.received and self._used:
+            self._error = StaleConnection()
+        elif self._status >= 300 and exc is None and not self._framed:
+            self._complete = True  # an error document that ends with its connection, as HTTP/1.0 has it
+        elif self._status and exc is None and not self._framed:
+            self._error = ConnectionLost(f"{self._peer} sent a body without its length: it may have been cut")
+        else:
+            where = f"after {self.received} bytes of the answer" if self.received else "before the answer"
+            self._error = ConnectionLost(f"the connection to {self._peer} broke {where}")
+
+    @property
+    def _framed(self) -> bool:
+        return b"content-length" in self._headers or b"transfer-encoding" in self._headers
+
+    def _not_http(self, received: bytes) -> SourceError:
+        if received.startswith(_TLS_RECORDS):
+            return NotTls(f"{self._peer} speaks TLS, and was asked without")
+        if self._status:
+            return ConnectionLost(f"the answer of {self._peer} is damaged in the middle of its body")
+        return UnexpectedResponse(f"{self._peer} does not answer in HTTP")
+
+    # What the parser finds.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            self.abort()  # a second answer, which nobody asked for, may not replace the first
+            return
+        # Trailers come after this and are left in a dict of their own: they may not amend what was already checked.
+        self._headers, self._fields = self._fields, {}
+        status = self._parser.get_status_code()
+        exchange = self._exchange
+        if status < 200 or exchange is None:
+            return
+        self._status = status
+        if exchange.bodyless:
+            self._finish()
+            self._parser = httptools.HttpResponseParser(self)  # the old one waits for a body
+        elif exchange.streamed and status in STREAMED_STATUS:
+            self._wake()
+
+    def on_body(self, chunk: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None or self._complete:
+            if self._keep_alive:  # else it is the rest of what was cut short
+                self.abort()
+            return
+        self._chunks.append(chunk)
+        self._unread += len(chunk)
+        if exchange.streamed and self._status in STREAMED_STATUS:
+            self._wake()
+            if self._unread > _HIGH_WATER and not self._paused and self._transport is not None:
+                self._paused = True
+                self._transport.pause_reading()
+        elif self._status < 300:
+            if self._unread > exchange.max_body:
+                self._fail(UnexpectedResponse(f"{self._peer} sends more than the {exchange.max_body} bytes asked for"))
+        elif self._unread > MOST_ERROR_BYTES:
+            self._cut_short()
+
+    def on_message_complete(self) -> None:
+        if self._status:  # else it was an interim answer (1xx): the real one follows
+            self._finish()
+
+    def _cut_short(self) -> None:
+        self._keep_alive = False
+        self._complete = True
+        if self._transport is not None:
+            self._transport.abort()
+        self._wake()
+
+    def _finish(self) -> None:
+        self._keep_alive = self._parser.should_keep_alive()
+        self._complete = True
+        self._wake()
