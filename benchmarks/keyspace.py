@@ -19,6 +19,8 @@ CUTOFF = "2024-07-01"
 """Between the dates of the old keys and that of the new ones: for ``--newer-than``."""
 _FIRST_DAY, _DAYS = date(2016, 1, 1), 2_922
 _NEW_DAY = "2025-01-01"
+EVERY = 1_000
+"""Old keys for a new one, unless told otherwise."""
 _BODIES = 251
 _DIGITS, _SUFFIX = 8, b".pdf"
 
@@ -37,7 +39,7 @@ class KeySpace:
     listing has the same length (`width`), so that a page is a slice of one block.
     """
 
-    def __init__(self, count: int, layout: Layout = "dates", *, every: int = 1_000) -> None:
+    def __init__(self, count: int, layout: Layout = "dates", *, every: int = EVERY) -> None:
         self._every, self._place = every, every // 2
         self.size = self.number(count - 1) + 1 if count else 0
         """All keys, the new ones included."""

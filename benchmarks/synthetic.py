@@ -22,7 +22,7 @@ from xml.sax.saxutils import escape
 
 import uvloop
 
-from benchmarks.keyspace import KeySpace, Layout
+from benchmarks.keyspace import EVERY, KeySpace, Layout
 
 BUCKET = "bench"
 _MOST_KEYS = 1_000
@@ -274,7 +274,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keys", type=int, default=200_000, help="old keys")
     parser.add_argument("--layout", choices=get_args(Layout), default="dates")
-    parser.add_argument("--every", type=int, default=1_000, help="old keys to one new one")
+    parser.add_argument("--every", type=int, default=EVERY, help="old keys to one new one")
     parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
     site = Site(Listing(KeySpace(options.keys, options.layout, every=options.every)))
