@@ -35,8 +35,8 @@ class Body(NamedTuple):
 class KeySpace:
     """`count` old keys, and a new one among every `every` of them.
 
-    The layout ``dates`` is ``statements/2019/03/14/ACC-00012345.pdf``; ``flat`` is one directory. Every key's entry in a
-    listing has the same length (`width`), so that a page is a slice of one block.
+    The layout ``dates`` is ``statements/2019/03/14/ACC-00012345.pdf``; ``flat`` is one directory. All entries of a
+    listing have the same length, so that a page is a slice of one block.
     """
 
     def __init__(self, count: int, layout: Layout = "dates", *, every: int = EVERY) -> None:

@@ -243,8 +243,7 @@ class Connection(asyncio.Protocol):
             return
         modified = format_datetime(datetime.fromisoformat(keys.modified(number)).replace(tzinfo=UTC), usegmt=True)
         described = (
-            f'ETag: "{etag}"\r\nLast-Modified: {modified}\r\n'
-            "Accept-Ranges: bytes\r\nContent-Type: application/pdf\r\n"
+            f'ETag: "{etag}"\r\nLast-Modified: {modified}\r\nAccept-Ranges: bytes\r\nContent-Type: application/pdf\r\n'
         )
         status, part = "200 OK", content
         if headers.get("range", "").startswith("bytes="):

@@ -41,7 +41,7 @@ class Trial(ABC):
         self.work = work
         self._execute = execute
 
-    async def prepare(self, contender: Contender, source: Source) -> None:
+    async def prepare(self, contender: Contender, source: Source) -> None:  # noqa: B027 - most need nothing
         """Once for each contender, before its first run."""
 
     @abstractmethod
