@@ -22,6 +22,8 @@ _NEW_DAY = "2025-01-01"
 EVERY = 1_000
 """Old keys for a new one, unless told otherwise."""
 _BODIES = 251
+_FEWEST = 3
+"""Keys of a day: small buckets have fewer days."""
 _DIGITS, _SUFFIX = 8, b".pdf"
 
 
@@ -47,7 +49,7 @@ class KeySpace:
         form = "statements/%Y/%m/%d/ACC-" if layout == "dates" else "statements/ACC-"
         self._stems = [day.strftime(form).encode() for day in days]
         self._days = [day.isoformat() for day in days]
-        self._each = -(-self.size // len(days)) or 1
+        self._each = max(-(-self.size // len(days)), _FEWEST)
         self._bodies = [_body(number) for number in range(_BODIES)]
 
     def number(self, rank: int) -> int:

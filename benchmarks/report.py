@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+class Unmeasured(Exception):
+    """A figure was asked for of a contender that has failed."""
+
+
 @dataclass
 class Samples:
     """The runs of one contender in one case: seconds, seconds of CPU, peak MB. `keys` is what a run goes through."""
@@ -22,7 +26,17 @@ class Samples:
 
     @property
     def median(self) -> float:
+        """Seconds. Raises `Unmeasured` when it is out of the race."""
+        if self.failure:
+            raise Unmeasured
         return statistics.median(self.seconds)
+
+    @property
+    def most(self) -> float:
+        """The highest peak, in MB. Raises `Unmeasured` when it is out of the race."""
+        if self.failure:
+            raise Unmeasured
+        return max(self.peak)
 
 
 Results = Mapping[str, Samples]
@@ -31,7 +45,7 @@ Results = Mapping[str, Samples]
 
 @dataclass(frozen=True)
 class Aim:
-    """One line of what a case should reach; `reached` is asked only when no contender has failed."""
+    """One line of what a case should reach; `reached` raises `Unmeasured` where a contender it needs has failed."""
 
     what: str
     reached: Callable[[Results], float]
@@ -76,11 +90,11 @@ def rate(*, least: float, aim: float) -> Aim:
 
 
 def peak(*, least: float) -> Aim:
-    return Aim("peak MB", lambda results: max(own(results).peak), least)
+    return Aim("peak MB", lambda results: own(results).most, least)
 
 
 def peak_above(name: str, *, least: float) -> Aim:
-    return Aim(f"MB above the peak of {name}", lambda results: max(own(results).peak) - max(results[name].peak), least)
+    return Aim(f"MB above the peak of {name}", lambda results: own(results).most - results[name].most, least)
 
 
 def own(results: Results) -> Samples:
@@ -95,8 +109,7 @@ def section(name: str, title: str, conditions: str, results: Results, aims: Iter
         "|---|---|---|---|---|---|",
     ]
     lines += [_row(tool, samples, own(results)) for tool, samples in results.items()]
-    failed = any(samples.failure for samples in results.values())
-    rows = [_aim_row(aim, results, failed=failed) for aim in aims]
+    rows = [_aim_row(aim, results) for aim in aims]
     if rows:
         lines += ["", "| | at least | aim | reached | |", "|---|---|---|---|---|", *rows]
     return "\n".join(lines) + "\n"
@@ -107,15 +120,16 @@ def _row(tool: str, samples: Samples, ours: Samples) -> str:
         return f"| {tool} | failed: {samples.failure} | | | | |"
     spread = f"{samples.median:.2f} ({min(samples.seconds):.2f} to {max(samples.seconds):.2f})"
     compared = "" if ours.failure else f"{ours.median / samples.median:.2f}"
-    cpu, most = f"{statistics.median(samples.cpu):.2f}", f"{max(samples.peak):.0f}"
+    cpu, most = f"{statistics.median(samples.cpu):.2f}", f"{samples.most:.0f}"
     return f"| {tool} | {spread} | {compared} | {cpu} | {most} | {samples.keys / samples.median:,.0f} |"
 
 
-def _aim_row(aim: Aim, results: Results, *, failed: bool) -> str:
+def _aim_row(aim: Aim, results: Results) -> str:
     bounds = f"| {aim.what} | {_number(aim.least, aim)} | {_number(aim.aim, aim)} "
-    if failed:
+    try:
+        value = aim.reached(results)
+    except Unmeasured:
         return f"{bounds}| | failed |"
-    value = aim.reached(results)
     return f"{bounds}| {_number(value)} | {aim.verdict(value)} |"
 
 
