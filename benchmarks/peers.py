@@ -25,7 +25,7 @@ from benchmarks.rivals import HOME, TOOLS, Contender, environment
 from benchmarks.trials import Trial, Wrong
 from benchmarks.workshop import Source, Workshop
 
-_LONGEST_SECONDS = 3_600
+_LONGEST_SECONDS = 900
 
 
 async def run(contender: Contender, source: Source, target: Path) -> tuple[dict[str, float], str]:
