@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 _SAMPLE_SECONDS = 0.05
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -22,10 +23,14 @@ _MEBIBYTE = 1 << 20
 def measured(seconds: float, output: str, command: list[str]) -> dict[str, float]:
     """Runs `command` with its output in the files `output`.out and `output`.err; kills it after so many seconds."""
     started = time.monotonic()
+    owner = os.getppid()
     pid = os.fork()
     if pid == 0:
         _become(output, command)
-    peak = _watch(pid, started + seconds)
+    # Whoever asked may be interrupted or die: nothing is left running then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(pid, signal.SIGKILL))
+    peak = _watch(pid, lambda: time.monotonic() > started + seconds or os.getppid() != owner)
     _, status, usage = os.wait4(pid, 0)
     ended = time.monotonic()
     largest = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -49,15 +54,18 @@ def _become(output: str, command: list[str]) -> None:
         os._exit(127)
 
 
-def _watch(pid: int, deadline: float) -> int:
-    """Returns when the process has ended, with the peak of its tree's memory in bytes; 0 where that cannot be read."""
+def _watch(pid: int, over: Callable[[], bool]) -> int:
+    """Returns when the process has ended; kills it when its time is `over`.
+
+    Returns the peak of its tree's memory in bytes, 0 where that cannot be read.
+    """
     if not hasattr(os, "pidfd_open"):
         return 0
     peak = 0
     process = os.pidfd_open(pid)
     while not select.select([process], [], [], _SAMPLE_SECONDS)[0]:
         peak = max(peak, sum(map(_resident, _tree(pid))))
-        if time.monotonic() > deadline:
+        if over():
             os.killpg(pid, signal.SIGKILL)
     os.close(process)
     return peak

@@ -38,7 +38,12 @@ async def run(contender: Contender, source: Source, target: Path) -> tuple[dict[
         *contender.command(source, target),
         cwd=home, env=environment(contender, source, target, home), stdout=subprocess.PIPE,
     )  # fmt: skip
-    figures: dict[str, float] = json.loads((await process.communicate())[0])
+    try:
+        figures: dict[str, float] = json.loads((await process.communicate())[0])
+    finally:
+        if process.returncode is None:  # we are interrupted, and the contender with us
+            process.terminate()
+            await process.wait()
     if figures["status"] != 0:
         said = output.with_suffix(".err").read_text(encoding="utf-8", errors="replace").strip()
         raise Wrong(f"exit {figures['status']:.0f}: {' '.join(said.split())[-300:]}")
