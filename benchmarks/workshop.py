@@ -160,6 +160,9 @@ async def _fill(source: Source, spec: Stored) -> None:
                     await client.put_object(Bucket=source.bucket, Key=key, Body=os.urandom(spec.size))
 
         await asyncio.gather(*(put(number) for number in range(spec.objects)))
+        etag = (await client.head_object(Bucket=source.bucket, Key="statements/00/000000.pdf"))["ETag"]
+        if ("-" in etag) != bool(spec.part):
+            raise RuntimeError(f"the server gives {etag}, which is not what this case is about")
 
 
 async def _put_parts(client: Any, bucket: str, key: str, spec: Stored) -> None:
