@@ -52,28 +52,33 @@ class End(asyncio.Protocol):
 
 
 class Entrance(End):
-    """The client's end, which connects to the server. What comes before that is made waits in line."""
+    """The client's end, which connects to the server; what is due before that is made waits for it."""
 
     def __init__(self, port: int, delay: float) -> None:
         super().__init__(delay)
         self._port = port
+        self._due = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert self._transport is not None
-        self._transport.pause_reading()
         self._connecting = self._loop.create_task(self._connect())
 
     async def _connect(self) -> None:
-        assert self._transport is not None
         try:
-            _, self.other = await self._loop.create_connection(lambda: End(self._delay), "127.0.0.1", self._port)
+            _, end = await self._loop.create_connection(lambda: End(self._delay), "127.0.0.1", self._port)
         except OSError:
-            self._transport.abort()
+            if self._transport is not None:
+                self._transport.abort()
             return
-        self.other.other = self
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self.other, end.other = end, self
+        for _ in range(self._due):
+            super()._hand_over()
+
+    def _hand_over(self) -> None:
+        if self.other is None:
+            self._due += 1
+        else:
+            super()._hand_over()
 
 
 async def main() -> None:
