@@ -17,7 +17,7 @@ from ingest.plan.selection import Selection
 
 PAGE = 1_000
 """Keys that one answer holds at most."""
-_SMALL = PAGE // 2
+SMALL = PAGE // 2
 """Neighbours that are not more than this together are listed as one again, so that deletions do not crumble pages."""
 _NEVER = -(1 << 63)
 _OPEN, _CLOSE = b"<Contents>", b"</Contents>"
@@ -70,7 +70,7 @@ def tile(pages: Iterable[KnownPage], start_after: str, end: str | None, filters:
         if page.start_after < reached or (end is not None and page.last_key > end):
             continue  # it overlaps, or reaches over the end: its range is listed instead
         holds = page.start_after == reached and still_holds(page, filters)
-        if holds and (held is None or held.listed + page.listed > _SMALL):
+        if holds and (held is None or held.listed + page.listed > SMALL):
             if held is not None:
                 yield held
             held = page
