@@ -275,6 +275,21 @@ class DamagedTransfer(SourceError):
     hint = "If it happens again, the object is damaged at the source, or a proxy alters it."
 
 
+# --- damage -------------------------------------------------------------------------------------------------
+
+
+class DamageFound(IngestError):
+    """Copies on disk are missing, or are not the bytes that were downloaded. The log names each."""
+
+    code = "damaged"
+    exit_code = ExitCode.DAMAGED
+    hint = "Run `ingest verify --repair` to download them again."
+    after_repair: ClassVar[str] = (
+        "The log says for each why it could not be repaired. A version that is gone or changed at its source is in no "
+        "bucket any more: bring its file back from a backup."
+    )
+
+
 # --- disk ---------------------------------------------------------------------------------------------------
 
 

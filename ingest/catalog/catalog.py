@@ -110,7 +110,7 @@ class Catalog:
 
     async def rows_between(self, source_id: int, after: str, upto: str | None, limit: int = -1) -> list[CatalogRow]:
         """The rows with ``after < key <= upto``, in byte order."""
-        query = _rows().where(_between(source_id, after, upto)).order_by(objects.c.key)
+        query = _rows().where(between(source_id, after, upto)).order_by(objects.c.key)
         if limit >= 0:
             query = query.limit(limit)
         async with self.reading() as connection:
@@ -120,7 +120,7 @@ class Catalog:
         """How many rows of the shard are in the bucket as far as the catalog knows."""
         after, upto = key_range(shard)
         below = func.substr(objects.c.key, len(shard.prefix) + 1)
-        wanted = [_between(source_id, after, upto), objects.c.gone_at.is_(None), under(shard.prefix)]
+        wanted = [between(source_id, after, upto), objects.c.gone_at.is_(None), under(shard.prefix)]
         if shard.level:
             wanted.append(func.replace(below, "/", "") == below)
         async with self.reading() as connection:
@@ -247,7 +247,8 @@ def _rows() -> Any:
     )
 
 
-def _between(source_id: int, after: str, upto: str | None) -> ColumnElement[bool]:
+def between(source_id: int, after: str, upto: str | None) -> ColumnElement[bool]:
+    """The rows of a source with ``after < key <= upto``."""
     bounds = [objects.c.source_id == source_id, objects.c.key > after]
     if upto is not None:
         bounds.append(objects.c.key <= upto)

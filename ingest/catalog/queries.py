@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, select
 
 from ingest.catalog import audit
-from ingest.catalog.catalog import Catalog, under
+from ingest.catalog.catalog import Catalog, between, under
 from ingest.catalog.tables import events, objects, runs
-from ingest.model import RemoteObject, State
+from ingest.model import RemoteObject, Shard, State
+from ingest.plan.shards import key_range
 
 
 class CopyRow(NamedTuple):
@@ -24,6 +25,7 @@ class CopyRow(NamedTuple):
     hold: bool
     pruning: bool
     downloaded_at: datetime | None
+    digest: str | None
 
 
 async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
@@ -80,7 +82,8 @@ async def copies(
         wanted.append(objects.c.downloaded_at <= downloaded_before)
     if prefix:
         wanted.append(under(prefix))
-    query = _copies(source_id).where(objects.c.key > after, *wanted).order_by(objects.c.key).limit(limit)
+    after, upto = key_range(Shard(prefix, after))
+    query = select(objects).where(between(source_id, after, upto), *wanted).order_by(objects.c.key).limit(limit)
     async with catalog.reading() as connection:
         return [_as_copy(row) for row in await connection.execute(query)]
 
@@ -111,4 +114,5 @@ def _as_copy(row: Any) -> CopyRow:
         row.hold,
         row.pruned_at is not None,
         row.downloaded_at,
+        row.digest,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, case, literal_column, update
+from sqlalchemy import Table, bindparam, case, literal_column, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -118,7 +118,8 @@ async def _put_trouble(
         return
     rows = [{**_row(batch, remote, state), "attempts": 1, "last_error": reason} for remote, reason in trouble]
     statement = upsert(connection, objects)
-    had_a_copy = objects.c.state.in_(_HAD_A_COPY)
+    # Not IN: its list is expanded at execution, which a statement for many rows cannot do.
+    had_a_copy = or_(*(objects.c.state == state for state in _HAD_A_COPY))
     changes: dict[str, Any] = {
         name: case((had_a_copy, objects.c[name]), else_=statement.excluded[name]) for name in (*_LISTED, "state")
     }

@@ -52,6 +52,14 @@ class RestoreOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """Which copies to look at (``""`` is all of them), and whether to download again what is missing or damaged."""
+
+    prefix: str = ""
+    repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CheckOptions:
     download: str | None = None
     upload: bool = False
