@@ -189,6 +189,16 @@ class ClockSkewed(SourceError):
     hint = "Set this machine's clock (NTP): the server refuses requests more than 15 minutes off."
 
 
+class ClockUntrusted(ClockSkewed):
+    """This machine's clock does not fit the runs before or the server's, so no copy's age can be told."""
+
+    code = "clock_untrusted"
+    hint = (
+        "Set this machine's clock (NTP), then run again. If it is right now, and was wrong in an earlier run, say "
+        "`ingest cleanup --trust-clock`."
+    )
+
+
 class AccessDenied(SourceError):
     code = "access_denied"
     hint = "The key is valid but may not do this. See the bucket policy in docs/operations.md."

@@ -26,8 +26,6 @@ class Batch:
     blocked: list[tuple[RemoteObject, str]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
-    pruning: list[str] = field(default_factory=list)
-    """Intent: these copies are about to be unlinked."""
     pruned: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     """Intents that were given up: the copy stays."""
@@ -43,7 +41,6 @@ class Batch:
             or self.blocked
             or self.gone
             or self.returned
-            or self.pruning
             or self.pruned
             or self.kept
             or self.audits

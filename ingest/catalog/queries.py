@@ -16,14 +16,14 @@ from ingest.plan.shards import key_range
 
 
 class CopyRow(NamedTuple):
-    """An object whose copy may be pruned or restored, as it was last recorded."""
+    """An object whose copy is looked at, removed or brought back, as it was last recorded."""
 
     remote: RemoteObject
     state: str
     local_path: str | None
     gone: bool
-    hold: bool
     pruning: bool
+    """A cleanup has said that it removes the copy, and may have been killed before or after."""
     downloaded_at: datetime | None
     digest: str | None
 
@@ -74,24 +74,21 @@ async def copies(
     after: str,
     limit: int,
     prefix: str = "",
-    downloaded_before: datetime | None = None,
 ) -> list[CopyRow]:
     """Up to `limit` rows in these states, in key order from `after` (exclusive)."""
     wanted: list[ColumnElement[bool]] = [objects.c.state.in_([state.value for state in states])]
-    if downloaded_before is not None:
-        wanted.append(objects.c.downloaded_at <= downloaded_before)
     if prefix:
         wanted.append(under(prefix))
     after, upto = key_range(Shard(prefix, after))
     query = select(objects).where(between(source_id, after, upto), *wanted).order_by(objects.c.key).limit(limit)
     async with catalog.reading() as connection:
-        return [_as_copy(row) for row in await connection.execute(query)]
+        return [as_copy(row) for row in await connection.execute(query)]
 
 
 async def copies_of(catalog: Catalog, source_id: int, keys: Sequence[str]) -> dict[str, CopyRow]:
     async with catalog.reading() as connection:
         found = await connection.execute(_copies(source_id).where(objects.c.key.in_(list(keys))))
-        return {row.key: _as_copy(row) for row in found}
+        return {row.key: as_copy(row) for row in found}
 
 
 async def check_chain(catalog: Catalog) -> list[int]:
@@ -104,15 +101,14 @@ def _copies(source_id: int) -> Any:
     return select(objects).where(objects.c.source_id == source_id)
 
 
-def _as_copy(row: Any) -> CopyRow:
+def as_copy(row: Any) -> CopyRow:
     remote = RemoteObject(row.key, row.size, row.etag, row.last_modified, row.storage_class or "STANDARD")
     return CopyRow(
         remote,
         row.state,
         row.local_path,
         row.gone_at is not None,
-        row.hold,
-        row.pruned_at is not None,
+        row.state == State.PRESENT and row.pruned_at is not None,
         row.downloaded_at,
         row.digest,
     )

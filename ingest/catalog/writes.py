@@ -33,7 +33,6 @@ async def write(connection: AsyncConnection, batch: Batch) -> None:
         await _put_trouble(connection, batch, state, trouble)
     await _mark(connection, batch, batch.gone, {"gone_at": batch.at})
     await _mark(connection, batch, batch.returned, {"gone_at": None})
-    await _mark(connection, batch, batch.pruning, {"pruned_at": batch.at})
     await _mark(connection, batch, batch.pruned, {"state": State.PRUNED.value})
     await _mark(connection, batch, batch.kept, {"pruned_at": None})
     await audit.append(connection, batch.run_id, batch.source_id, batch.at, batch.audits)

@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "cleanup": "Remove local copies older than the retention.",
     "restore": "Bring removed copies back.",
     "verify": "Compare the catalog with the disk, and repair.",
+    "hold": "Exempt copies from cleanup.",
     "status": "Show totals and the last runs.",
     "runs": "Show the last runs.",
     "history": "Show one object's story.",

@@ -35,6 +35,7 @@ class CleanupOptions:
     dry_run: bool = False
     max_delete: int | None = None
     trust_catalog: bool = False
+    trust_clock: bool = False
     on_prune: Callable[[str, str], None] | None = None
     """Receives (``prune`` or ``keep``, line for people) of a dry run."""
 
@@ -49,6 +50,14 @@ class RestoreOptions:
     keys: tuple[str, ...] = ()
     prefix: str | None = None
     to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOptions:
+    """`keys`, or everything that starts with `prefix`; one of the two."""
+
+    keys: tuple[str, ...] = ()
+    prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
