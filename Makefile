@@ -32,6 +32,7 @@ lint: setup
 
 docs: setup
 	$(BIN)/python -m ingest.cli.docs > docs/cli.md
+	$(BIN)/python -m ingest.cli.error_docs docs/operations.md
 
 bench: setup $(RIVALS)/.installed
 	$(BIN)/python benchmarks/peers.py

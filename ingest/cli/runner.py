@@ -69,9 +69,7 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
         except (click.ClickException, click.exceptions.Exit):
             raise
         except Exception as defect:  # noqa: BLE001 - the last line of defence before a person
-            said = IngestError(
-                f"a defect in ingest: {type(defect).__name__}", hint="Run again with -v and report what it prints."
-            )
+            said = IngestError(f"a defect in ingest: {type(defect).__name__}")
             fail(said, as_json=as_json, verbose=verbose)
 
     for name, variable in reversed(_SETTING_FLAGS.items()):
