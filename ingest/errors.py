@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ingest.exits import ExitCode as ExitCode  # noqa: PLC0414 - errors and their codes are imported together
+from ingest.redaction import redact
 
 
 class IngestError(Exception):
@@ -21,8 +22,8 @@ class IngestError(Exception):
     hint: str = "Run again with -v and report what it prints."
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = redact(message)
+        super().__init__(self.message)
         if hint is not None:
             self.hint = hint
 

@@ -1,7 +1,8 @@
 """The audit trail: append-only, each event hashed together with the one before it.
 
-An edited, dropped or reordered event breaks the chain, and `broken_links` says where. Writers take turns: on SQLite by
-the write transaction, on PostgreSQL by an advisory lock that ends with it.
+An edited, dropped or reordered event breaks the chain, and `broken_links` says where. The last events could be dropped
+without a trace in the chain, so each run also notes, at its end, the newest event that it sees. Writers take turns: on
+SQLite by the write transaction, on PostgreSQL by an advisory lock that ends with it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ingest.catalog.tables import events
+from ingest.catalog.tables import events, runs
 from ingest.model import Audit
 
 FIRST = "0" * 64
@@ -57,8 +58,25 @@ async def append(
     await connection.execute(insert(events), rows)
 
 
+async def newest(connection: AsyncConnection) -> tuple[int, str] | None:
+    """Id and hash of the last event; None before the first."""
+    query = select(events.c.id, events.c.hash).order_by(events.c.id.desc()).limit(1)
+    row = (await connection.execute(query)).one_or_none()
+    return (int(row.id), str(row.hash)) if row is not None else None
+
+
 async def broken_links(connection: AsyncConnection) -> list[int]:
-    """The ids of events that do not follow from the one before; empty when the chain holds."""
+    """The ids of events that do not follow from the one before, or are not what a run saw; empty when all is well."""
+    broken = await _broken_chain(connection)
+    seen = (
+        select(runs.c.audit_id)
+        .outerjoin(events, events.c.id == runs.c.audit_id)
+        .where(runs.c.audit_id.is_not(None), events.c.hash.is_distinct_from(runs.c.audit_hash))
+    )
+    return sorted({*broken, *map(int, (await connection.execute(seen)).scalars())})
+
+
+async def _broken_chain(connection: AsyncConnection) -> list[int]:
     broken, previous = [], FIRST
     stream = await connection.stream(select(events).order_by(events.c.id))
     async for row in stream:

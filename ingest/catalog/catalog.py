@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, func, insert, literal, select, text,
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ingest.catalog import schema, writes
+from ingest.catalog import audit, schema, writes
 from ingest.catalog.batch import Batch
 from ingest.catalog.engine import create_engine, translated
 from ingest.catalog.tables import objects, runs, shards, sources
@@ -160,8 +160,9 @@ class Catalog:
 
     async def finish_run(self, run_id: int, status: RunStatus, counts: Counts, error: str | None) -> None:
         now = datetime.now(UTC)
-        values = {"status": status.value, "counts": asdict(counts), "error": error}
+        values: dict[str, Any] = {"status": status.value, "counts": asdict(counts), "error": error}
         async with self.writing() as connection:
+            values["audit_id"], values["audit_hash"] = await audit.newest(connection) or (None, None)
             await connection.execute(
                 update(runs).where(runs.c.id == run_id).values(finished_at=now, heartbeat_at=now, **values)
             )

@@ -11,6 +11,7 @@ from sqlalchemy.engine import make_url
 
 from ingest.catalog.engine import create_engine, translated
 from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing
+from ingest.private import make_directories
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -119,7 +120,7 @@ def _create_file(url: str) -> None:
         raise DatabaseError("SQLite needs a file: the catalog must outlive the run", hint="Set DATABASE_URL to a file.")
     path = Path(name)
     try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        make_directories(path.parent)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
     except OSError as error:
         raise DatabaseError(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ingest.errors import ExitCode, IngestError
+from ingest.redaction import protect, redact
 
 if TYPE_CHECKING:
     from ingest.jobs.stop import Stop
@@ -61,8 +62,8 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
             from ingest.settings import Settings
 
             settings = Settings.load(flags, env_file=Path(env_file) if env_file else None)
-            verbosity = 1 if verbose else -1 if quiet else 0
-            configure(verbosity=verbosity, secrets=_secrets(settings), warnings=settings.warnings)
+            protect(settings.secrets)
+            configure(verbosity=1 if verbose else -1 if quiet else 0, warnings=settings.warnings)
             function(Context(settings, as_json, quiet, verbose), **values)
         except IngestError as error:
             fail(error, as_json=as_json, verbose=verbose)
@@ -83,12 +84,18 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def fail(error: IngestError, *, as_json: bool, verbose: bool) -> None:
     """One line and a hint on stderr, and the documented exit code."""
     if verbose:
-        traceback.print_exc()
+        show_traceback()
     show_error(error)
     if as_json:
         document = {"status": "failed", "error": {"code": error.code, "message": error.message, "hint": error.hint}}
         click.echo(json.dumps({**document, "exit_code": int(error.exit_code)}))
     sys.exit(error.exit_code)
+
+
+def show_traceback(error: BaseException | None = None) -> None:
+    """Of `error`, or of what is being handled. Libraries quote what they were given, so secrets are cut out."""
+    found = error if error is not None else sys.exception()
+    click.echo(redact("".join(traceback.format_exception(found))), err=True, nl=False)
 
 
 def show_error(error: IngestError) -> None:
@@ -149,23 +156,12 @@ def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunRepor
     if report.error is not None:
         show_error(report.error)
         if context.verbose:
-            traceback.print_exception(report.error)
+            show_traceback(report.error)
     if context.json:
         context.emit(document)
     elif not context.quiet:
         click.echo(as_line(report))
     sys.exit(report.exit_code if report.exit_code else ExitCode.OK)
-
-
-def _secrets(settings: Settings) -> set[str]:
-    from sqlalchemy.engine import make_url
-
-    values = {
-        secret.get_secret_value() for secret in (settings.secret_key, settings.session_token) if secret is not None
-    }
-    if "postgresql" in settings.database_url.get_secret_value():
-        values.add(str(make_url(settings.database_url.get_secret_value()).password or ""))
-    return values
 
 
 def _plain(value: object) -> str:
