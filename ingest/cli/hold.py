@@ -62,7 +62,6 @@ def show(context: Context) -> None:
     Example: ingest hold list --json
     """
     from ingest.jobs.hold import listed
-    from ingest.observe.escape import escape_key
 
     found = run_async(lambda _stop: listed(context.settings))
     if context.json:
@@ -73,10 +72,10 @@ def show(context: Context) -> None:
         lines = [
             (
                 "prefix" if hold["is_prefix"] else "key",
-                escape_key(hold["key"]),
+                hold["key"],
                 hold["placed_at"],
                 hold["placed_by"],
-                escape_key(hold["reason"] or "-"),
+                hold["reason"],
             )
             for hold in found
         ]

@@ -45,8 +45,8 @@ class Context:
     verbose: bool
 
     def emit(self, document: dict[str, Any]) -> None:
-        """The one object of ``--json``."""
-        click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
+        """The one object of ``--json``, in ASCII: on one line for every reader, whatever a key holds."""
+        click.echo(json.dumps(document, default=_plain))
 
 
 def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
