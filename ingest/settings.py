@@ -137,6 +137,8 @@ class Settings(BaseModel):
         parts = urlsplit(self.database_url.get_secret_value())
         written = parts.password or ""
         plain -= {self.database_url.get_secret_value()}
+        if self.access_key is not None and len(self.access_key.get_secret_value()) < _SHORTEST_ID:
+            plain -= {self.access_key.get_secret_value()}
         plain |= {written, unquote(written), *parse_qs(parts.query).get("password", ())}
         return plain | {quote(secret, safe="") for secret in plain}
 
@@ -234,6 +236,9 @@ class Settings(BaseModel):
             return ["S3_VERIFY_SSL=false: any certificate is accepted; whoever stands in between can read and alter"]
         return []
 
+
+_SHORTEST_ID = 8
+"""Characters: a shorter access key is a user's name, such as `ingest`, and a word of our own messages."""
 
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 _FALSE = frozenset({"false", "0", "no", "off", "f", "n"})

@@ -1,6 +1,7 @@
 """Holds: what ``cleanup`` may not remove, by key or by prefix. A prefix covers also what comes later.
 
-Keys and prefixes are literal: nothing in them is a pattern.
+Keys and prefixes are literal: nothing in them is a pattern. The hold of a key is a mark on its row, which is what
+counts, and a record of who placed it and why; the hold of a prefix is its record.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest.catalog import audit
@@ -109,8 +110,8 @@ class Holder:
 
 def is_held() -> ColumnElement[bool]:
     """Whether a row of ``objects`` is held, by its mark or by a prefix; for a query over ``objects``."""
-    prefix = and_(holds.c.is_prefix, func.substr(objects.c.key, 1, func.length(holds.c.key)) == holds.c.key)
-    covering = exists().where(holds.c.source_id == objects.c.source_id, or_(holds.c.key == objects.c.key, prefix))
+    starts = func.substr(objects.c.key, 1, func.length(holds.c.key)) == holds.c.key
+    covering = exists().where(holds.c.source_id == objects.c.source_id, holds.c.is_prefix, starts)
     return or_(objects.c.hold, covering.correlate(objects))
 
 

@@ -127,7 +127,7 @@ holds = Table(
     Column("reason", Text, nullable=False),
     Column("placed_by", Text, nullable=False),
     Column("placed_at", UtcTime, nullable=False),
-    UniqueConstraint("source_id", "key", "is_prefix"),
+    UniqueConstraint("source_id", "is_prefix", "key"),
 )
 
 shards = Table(

@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("placed_by", sa.Text, nullable=False),
         sa.Column("placed_at", Time, nullable=False),
-        sa.UniqueConstraint("source_id", "key", "is_prefix", name="uq_holds_source_id"),
+        sa.UniqueConstraint("source_id", "is_prefix", "key", name="uq_holds_source_id"),
     )
     op.add_column("runs", sa.Column("audit_id", sa.BigInteger))
     op.add_column("runs", sa.Column("audit_hash", sa.String(64)))
