@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from ingest.catalog import pruning, queries, schema
 from ingest.catalog.catalog import Catalog
@@ -123,3 +125,20 @@ async def test_a_hold_placed_while_a_cleanup_decides_is_obeyed(
     report = await prune(settings)
     assert (report.counts.pruned, report.counts.kept) == (1, 1), report.error
     assert left(settings) == {"a"}
+
+
+async def test_a_hold_and_an_intent_take_turns_on_postgresql(weed: Bucket, postgres_url: str, tmp_path: Path) -> None:
+    """A hold that comes while an intent is written waits for its end, so that neither misses the other."""
+    await schema.upgrade(postgres_url)
+    settings = weed.settings(tmp_path / "data", database_url=postgres_url)
+    await weed.put({"a": b"x"})
+    await run_sync(settings)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'holds'::regclass")
+    async with Catalog.open(postgres_url) as catalog, catalog.reading() as watching:
+        async with catalog.writing() as intending:
+            await intending.execute(text("LOCK TABLE holds, deliveries IN SHARE MODE"))  # as `pruning.intend` does
+            placing = asyncio.create_task(place(settings, prefix="a"))
+            while not placing.done() and (await watching.execute(waiting)).scalar_one() == 0:  # noqa: ASYNC110 - a lock
+                await asyncio.sleep(0.01)  # that waits announces itself to nobody
+            assert not placing.done()
+        assert (await placing).exit_code == 0
