@@ -252,6 +252,12 @@ class UnexpectedResponse(SourceError):
     hint = "Is this an S3 endpoint, and not its web console or a proxy's page?"
 
 
+class RangeIgnored(UnexpectedResponse):
+    """Asked for a range, the server sent something else; the object is fetched whole."""
+
+    code = "range_ignored"
+
+
 class RedirectRefused(SourceError):
     """A redirect was not followed: credentials are never sent to a host that the settings do not name."""
 
