@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ingest.errors import ObjectChanged
 from ingest.jobs.large import LargeFetch
 from ingest.jobs.room import Room
+from ingest.jobs.stager import Stager
 from ingest.model import LocalCopy, RemoteObject
 from ingest.plan.checks import check_for
 from ingest.source.checksums import check_for_headers
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
 SMALL = 4 << 20
 """Bytes up to which an object is held in memory whole; larger ones are written as they come."""
-INLINE = 64 << 10
-"""Bytes up to which hashing and writing cost less than handing them to a thread, and which need no room."""
+TINY = 64 << 10
+"""Bytes up to which an object needs no room, for so many are never under way; and up to which hashing and writing
+(60 us) cost less than handing them to a thread."""
 MEMORY = 48 << 20
 """Bytes of bodies that may be in memory at once."""
 
@@ -44,6 +46,7 @@ class Fetch:
 
     def __post_init__(self) -> None:
         self._large = LargeFetch(self.bucket, self.store, self.room)
+        self._stager = Stager(self.store)
 
     async def __call__(self, remote: RemoteObject) -> Fetched:
         """
@@ -55,7 +58,7 @@ class Fetch:
             copy = await asyncio.to_thread(self.store.adopt, remote.key, remote.size, check)
             if copy is not None:
                 return Fetched(copy, 0, None)
-        if remote.size <= INLINE:
+        if remote.size <= TINY:
             return await self._whole(remote)
         if remote.size > SMALL:
             return Fetched(*await self._large(remote), None)
@@ -70,14 +73,14 @@ class Fetch:
     async def _whole(self, remote: RemoteObject) -> Fetched:
         key, etag, size = remote.key, remote.etag, remote.size
         answer = await self.bucket.get(key, etag=etag, max_body=size)
-        body = answer.body
         check = check_for_headers(answer.headers, etag, size)
         if check.guesses or check.algorithm is None:
             check = await self.bucket.sharpen(check, key, etag)
-        if len(body) != size:
-            raise ObjectChanged(f"{key!r}: it has {len(body)} bytes now, and was listed with {size}")
-        if size <= INLINE:
-            staged = self.store.stage(key, body, size, check)
+        received = sum(map(len, answer.chunks))
+        if received != size:
+            raise ObjectChanged(f"{key!r}: it has {received} bytes now, and was listed with {size}")
+        if size <= TINY:
+            staged = self.store.stage(key, answer.chunks, size, check)
         else:
-            staged = await asyncio.to_thread(self.store.stage, key, body, size, check)
+            staged = await self._stager.stage(key, answer.chunks, size, check)
         return Fetched(staged, size, answer.seconds)

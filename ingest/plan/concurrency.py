@@ -23,7 +23,7 @@ _PAUSE_AFTER_OVERLOAD = 2.0
 class Concurrency:
     """The level between `floor` and `ceiling`; equal bounds fix it. Latencies and times in seconds."""
 
-    floor: int = 24
+    floor: int = 32
     ceiling: int = 256
     current: int = 0
     best: float = float("inf")

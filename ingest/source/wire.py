@@ -32,13 +32,17 @@ _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 
 
 class Response(NamedTuple):
-    """`body` is empty where the body is streamed, and cut at `MOST_ERROR_BYTES` where the status is no success."""
+    """`chunks` are the body: none where it is streamed; cut at `MOST_ERROR_BYTES` where the status is no success."""
 
     status: int
     headers: Headers
-    body: bytes
+    chunks: list[bytes]
     seconds: float = 0.0
     """From the request to the head of its answer."""
+
+    @property
+    def body(self) -> bytes:
+        return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
 
 
 class Exchange(NamedTuple):
@@ -129,12 +133,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(exchange.head)
         await self._woken()
         if exchange.streamed and self._status in STREAMED_STATUS:
-            return Response(self._status, self._headers, b"", self._seconds)
+            return Response(self._status, self._headers, [], self._seconds)
         self._exchange = None
         self._used = True
-        chunks = self._chunks
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        return Response(self._status, self._headers, body, self._seconds)
+        return Response(self._status, self._headers, self._chunks, self._seconds)
 
     async def read(self) -> list[bytes]:
         """The next chunks of a streamed body, about a megabyte at most; none at its end. Raises as `request` does."""

@@ -26,6 +26,7 @@ from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
 from ingest.store.partials import Partials
 from ingest.store.paths import below_file, beside_directory, encode_key
+from ingest.store.vectors import write_all
 
 _TEMPORARY = ".part"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -73,17 +74,19 @@ class FileStore:
         self.partials.close()
         os.close(self._temporaries)
 
-    def stage(self, key: str, body: bytes, size: int, check: Check) -> Staged:
-        """A small object of `size` bytes, checked before anything is written.
+    def stage(self, key: str, chunks: Sequence[bytes], size: int, check: Check) -> Staged:
+        """A small object of `size` bytes, which came in `chunks`; checked before anything is written.
 
         Raises:
             DamagedTransfer: length or digest are not what the server said. DiskError: the disk does not take it.
         """
         hasher = Hasher(check)
-        hasher.update(body)
+        for chunk in chunks:
+            hasher.update(chunk)
         verdict = hasher.verdict()
-        if len(body) != size:
-            raise DamagedTransfer(f"{key!r}: received {len(body)} of {size} bytes")
+        received = sum(map(len, chunks))
+        if received != size:
+            raise DamagedTransfer(f"{key!r}: received {received} of {size} bytes")
         if verdict is None:
             raise DamagedTransfer(f"{key!r}: received bytes that do not match what the server says of them")
         temporary = f"{self._own}{next(self._names)}{_TEMPORARY}"
@@ -93,9 +96,7 @@ class FileStore:
             raise disk_error(error, str(self.data_dir)) from error
         try:
             try:
-                written = os.write(descriptor, body)
-                while written < size:
-                    written += os.write(descriptor, memoryview(body)[written:])
+                write_all(descriptor, chunks)
             finally:
                 os.close(descriptor)
         except OSError as error:

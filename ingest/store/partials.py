@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ingest.store.directories import disk_error
+from ingest.store.vectors import write_all
 
 PREFIX, DATA, NOTE, _DRAFT = "large-", ".part", ".json", ".draft"
 _OWN = re.compile(r"(large-[0-9a-f]{40})\.(?:part|json|draft)")
@@ -29,8 +30,6 @@ KEPT_SECONDS = 7 * 86_400
 _MOST_NOTE_BYTES = 8 << 20
 _NOTES = 1_000
 """Notes that are written for one file, about: of a huge one, not each piece is worth its own."""
-_MOST_VECTORS = 512
-"""Buffers for one call; Linux takes 1024 (IOV_MAX)."""
 _BUFFER = 256 << 10
 """Bytes read back at once to be hashed: they stay in the processor's cache."""
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -66,16 +65,9 @@ class Partial:
 
     def write(self, start: int, chunks: Sequence[bytes]) -> None:
         """Raises `DiskError` when the disk does not take it."""
-        left = [memoryview(chunk) for chunk in chunks]
         with self._using() as descriptor:
             try:
-                while left:
-                    written = os.pwritev(descriptor, left[:_MOST_VECTORS], start)
-                    start += written
-                    while left and written >= len(left[0]):
-                        written -= len(left.pop(0))
-                    if written:
-                        left[0] = left[0][written:]
+                write_all(descriptor, chunks, start)
             except OSError as error:
                 raise disk_error(error, self.temporary) from error
 

@@ -107,7 +107,7 @@ async def test_a_streamed_error_document_does_not_reach_the_sink() -> None:
 
     async with connected(script) as (pool, server):
         for _ in range(2):
-            assert (await pool.stream(STREAM, accept, no_chunk))[:3] == (404, {b"content-length": b"8"}, b"<Error/>")
+            assert (await pool.stream(STREAM, accept, no_chunk))[:3] == (404, {b"content-length": b"8"}, [b"<Error/>"])
         assert server.connections == 1
 
 
