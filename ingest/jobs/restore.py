@@ -45,7 +45,7 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
         store = FileStore(target, settings.required("bucket"))
         try:
             concurrency = concurrency_for(None)
-            async with Bucket.open(settings, connections=concurrency.ceiling) as bucket:
+            async with Bucket.open(settings, connections=concurrency.ceiling, bwlimit=options.bwlimit) as bucket:
                 transfer = Transfer(_SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
                 await _restore(run, options, spelled, store, transfer)
         finally:
