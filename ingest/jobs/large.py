@@ -132,7 +132,7 @@ class _Assembly:
                     identity.key, etag=identity.etag, first=piece.start, last=piece.end - 1, on_chunks=sink.take
                 )
                 sink.require_full()
-            await _in_thread(None, self.partial.finish_piece, number)
+            await _in_thread(None, self.partial.finish_piece, number, piece.start, piece.end)
             self._written[number].set()
 
     async def _stream_whole(self) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ingest.store.directories import disk_error
+from ingest.store.durability import start_writing
 from ingest.store.vectors import write_all
 
 PREFIX, DATA, NOTE, _DRAFT = "large-", ".part", ".json", ".draft"
@@ -71,9 +72,14 @@ class Partial:
             except OSError as error:
                 raise disk_error(error, self.temporary) from error
 
-    def finish_piece(self, number: int) -> None:
-        """Notes that a piece is written."""
-        with self._using(), self._lock:
+    def finish_piece(self, number: int, start: int, end: int) -> None:
+        """Notes that a piece is written, from `start` up to `end`."""
+        with self._using() as descriptor:
+            start_writing(descriptor, start, end)
+            self._note(number)
+
+    def _note(self, number: int) -> None:
+        with self._lock:
             self.finished.add(number)
             self._unnoted += 1
             if self._write_note is not None and self._unnoted > self.pieces // _NOTES:

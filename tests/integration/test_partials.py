@@ -31,7 +31,7 @@ def leave(store: FileStore, identity: Identity = OBJECT, *, piece: bool = True) 
     partial = store.partials.open(identity, 3, resumable=True)
     if piece:
         partial.write(0, [b"x" * 60, b"y" * 40])
-        partial.finish_piece(0)
+        partial.finish_piece(0, 0, 100)
     store.partials.leave(partial)
 
 
@@ -82,7 +82,7 @@ def test_when_all_is_done_nothing_is_left_but_another_buckets(store: FileStore) 
 
 def test_what_a_process_works_on_is_let_be(store: FileStore) -> None:
     partial = store.partials.open(OBJECT, 3, resumable=True)
-    partial.finish_piece(1)
+    partial.finish_piece(1, 100, 200)
     other = FileStore(store.data_dir, "statements")
     assert other.sweep(all_done=True) == 0
     private = other.partials.open(OBJECT, 3, resumable=True)
