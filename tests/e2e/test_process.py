@@ -56,6 +56,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         (["status"], {"DATABASE_URL": f"postgresql://u:{CANARY}@127.0.0.1:1/d"}, 6, "127.0.0.1"),
         (["sync"], {"INGEST_DATA_DIR": "/dev/null/data"}, 5, "/dev/null/data"),
         (["cleanup", "--older-than", "x"], {}, 2, "not a duration"),
+        (["sync", "--bwlimit", "fast"], {}, 2, "not a size"),
         (["restore"], {}, 2, "name keys"),
         (["sync"], {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_SECRET_KEY": CANARY}, 4, "refused"),
     ],
