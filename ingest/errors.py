@@ -101,6 +101,8 @@ class SourceError(IngestError):
     code = "source"
     exit_code = ExitCode.SOURCE
     hint = "Run `ingest check` to test the connection step by step."
+    progressed = False
+    """Whether the attempt left something that the next one need not fetch again."""
 
 
 class ConnectionRefused(SourceError):

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ingest.errors import DamagedTransfer, DiskError, NoSuchKey, ObjectChanged, RangeIgnored
+from ingest.errors import DamagedTransfer, DiskError, NoSuchKey, ObjectChanged, RangeIgnored, SourceError
 from ingest.model import Check, RemoteObject, Verified
 from ingest.plan.checks import Hasher, etag_of_parts
 from ingest.plan.ranges import Piece, cut, parts
@@ -57,6 +57,7 @@ class LargeFetch:
         identity = Identity(self.store.bucket, remote.key, remote.etag, remote.size, check.part_size)
         proves = check.algorithm is not None and not check.guesses
         partial = await asyncio.to_thread(self.store.partials.open, identity, len(pieces), resumable=proves)
+        kept = len(partial.finished)
         assembly = _Assembly(self, partial, pieces, check)
         try:
             try:
@@ -67,7 +68,9 @@ class LargeFetch:
         except (DamagedTransfer, ObjectChanged, NoSuchKey, DiskError):
             self.store.partials.release(partial.temporary, remove=True)
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, SourceError):
+                error.progressed = len(partial.finished) > kept
             self.store.partials.leave(partial)
             raise
         return Staged(remote.key, partial.temporary, remote.size, digest, verdict), assembly.received

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ingest.jobs.fetch import Fetch
 
 MOST_ATTEMPTS = 5
-"""Tries for one object, the first included."""
+"""Tries for one object, the first included; of a large one, those in a row that bring nothing."""
 MOST_VERSIONS = 3
 """How often an object may change under our hands before it is left to the next run."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
@@ -73,6 +73,7 @@ class Transfer:
             except DiskError:
                 raise
             except SourceError as error:
+                attempt = 1 if error.progressed else attempt
                 pause = self._pause_before_retry(error, attempt)
                 if pause is None:
                     return Outcome(action, Status.FAILED, remote, error=error, attempts=attempt)

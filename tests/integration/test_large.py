@@ -11,10 +11,15 @@ from random import Random
 import pytest
 
 from ingest.errors import ConnectionLost, DamagedTransfer, DiskFull, ObjectChanged
+from ingest.jobs import fetch as fetch_module
+from ingest.jobs.fetch import Fetch
 from ingest.jobs.large import LargeFetch
+from ingest.jobs.recorder import Taken
 from ingest.jobs.room import Room
-from ingest.model import Verified
+from ingest.jobs.transfers import Transfer
+from ingest.model import Download, Verified
 from ingest.plan import ranges
+from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.source.bucket import Bucket
 from ingest.store.files import FileStore, Staged
 from tests.fixtures import servers
@@ -28,6 +33,7 @@ PIECES = 11
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "SMALL", 1_000)
     monkeypatch.setattr(ranges, "PIECE", PIECE)
 
 
@@ -106,6 +112,29 @@ async def test_what_a_failure_leaves_is_gone_on_with(store: FileStore) -> None:
     assert served.gets == PIECES - done
     assert received == served.served < len(BODY)
     assert published(store, staged) == BODY
+
+
+async def test_a_bad_line_is_given_up_only_when_nothing_comes_any_more(store: FileStore) -> None:
+    """Seven attempts break here, each after a piece more; five in a row that bring nothing would be the end."""
+    served = ServedObject(BODY)
+    broken = 0
+
+    async def break_sometimes(visit: Visit, number: int) -> bool:
+        nonlocal broken
+        if number % 6 == 0 and broken < 7:
+            broken += 1
+            visit.reset()
+            return True
+        return False
+
+    served.before = break_sometimes
+    async with served.bucket(store.data_dir) as bucket:
+        fetch = Fetch(bucket, store)
+        transfer = Transfer(fetch, Concurrency(), RetryBudget(), lambda *_: None)
+        result = await transfer(Download(served.remote(), None, "new"))
+    assert isinstance(result, Taken)
+    assert isinstance(result.staged, Staged)
+    assert published(store, result.staged) == BODY
 
 
 async def test_another_version_starts_anew(store: FileStore) -> None:

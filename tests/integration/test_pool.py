@@ -15,6 +15,7 @@ from ingest.errors import (
 )
 from ingest.source.dial import Dialer
 from ingest.source.pool import Pool
+from ingest.source.throttle import Throttle
 from ingest.source.timeouts import Timeouts
 from ingest.source.wire import Response
 from tests.fixtures.pools import BODY, GET, STREAM, accept, connected, loop_policy, no_chunk, until
@@ -80,6 +81,40 @@ async def test_a_slow_reader_is_not_the_servers_fault_and_bounds_memory() -> Non
     assert sum(received) == size
     assert max(received) < 4 << 20
     assert sent_at_release < size
+
+
+async def test_a_limited_rate_changes_no_byte() -> None:
+    """Reading pauses again and again, in the middle of bodies and between them; and pausing is no time-out."""
+
+    async def script(visit: Visit) -> None:
+        await visit.answer(BODY * 20)
+
+    class Counting(Throttle):
+        received = 0
+
+        def pause_after(self, received: int) -> float:
+            Counting.received += received
+            return super().pause_after(received)
+
+    async with raw_server(script) as server:
+        pool = Pool(
+            Dialer("127.0.0.1", server.port, tls=None),
+            limit=3,
+            timeouts=Timeouts(idle=0.5, total=0.5),
+            throttle=Counting(1 << 20),
+        )
+        whole = [pool.fetch(GET) for _ in range(4)]
+        for response in await asyncio.gather(*whole):
+            assert response.body == BODY * 20
+        pieces: list[bytes] = []
+
+        async def sink(chunks: list[bytes]) -> None:
+            pieces.extend(chunks)
+
+        await pool.stream(STREAM, accept, sink)
+        assert b"".join(pieces) == BODY * 20
+        assert Counting.received > 5 * len(BODY * 20)
+        await pool.aclose()
 
 
 async def test_what_on_head_or_the_sink_raises_comes_through() -> None:
