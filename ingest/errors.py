@@ -68,6 +68,8 @@ class SourceError(IngestError):
     code = "source"
     exit_code = ExitCode.SOURCE
     hint = "Run `ingest check` to test the connection step by step."
+    progressed = False
+    """Whether the attempt left something that the next one need not fetch again."""
 
 
 class ConnectionRefused(SourceError):
@@ -259,6 +261,12 @@ class UnexpectedResponse(SourceError):
 
     code = "unexpected_response"
     hint = "Is this an S3 endpoint, and not its web console or a proxy's page?"
+
+
+class RangeIgnored(UnexpectedResponse):
+    """Asked for a range, the server sent something else; the object is fetched whole."""
+
+    code = "range_ignored"
 
 
 class RedirectRefused(SourceError):

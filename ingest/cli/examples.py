@@ -42,6 +42,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.SlowDown: f"{_GET}: the server answered 503 SlowDown",
     errors.ServerFault: f"{_GET}: the server answered 500 InternalError",
     errors.UnexpectedResponse: f"HEAD 'loans/a.pdf': {_SERVER} does not answer in HTTP",
+    errors.RangeIgnored: "GET 'loans/a.pdf': the server did not send the range that was asked for",
     errors.RedirectRefused: "listing statements/: the server answered 301 PermanentRedirect; it points to "
     "https://statements.s3.eu-central-1.amazonaws.com/",
     errors.ListingUntrusted: "listing loans/* ('', None]: the answer is a <html> document",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ingest.cli.params import AutoOr, Moment
+from ingest.cli.params import AutoOr, Moment, Rate
 from ingest.cli.runner import Context, command_options, run_job
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")
 @click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once.")
 @click.option("--no-page-memory", is_flag=True, help="Read every page of the listing, also those that did not change.")
+@click.option("--bwlimit", type=Rate(), metavar="RATE", help="At most so many bytes a second in all, such as 10MiB.")
 @command_options
 def command(context: Context, **values: Any) -> None:
     """Download what is new or changed, and record everything listed.
@@ -65,6 +66,7 @@ def sync_options(
         dry_run=values["dry_run"],
         transfers=values["transfers"],
         listers=values["listers"],
+        bwlimit=values["bwlimit"],
         resume=resume,
         page_memory=not values["no_page_memory"],
         arguments=values["arguments"] or _written(values),

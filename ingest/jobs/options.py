@@ -15,13 +15,15 @@ class SyncOptions:
     """One run of the engine over a selection of the bucket.
 
     `arguments` are the flags as they were written, for the run's row. `transfers` and `listers` of None find their own
-    level. `on_action` receives the actions of a dry run, in the order of the listing.
+    level. `bwlimit` is in bytes a second, over all transfers. `on_action` receives the actions of a dry run, in the
+    order of the listing.
     """
 
     selection: Selection = field(default_factory=Selection)
     dry_run: bool = False
     transfers: int | None = None
     listers: int | None = None
+    bwlimit: int | None = None
     resume: bool = False
     page_memory: bool = True
     """Believe the pages of a byte-ordered listing that come back byte for byte as they were."""
@@ -46,12 +48,13 @@ class CleanupOptions:
 class RestoreOptions:
     """Which pruned copies to bring back: `keys`, or all with `prefix` (``""`` is everything).
 
-    `to` writes them under another directory and leaves the catalog's state alone.
+    `to` writes them under another directory and leaves the catalog's state alone. `bwlimit` is in bytes a second.
     """
 
     keys: tuple[str, ...] = ()
     prefix: str | None = None
     to: str | None = None
+    bwlimit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

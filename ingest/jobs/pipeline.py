@@ -208,7 +208,9 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         store = FileStore(settings.data_dir, settings.required("bucket"))
         stack.callback(store.close)
         store.sweep()
-        bucket = await stack.enter_async_context(Bucket.open(settings, connections=concurrency.ceiling + LISTERS))
+        connections = concurrency.ceiling + LISTERS
+        opening = Bucket.open(settings, connections=connections, bwlimit=options.bwlimit)
+        bucket = await stack.enter_async_context(opening)
         adopting = run.source.is_new or await run.catalog.last_run_died(run.source.id)
         fetch = Fetch(bucket, store, adopting=adopting)
 
@@ -226,6 +228,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         nothing_left = not run.counts.failed and options.selection.takes_everything
         if nothing_left and options.selection.roots == [""] and not options.dry_run:
             await run.catalog.complete(run.source.id, datetime.now(UTC))
+            store.sweep(all_done=True)
 
 
 async def _drive(run: Run, pipeline: Pipeline) -> None:

@@ -70,7 +70,13 @@ class Refetch:
 
 @asynccontextmanager
 async def refetching(
-    run: Run, target: Path, committed: Callable[[Outcome], None], *, called: str, keeps_rows: bool = False
+    run: Run,
+    target: Path,
+    committed: Callable[[Outcome], None],
+    *,
+    called: str,
+    keeps_rows: bool = False,
+    bwlimit: int | None = None,
 ) -> AsyncIterator[Refetch]:
     """Transfers into the store at `target`; what was submitted is recorded when the block is left.
 
@@ -79,7 +85,7 @@ async def refetching(
     store = FileStore(target, run.source.bucket)
     try:
         concurrency = concurrency_for(None)
-        async with Bucket.open(run.settings, connections=concurrency.ceiling) as bucket:
+        async with Bucket.open(run.settings, connections=concurrency.ceiling, bwlimit=bwlimit) as bucket:
             transfer = Transfer(_SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
             builder = BatchBuilder(run.id, run.source.id, run.source.bucket, downloaded=called)
 
