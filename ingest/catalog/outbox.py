@@ -73,14 +73,16 @@ class Outbox:
     run_id: int
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{_PROCESS}:{next(_numbers)}")
 
-    async def claim(self, limit: int) -> list[Claimed]:
+    async def claim(self, limit: int, *, untried_first: bool = False) -> list[Claimed]:
         """Up to `limit` rows that are due and in nobody's hands, the longest due first."""
         now = datetime.now(UTC)
         free = or_(deliveries.c.claimed_until.is_(None), deliveries.c.claimed_until <= now)
         due = (
             select(deliveries.c.id)
             .where(self._waiting(), deliveries.c.next_attempt_at <= now, free)
-            .order_by(deliveries.c.next_attempt_at, deliveries.c.id)
+            .order_by(
+                *([deliveries.c.attempts] if untried_first else []), deliveries.c.next_attempt_at, deliveries.c.id
+            )
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
@@ -165,18 +167,18 @@ class Outbox:
 
 
 def undelivered() -> ColumnElement[bool]:
-    """Whether the object of a row of `objects` still waits for its delivery in the version that is recorded: its copy
-    must stay. For any query on `objects`."""
+    """Whether the service has not ruled on the object of a row of `objects`, in the version that is recorded: its copy
+    must stay, also when it was given up. For any query on `objects`."""
     return exists().where(
         deliveries.c.source_id == objects.c.source_id,
         deliveries.c.key == objects.c.key,
         deliveries.c.etag == objects.c.etag,
-        deliveries.c.state == _PENDING,
+        deliveries.c.state.in_([_PENDING, DeliveryState.DEAD.value]),
     )
 
 
 async def undelivered_keys(catalog: Catalog, source_id: int, keys: Sequence[str]) -> set[str]:
-    """Those of `keys` whose copy still waits to be delivered; at most some thousands are asked for at once."""
+    """Those of `keys` whose copy must stay for its delivery; at most some thousands are asked for at once."""
     query = select(objects.c.key).where(objects.c.source_id == source_id, objects.c.key.in_(list(keys)), undelivered())
     async with catalog.reading() as connection:
         return set((await connection.execute(query)).scalars())
