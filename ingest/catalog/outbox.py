@@ -147,6 +147,32 @@ class Outbox:
             found: datetime | None = (await connection.execute(query)).scalar()
         return found
 
+    async def waiting_elsewhere(self) -> int:
+        """How many rows wait for another address than ours: nobody delivers them."""
+        elsewhere = select(func.count()).where(self._pending_elsewhere())
+        async with self.catalog.reading() as connection:
+            return int((await connection.execute(elsewhere)).scalar_one())
+
+    async def take_over(self) -> int:
+        """Readdresses what waits for another address to ours; returns how many rows."""
+        ours = deliveries.alias("ours")
+        same_version = (
+            ours.c.source_id == deliveries.c.source_id,
+            ours.c.key == deliveries.c.key,
+            ours.c.etag == deliveries.c.etag,
+        )
+        stands = exists().where(*same_version, ours.c.target == self.target)
+        # Of several earlier addresses, the last one speaks for a version; the others' rows end.
+        newer = exists().where(*same_version, ours.c.state == _PENDING, ours.c.id > deliveries.c.id)
+        elsewhere = self._pending_elsewhere()
+        ended = {"state": DeliveryState.DEAD.value, "last_error": f"in line for {self.target} instead"}
+        async with self.catalog.writing() as connection:
+            moved = await connection.execute(
+                update(deliveries).where(elsewhere, ~stands, ~newer).values(target=self.target)
+            )
+            await connection.execute(update(deliveries).where(elsewhere).values(ended))
+            return int(moved.rowcount)
+
     async def reopen(self, states: Collection[DeliveryState]) -> int:
         """Puts rows in these states back in line, with no attempts against them; returns how many."""
         fresh = {"state": _PENDING, "attempts": 0, "next_attempt_at": datetime.now(UTC)}
@@ -157,6 +183,13 @@ class Outbox:
         )
         async with self.catalog.writing() as connection:
             return int((await connection.execute(update(deliveries).where(chosen).values(fresh))).rowcount)
+
+    def _pending_elsewhere(self) -> ColumnElement[bool]:
+        return and_(
+            deliveries.c.source_id == self.source_id,
+            deliveries.c.state == _PENDING,
+            deliveries.c.target != self.target,
+        )
 
     def _waiting(self) -> ColumnElement[bool]:
         return and_(

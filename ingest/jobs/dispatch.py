@@ -60,6 +60,8 @@ class Dispatcher:
     """Why the circuit opened, until a delivery succeeds again."""
     in_flight: int = 0
     """Requests under way."""
+    on_concluded: Callable[[Settlement], None] | None = None
+    """Sees each delivery that is delivered, rejected or given up, once that is recorded."""
     superseded: int = 0
     """Of the dead: a newer version stands in line itself."""
 
@@ -193,8 +195,11 @@ class Dispatcher:
                 self.postponed.add(number)
             return
         self._progress_at = self._now()
+        if self.on_concluded is not None:
+            self.on_concluded(settlement)
         match settlement.state:
             case DeliveryState.DELIVERED:
+                log().debug("delivered", key=settlement.claimed.key, status=settlement.status)
                 self.counts.delivered += 1
             case DeliveryState.REJECTED:
                 self.counts.rejected += 1

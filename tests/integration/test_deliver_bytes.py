@@ -18,6 +18,7 @@ from ingest.settings import Settings
 from tests.fixtures.raw_server import RawServer, Visit, raw_server
 
 SIZE = 48 << 20
+SETTINGS = Settings.model_validate({"endpoint": "minio.example.com:9000", "bucket": "statements"})
 
 
 class Counter:
@@ -42,8 +43,7 @@ class Counter:
 @asynccontextmanager
 async def verifying(counter: Counter) -> AsyncIterator[tuple[Verifier, RawServer]]:
     async with raw_server(counter) as server:
-        values = {"endpoint": "minio.example.com:9000", "bucket": "statements"}
-        settings = Settings.model_validate(values | {"verify_url": f"http://127.0.0.1:{server.port}/v1/verify"})
+        settings = SETTINGS.model_copy(update={"verify_url": f"http://127.0.0.1:{server.port}/v1/verify"})
         async with Verifier(settings) as verifier:
             yield verifier, server
 
@@ -103,6 +103,22 @@ async def test_a_damaged_copy_never_makes_a_complete_request(tmp_path: Path, siz
             await server.closed[0].wait()  # it cannot be taken for the start of something else
         path.write_bytes(content)
         assert (await post(verifier, path, a_parcel(content))).ruling is Ruling.DELIVERED
+
+
+async def test_a_verdict_that_comes_before_the_end_of_the_bytes_is_a_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    content = os.urandom(3 << 20)
+    path.write_bytes(content)
+
+    async def refuse(visit: Visit) -> None:
+        await visit.answer(b'{"reason": "too large"}', status="413 Content Too Large")
+        await visit.until_closed()
+
+    async with raw_server(refuse) as server:
+        settings = SETTINGS.model_copy(update={"verify_url": f"http://127.0.0.1:{server.port}/v1/verify"})
+        async with Verifier(settings) as verifier:
+            answer = await post(verifier, path, a_parcel(content))
+    assert (answer.ruling, answer.status, answer.body) == (Ruling.REJECTED, 413, '{"reason": "too large"}')
 
 
 @pytest.mark.parametrize("answer", [b'{"ok": true}', b"", b"plain \xff\x00 text", b"x" * (MOST_ANSWER_BYTES + 5000)])

@@ -195,3 +195,16 @@ async def test_cleanup_is_told_what_still_waits_in_the_version_that_is_recorded(
     async with catalog.reading() as connection:
         found = set((await connection.execute(query)).scalars())
     assert found == {"delivered", "changed", "never asked for"}
+
+
+async def test_what_waits_for_an_earlier_address_is_taken_over_once(catalog: Catalog) -> None:
+    for target in ("https://first.example.com/", "https://second.example.com/", TARGET):
+        batch = a_batch("in both", *(["earlier"] if target != TARGET else []))
+        batch.target = target
+        await catalog.commit(batch)
+    ours = box(catalog)
+    assert await ours.waiting_elsewhere() == 4
+    assert await ours.take_over() == 1, "of two earlier addresses one speaks, and what is ours already stays"
+    assert {one.key for one in await ours.claim(10)} == {"in both", "earlier"}
+    assert await ours.waiting_elsewhere() == 0
+    assert await outbox.totals(catalog, 1) == {"pending": 2, "dead": 3}
