@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, or_, select, update
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
@@ -162,15 +162,14 @@ class Outbox:
             ours.c.etag == deliveries.c.etag,
         )
         stands = exists().where(*same_version, ours.c.target == self.target)
-        # Of several earlier addresses, the last one speaks for a version; the others' rows end.
+        # Of several earlier addresses, the last one speaks for a version; the others' rows go.
         newer = exists().where(*same_version, ours.c.state == _PENDING, ours.c.id > deliveries.c.id)
         elsewhere = self._pending_elsewhere()
-        ended = {"state": DeliveryState.DEAD.value, "last_error": f"in line for {self.target} instead"}
         async with self.catalog.writing() as connection:
             moved = await connection.execute(
                 update(deliveries).where(elsewhere, ~stands, ~newer).values(target=self.target)
             )
-            await connection.execute(update(deliveries).where(elsewhere).values(ended))
+            await connection.execute(delete(deliveries).where(elsewhere))
             return int(moved.rowcount)
 
     async def reopen(self, states: Collection[DeliveryState]) -> int:

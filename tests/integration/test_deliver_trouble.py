@@ -95,12 +95,11 @@ async def test_too_many_requests_holds_everything_for_as_long_as_asked(
 ) -> None:
     keys = {f"k{number:02}": b"x" for number in range(30)}
     settings = await in_line(weed, service.url, keys, tmp_path / "data", database_url)
-    service.fail(429, times=1, Retry_After="600")
+    service.fail(429, times=100, Retry_After="600")
     report = await run_deliver(settings, patience=1.0)
-    assert service.requests <= 16, "at most what was under way"
-    assert report.counts.delivered + report.counts.pending == 30
-    assert report.counts.pending >= 14
-    assert report.exit_code == ExitCode.PARTIAL
+    assert 1 <= service.requests <= 16, "at most what was under way when the first answer came"
+    assert (report.exit_code, report.counts.delivered, report.counts.pending) == (ExitCode.PARTIAL, 0, 30)
+    service.fail(200, times=0)
     await everything_is_due(settings)
     assert codes(await run_deliver(settings)) == (0, None)
     assert sorted(service.accepted) == sorted(keys)
