@@ -227,7 +227,9 @@ class Dispatcher:
             if claimed.object_etag is None:
                 return self._given_up(claimed, "not in the catalog")
             self.superseded += 1
-            return self._given_up(claimed, "superseded: the object changed before it was delivered")
+            log().info("delivery_superseded", key=claimed.key, etag=claimed.etag)
+            reason = "superseded: the object changed before it was delivered"
+            return Settlement(claimed, DeliveryState.DEAD, error=reason)
         try:
             return await self._post(claimed)
         except (OSError, DiskError, WrongBytes) as error:
