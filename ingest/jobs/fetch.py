@@ -84,3 +84,10 @@ class Fetch:
         else:
             staged = await self._stager.stage(key, answer.chunks, size, check)
         return Fetched(staged, size, answer.seconds)
+
+
+class SameVersionOnly(Fetch):
+    """Never takes another version in the place of the recorded one."""
+
+    async def newest(self, remote: RemoteObject) -> RemoteObject:
+        raise ObjectChanged(f"{remote.key!r}: changed at source; `ingest sync` takes the new version")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from ingest.model import Action
+from ingest.model import Action, DeliveryState
 from ingest.plan.selection import Selection
 
 
@@ -29,6 +29,8 @@ class SyncOptions:
     """Believe the pages of a byte-ordered listing that come back byte for byte as they were."""
     arguments: dict[str, object] = field(default_factory=dict)
     on_action: Callable[[Action], None] | None = None
+    deliver_to: str = ""
+    """The service that every copy taken is put in line for; none when empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,20 @@ class VerifyOptions:
 
     prefix: str = ""
     repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverOptions:
+    """`limit` bounds how many deliveries are concluded; `again` takes up what was rejected or given up.
+
+    `take_over` readdresses what waits for an earlier VERIFY_URL. `patience`: seconds without progress after which what
+    waits is left to the next run.
+    """
+
+    limit: int | None = None
+    again: tuple[DeliveryState, ...] = ()
+    take_over: bool = False
+    patience: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
