@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.catalog.lane import open_lane
+from ingest.catalog.lane import Dialect, Statement, Steps, open_lane
 from ingest.catalog.target import Target
 from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing
 from ingest.private import make_directories
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _PACKAGED = Path(__file__).resolve().parents[1] / "_migrations"
+SNAPSHOT = Path(__file__).with_name("schema.sql")
+"""What the migrations end in on SQLite (see `snapshot`)."""
 _CHECKOUT = Path(__file__).resolve().parents[2] / "migrations"
 
 
@@ -76,7 +78,22 @@ async def ensure(url: str) -> None:
     if target.is_postgres:
         state = "missing" if found is None else f"at {found}"
         raise SchemaMissing(f"the database's schema is {state}, this version of ingest needs {known[-1]}")
-    await upgrade(url)
+    if found is None:
+        await _create(target)
+    else:
+        await upgrade(url)
+
+
+async def _create(target: Target) -> None:
+    """Makes the schema of a new SQLite file at once, unless somebody else has meanwhile."""
+
+    def create(_dialect: Dialect) -> Steps[None]:
+        if (yield Statement(f"SELECT {_SQLITE_TABLE}"))[0][0] is None:
+            for statement in SNAPSHOT.read_text(encoding="utf-8").split(";\n\n"):
+                yield Statement(statement)
+
+    async with open_lane(target) as lane:
+        await lane.write(create)
 
 
 async def _migrate(url: str, revision: str, *, down: bool) -> None:

@@ -132,16 +132,19 @@ class ByPrefix:
                 await listing.intake.missing(missing)
 
     async def _remembered_prefixes(self, prefix: str) -> set[str]:
-        """The common prefixes below `prefix` that the catalog has rows of: one short query for each."""
+        """The common prefixes below `prefix` that the catalog has rows of: a short query for each, and behind each."""
         prefixes: set[str] = set()
         after, upto = key_range(Shard(prefix))
-        while rows := await self.listing.catalog.rows_between(self.listing.source.id, after, upto, 1):
-            folded = top_level(rows[0].key, prefix) if rows[0].key.startswith(prefix) else None
-            if folded is None:
-                after = rows[0].key
-                continue
-            prefixes.add(folded)
-            after = last_of_prefix(folded) or rows[0].key
+        limit = 1
+        while rows := await self.listing.catalog.rows_between(self.listing.source.id, after, upto, limit):
+            limit = _ROWS_A_SWEEP  # more than one only where keys lie on the level itself
+            for row in rows:
+                after = row.key
+                folded = top_level(row.key, prefix) if row.key.startswith(prefix) else None
+                if folded is not None:
+                    prefixes.add(folded)
+                    after, limit = last_of_prefix(folded) or row.key, 1
+                    break
         return prefixes
 
 

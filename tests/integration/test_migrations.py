@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from ingest.catalog import schema
+from ingest.catalog import schema, snapshot
 from ingest.catalog.engine import create_engine
 from ingest.catalog.tables import metadata
 from ingest.errors import SchemaAhead, SchemaMissing
@@ -32,6 +34,13 @@ async def test_the_migrations_end_in_the_tables(database_url: str) -> None:
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
     await engine.dispose()
+
+
+async def test_a_new_sqlite_file_is_what_the_migrations_end_in(tmp_path: Path) -> None:
+    assert schema.SNAPSHOT.read_text(encoding="utf-8") == await snapshot.migrated()
+    file = tmp_path / "catalog.db"
+    await schema.ensure(f"sqlite+aiosqlite:///{file}")
+    assert snapshot.dump(file) == await snapshot.migrated()
 
 
 async def test_a_newer_schema_is_refused(database_url: str) -> None:

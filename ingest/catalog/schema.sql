@@ -1,0 +1,130 @@
+CREATE TABLE alembic_version (
+        version_num VARCHAR(32) NOT NULL,
+        CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+
+CREATE TABLE sources (
+        id INTEGER NOT NULL,
+        endpoint TEXT NOT NULL,
+        bucket TEXT NOT NULL,
+        listing_order VARCHAR(16) DEFAULT 'unknown' NOT NULL,
+        last_complete_sync VARCHAR(32),
+        CONSTRAINT pk_sources PRIMARY KEY (id),
+        CONSTRAINT uq_sources_endpoint UNIQUE (endpoint, bucket)
+);
+
+CREATE TABLE objects (
+        source_id INTEGER NOT NULL,
+        "key" TEXT NOT NULL,
+        size BIGINT NOT NULL,
+        etag TEXT NOT NULL,
+        last_modified VARCHAR(32) NOT NULL,
+        version_id TEXT,
+        storage_class TEXT,
+        source_s3_path TEXT NOT NULL,
+        state VARCHAR(16) NOT NULL,
+        local_path TEXT,
+        digest TEXT,
+        verified VARCHAR(16),
+        downloaded_at VARCHAR(32),
+        pruned_at VARCHAR(32),
+        gone_at VARCHAR(32),
+        hold BOOLEAN DEFAULT 0 NOT NULL,
+        attempts INTEGER DEFAULT '0' NOT NULL,
+        last_error TEXT,
+        CONSTRAINT pk_objects PRIMARY KEY (source_id, "key"),
+        CONSTRAINT fk_objects_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
+)
+ WITHOUT ROWID
+;
+
+CREATE TABLE runs (
+        id INTEGER NOT NULL,
+        source_id INTEGER NOT NULL,
+        command TEXT NOT NULL,
+        arguments JSON NOT NULL,
+        host TEXT NOT NULL,
+        pid INTEGER NOT NULL,
+        started_at VARCHAR(32) NOT NULL,
+        heartbeat_at VARCHAR(32) NOT NULL,
+        finished_at VARCHAR(32),
+        status VARCHAR(16) NOT NULL,
+        counts JSON NOT NULL,
+        error TEXT, audit_id BIGINT, audit_hash VARCHAR(64),
+        CONSTRAINT pk_runs PRIMARY KEY (id),
+        CONSTRAINT fk_runs_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
+);
+
+CREATE TABLE shards (
+        run_id INTEGER NOT NULL,
+        prefix TEXT NOT NULL,
+        level BOOLEAN NOT NULL,
+        start_after TEXT NOT NULL,
+        "end" TEXT,
+        cursor TEXT NOT NULL,
+        done BOOLEAN NOT NULL,
+        CONSTRAINT pk_shards PRIMARY KEY (run_id, prefix, level, start_after),
+        CONSTRAINT fk_shards_run_id FOREIGN KEY(run_id) REFERENCES runs (id)
+);
+
+CREATE TABLE pages (
+        source_id INTEGER NOT NULL,
+        prefix TEXT NOT NULL,
+        start_after TEXT NOT NULL,
+        last_key TEXT NOT NULL,
+        listed INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        fingerprint BLOB NOT NULL,
+        filters BLOB NOT NULL,
+        CONSTRAINT pk_pages PRIMARY KEY (source_id, prefix, start_after),
+        CONSTRAINT fk_pages_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
+);
+
+CREATE TABLE events (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        at VARCHAR(32) NOT NULL,
+        run_id INTEGER NOT NULL,
+        source_id INTEGER NOT NULL,
+        "key" TEXT NOT NULL,
+        what VARCHAR(16) NOT NULL,
+        detail TEXT NOT NULL,
+        prev_hash VARCHAR(64) NOT NULL,
+        hash VARCHAR(64) NOT NULL,
+        CONSTRAINT fk_events_run_id FOREIGN KEY(run_id) REFERENCES runs (id),
+        CONSTRAINT fk_events_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
+);
+
+CREATE INDEX ix_events_source_id ON events (source_id, "key");
+
+CREATE TABLE deliveries (
+        id INTEGER NOT NULL,
+        source_id INTEGER NOT NULL,
+        "key" TEXT NOT NULL,
+        etag TEXT NOT NULL,
+        target TEXT NOT NULL,
+        state VARCHAR(16) NOT NULL,
+        attempts INTEGER DEFAULT '0' NOT NULL,
+        next_attempt_at VARCHAR(32),
+        response_status INTEGER,
+        response TEXT, fields JSON DEFAULT '{}' NOT NULL, created_at VARCHAR(32), delivered_at VARCHAR(32), claimed_by TEXT, claimed_until VARCHAR(32), last_error TEXT,
+        CONSTRAINT pk_deliveries PRIMARY KEY (id),
+        CONSTRAINT uq_deliveries_source_id UNIQUE (source_id, "key", etag, target),
+        CONSTRAINT fk_deliveries_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
+);
+
+CREATE TABLE holds (
+        id INTEGER NOT NULL,
+        source_id INTEGER NOT NULL,
+        "key" TEXT NOT NULL,
+        is_prefix BOOLEAN NOT NULL,
+        reason TEXT NOT NULL,
+        placed_by TEXT NOT NULL,
+        placed_at VARCHAR(32) NOT NULL,
+        CONSTRAINT pk_holds PRIMARY KEY (id),
+        CONSTRAINT uq_holds_source_id UNIQUE (source_id, is_prefix, "key"),
+        CONSTRAINT fk_holds_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
+);
+
+CREATE INDEX ix_deliveries_state ON deliveries (source_id, state, next_attempt_at);
+
+INSERT INTO alembic_version (version_num) VALUES ('0003');
