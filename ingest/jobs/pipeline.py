@@ -20,7 +20,7 @@ from ingest.jobs.recorder import Recorder
 from ingest.jobs.run import Run
 from ingest.jobs.tickets import Ticket
 from ingest.jobs.transfers import Transfer, TransferPool
-from ingest.model import Action, CatalogRow, Download, MarkGone, Outcome, Page, Pair, Shard, Skip, Status
+from ingest.model import Action, CatalogRow, Counts, Download, MarkGone, Outcome, Page, Pair, Shard, Skip, Status
 from ingest.observe.logs import log
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.plan.policy import decide
@@ -214,8 +214,13 @@ async def _drive(run: Run, pipeline: Pipeline) -> None:
     if failure is not None:
         raise failure
     run.stop.raise_if_requested()
-    if run.counts.failed and not run.counts.downloaded:
+    if _nothing_works(run.counts):
         pipeline.pool.raise_if_hopeless()
+
+
+def _nothing_works(counts: Counts) -> bool:
+    """One object that fails beside copies that are there says nothing of the source: that is a partial run."""
+    return not counts.downloaded and counts.failed > (1 if counts.unchanged else 0)
 
 
 async def _result(task: asyncio.Task[None]) -> IngestError | None:
