@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ingest.errors import IngestError, SourceError
+from ingest.errors import DiskError, IngestError, SourceError, UnsafePath
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.crawl import LISTERS, Crawl
 from ingest.jobs.fetch import Fetch
@@ -180,6 +180,8 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
             log_outcome(outcome)
             if isinstance(outcome.action, Download):
                 run.progress.finished(outcome.action.remote.size, failed=outcome.status is Status.FAILED)
+            if isinstance(outcome.error, DiskError) and not isinstance(outcome.error, UnsafePath):
+                pool.give_up(outcome.error)  # what stands in one object's way is its own; a failing disk is everyone's
 
         builder = BatchBuilder(run.id, run.source.id, run.source.bucket)
         recorder = Recorder(run.catalog, store, builder, run.counts, committed)
@@ -211,6 +213,8 @@ async def _drive(run: Run, pipeline: Pipeline) -> None:
             await _cancel(task)
         await pipeline.pool.stop(0.0 if failure is not None and not isinstance(failure, SourceError) else GRACE)
         await pipeline.recorder.close()
+    if failure is None and isinstance(pipeline.pool.failure, IngestError):
+        failure = pipeline.pool.failure  # it showed only when the last files were put in their places
     if failure is not None:
         raise failure
     run.stop.raise_if_requested()
