@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 from asyncio import create_subprocess_exec
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_asyncio
 import stamina
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from ingest.catalog import schema
+from ingest.catalog.catalog import Catalog
 from ingest.catalog.engine import create_engine
-from ingest.catalog.tables import metadata
+from ingest.catalog.tables import metadata, runs
 from ingest.jobs import transfers
 from ingest.jobs.options import SyncOptions
 from ingest.jobs.stop import Stop
@@ -70,7 +71,7 @@ class Printed(NamedTuple):
 
 @dataclass
 class Rig:
-    """`home` is watched: only `settings.data_dir` in it may change."""
+    """`home` is watched: only the data directory and the catalog in it may change."""
 
     server: FaultyServer
     settings: Settings
@@ -81,12 +82,17 @@ class Rig:
         (self.home / "neighbour").write_text("not ours")
 
     async def run(self, exit_code: int, *, settings: Settings | None = None, **options: object) -> RunReport:
-        """One sync, as it must end; checks what must be true whatever happened."""
+        """One sync that must end with this code; checks what must be true whatever happened."""
+        report = await self.attempt(settings=settings, **options)
+        assert report.exit_code == exit_code, report.error
+        return report
+
+    async def attempt(self, *, settings: Settings | None = None, **options: object) -> RunReport:
+        """One sync, however it ends; checks what must be true whatever happened."""
         self._note_versions()
         before = self._outside()
-        used = settings or self.settings
-        report = await run_sync(used, **options)
-        invariants.check_said(report, exit_code)
+        report = await run_sync(settings or self.settings, **options)
+        invariants.check_said(report)
         invariants.check_sums(report.counts)
         assert self._outside() == before
         invariants.check_files(self.settings, self.versions)
@@ -95,7 +101,7 @@ class Rig:
     async def heal(self) -> RunReport:
         """No fault any more, and a new process: one run must end as if nothing had been."""
         self.server.faults.clear()
-        self.end_process()
+        await self.end_process()
         report = await self.run(0)
         await self.check_catalog()
         await invariants.check_reasons(self.settings, report)
@@ -115,20 +121,24 @@ class Rig:
     async def rows(self) -> dict[str, dict[str, Any]]:
         return (await invariants.snapshot(self.settings)).rows
 
-    def end_process(self) -> None:
+    async def end_process(self) -> None:
         """What this process left behind looks like that of one which has ended."""
+        pid = dead_pid()
+        async with Catalog.open(self.settings.database_url.get_secret_value()) as catalog:
+            async with catalog.writing() as connection:
+                await connection.execute(update(runs).where(runs.c.status == "running").values(pid=pid))
         for name in invariants.temporaries(self.settings):
             if name.startswith(f"{os.getpid()}-"):
                 directory = self.settings.own_dir / "tmp"
-                os.rename(directory / name, directory / name.replace(str(os.getpid()), str(dead_pid()), 1))
+                os.rename(directory / name, directory / name.replace(str(os.getpid()), str(pid), 1))
 
-    async def cli(self, *arguments: str, user: int | None = None, **variables: str) -> Printed:
-        """The command as a process of its own; checks I7 and returns what it printed."""
+    async def cli(self, *arguments: str, under: Sequence[str] = (), **variables: str) -> Printed:
+        """The command as a process of its own, `under` another command; checks I7 and returns what it printed."""
         values = variables_of(self.settings) | variables
         clean = {name: value for name, value in os.environ.items() if not _SILENT.match(name)}
         process = await create_subprocess_exec(
-            *(sys.executable, "-m", "ingest", *arguments, "--json"),
-            env=clean | values, cwd=self.home, user=user, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            *(*under, sys.executable, "-m", "ingest", *arguments, "--json"),
+            env=clean | values, cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         stdout, stderr = await process.communicate()
         printed = Printed(process.returncode or 0, json.loads(stdout or b"{}"), stderr.decode())
@@ -140,7 +150,10 @@ class Rig:
             self.versions.setdefault(key, set()).add(body)
 
     def _outside(self) -> list[tuple[str, int, str]]:
-        return list(invariants.tree(self.home, self.settings.data_dir))
+        """All but the data directory, and where the catalog is."""
+        catalog = self.settings.sqlite_path
+        ours = [self.settings.data_dir, *([catalog.parent] if catalog else [])]
+        return list(invariants.tree(self.home, ours))
 
 
 def check_printed(printed: Printed) -> None:

@@ -197,7 +197,8 @@ async def test_a_line_that_never_recovers(weed: Bucket, tmp_path: Path, swift: N
         proxy.reset_after = lambda: 100
         settings = weed.settings(tmp_path / "data", endpoint=f"http://127.0.0.1:{proxy.port}")
         report = await run_sync(settings)
-        invariants.check_said(report, 4)
+        invariants.check_said(report)
+        assert report.exit_code == 4
         assert report.error is not None
         assert report.error.code == "connection_lost"
         proxy.reset_after = lambda: None
