@@ -34,6 +34,8 @@ _TIMES = ("source_id", "downloaded_at", "gone_at", "pruned_at")
 
 
 def files_below(directory: Path) -> dict[str, str]:
+    if directory.is_symlink():
+        return {}
     return {
         path.relative_to(directory).as_posix(): md5(path.read_bytes()).hexdigest()
         for path in directory.rglob("*")
