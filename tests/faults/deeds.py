@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from tests.faults.server import Answer, Deed, refusal
 from tests.fixtures.raw_server import Visit
@@ -117,3 +117,14 @@ def after(action: Callable[[], object], then: Deed) -> Deed:
         await then(visit, answer)
 
     return deed
+
+
+def after_awaiting(action: Callable[[], Awaitable[object]], then: Deed) -> Deed:
+    async def deed(visit: Visit, answer: Answer) -> None:
+        await action()
+        await then(visit, answer)
+
+    return deed
+
+
+sane = answering(lambda answer: answer)
