@@ -6,57 +6,24 @@ holds no secret; ``hint`` is the next step for an operator.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import ClassVar
 
-
-class ExitCode(IntEnum):
-    """The documented exit codes. `ingest --help` prints this table from the descriptions below."""
-
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    PARTIAL = 3
-    SOURCE = 4
-    DISK = 5
-    DATABASE = 6
-    DAMAGED = 7
-    LOCKED = 11
-    INTERRUPTED = 130
-    TERMINATED = 143
-
-    @property
-    def meaning(self) -> str:
-        return _MEANINGS[self]
-
-
-_MEANINGS: dict[ExitCode, str] = {
-    ExitCode.OK: "everything was done",
-    ExitCode.FAILED: "failed (a defect, or a failed connection check)",
-    ExitCode.USAGE: "wrong usage or settings",
-    ExitCode.PARTIAL: "partial: some objects failed, the rest is done and recorded",
-    ExitCode.SOURCE: "source: network, TLS, credentials, or a listing that cannot be trusted",
-    ExitCode.DISK: "local disk",
-    ExitCode.DATABASE: "database",
-    ExitCode.DAMAGED: "damage found by verify",
-    ExitCode.LOCKED: "another run holds the lock",
-    ExitCode.INTERRUPTED: "interrupted (what was finished is recorded)",
-    ExitCode.TERMINATED: "terminated (what was finished is recorded)",
-}
+from ingest.exits import ExitCode as ExitCode  # noqa: PLC0414 - errors and their codes are imported together
+from ingest.redaction import redact
 
 
 class IngestError(Exception):
-    """Base of every error that a person may see."""
+    """Base of every error that a person may see; by itself a defect of the tool."""
 
     code: ClassVar[str] = "error"
     """Stable name for logs and scripts."""
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
     retryable: ClassVar[bool] = False
-    hint: str = ""
+    hint: str = "Run again with -v and report what it prints."
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = redact(message)
+        super().__init__(self.message)
         if hint is not None:
             self.hint = hint
 
@@ -104,18 +71,24 @@ class SourceError(IngestError):
 
 
 class ConnectionRefused(SourceError):
+    """Nothing listens at the address, or it turned the connection away."""
+
     code = "refused"
     retryable = True
     hint = "Is the server up, and S3_ENDPOINT's host and port right? A firewall may also refuse."
 
 
 class ConnectionTimedOut(SourceError):
+    """No connection, or no answer, within the time that is given to it."""
+
     code = "timeout"
     retryable = True
     hint = "A firewall may drop the packets, or the server is overloaded. Check host, port and route."
 
 
 class NameNotResolved(SourceError):
+    """The endpoint's host name is not known to this machine."""
+
     code = "dns"
     retryable = True
     hint = "Check the spelling of S3_ENDPOINT, and that this machine's resolver knows the name."
@@ -129,11 +102,15 @@ class ConnectionLost(SourceError):
 
 
 class TlsError(SourceError):
+    """The TLS handshake failed. Nothing signed was sent."""
+
     code = "tls"
     hint = "Compare the server's certificate with what S3_CA_BUNDLE trusts."
 
 
 class CertificateUntrusted(TlsError):
+    """Nobody whom this machine trusts vouches for the server's certificate. Nothing signed was sent."""
+
     code = "tls_untrusted"
     hint = (
         "If the server uses a self-signed certificate, save it with `ingest check --save-ca FILE`, compare its "
@@ -142,16 +119,22 @@ class CertificateUntrusted(TlsError):
 
 
 class CertificateExpired(TlsError):
+    """The server's certificate was valid once. Nothing signed was sent."""
+
     code = "tls_expired"
     hint = "Renew the server's certificate; if it is not expired, compare this machine's clock."
 
 
 class CertificateNotYetValid(TlsError):
+    """The server's certificate will be valid later. Nothing signed was sent."""
+
     code = "tls_not_yet_valid"
     hint = "Compare this machine's clock with the server's; the certificate starts in the future."
 
 
 class CertificateWrongHost(TlsError):
+    """The server's certificate names another host. Nothing signed was sent."""
+
     code = "tls_wrong_host"
     hint = "Use a host name in S3_ENDPOINT that the certificate names, or have the certificate reissued."
 
@@ -164,37 +147,61 @@ class NotTls(TlsError):
 
 
 class CredentialsError(SourceError):
+    """There are no credentials to sign with."""
+
     code = "credentials"
     hint = "Set S3_ACCESS_KEY and S3_SECRET_KEY, or configure the standard AWS chain (profile, role)."
 
 
 class AccessKeyUnknown(CredentialsError):
+    """The server does not know the access key."""
+
     code = "access_key_unknown"
     hint = "Check S3_ACCESS_KEY: the server does not know it."
 
 
 class SignatureMismatch(CredentialsError):
+    """The server knows the access key, and the request was not signed with the key's own secret."""
+
     code = "signature"
     hint = "Check S3_SECRET_KEY (and S3_REGION): the server computed another signature."
 
 
 class CredentialsExpired(CredentialsError):
+    """Temporary credentials are over, and loading them once more did not help."""
+
     code = "credentials_expired"
     retryable = True
     hint = "Renew the session token or the role's credentials."
 
 
 class ClockSkewed(SourceError):
+    """The server refuses the request's time: this machine's clock and its own are too far apart."""
+
     code = "clock_skew"
     hint = "Set this machine's clock (NTP): the server refuses requests more than 15 minutes off."
 
 
+class ClockUntrusted(ClockSkewed):
+    """This machine's clock does not fit the runs before or the server's, so no copy's age can be told."""
+
+    code = "clock_untrusted"
+    hint = (
+        "Set this machine's clock (NTP), then run again. If it is right now, and was wrong in an earlier run, say "
+        "`ingest cleanup --trust-clock`."
+    )
+
+
 class AccessDenied(SourceError):
+    """The server knows the key, and its policy does not allow the request."""
+
     code = "access_denied"
     hint = "The key is valid but may not do this. See the bucket policy in docs/operations.md."
 
 
 class NoSuchBucket(SourceError):
+    """The server has no such bucket."""
+
     code = "no_such_bucket"
     hint = "Check S3_BUCKET; `ingest check` lists the buckets that exist."
 
@@ -224,6 +231,8 @@ class ObjectArchived(SourceError):
 
 
 class RangeNotSatisfiable(SourceError):
+    """The object is shorter than it was."""
+
     code = "range_not_satisfiable"
     exit_code = ExitCode.PARTIAL
     hint = "The object changed its size; the next run takes the new version."
@@ -266,6 +275,13 @@ class ListingUntrusted(SourceError):
     hint = "Nothing was marked as gone. Check what answers at S3_ENDPOINT, then run again."
 
 
+class OutOfOrder(ListingUntrusted):
+    """A server that was taken for one that lists in byte order does not. It is listed by directory from now on."""
+
+    code = "listing_order"
+    hint = "Run again: from now on this server is listed directory by directory."
+
+
 class DamagedTransfer(SourceError):
     """The bytes received are not the bytes the server says it holds."""
 
@@ -275,16 +291,35 @@ class DamagedTransfer(SourceError):
     hint = "If it happens again, the object is damaged at the source, or a proxy alters it."
 
 
+# --- damage -------------------------------------------------------------------------------------------------
+
+
+class DamageFound(IngestError):
+    """Copies on disk are missing, or are not the bytes that were downloaded. The log names each."""
+
+    code = "damaged"
+    exit_code = ExitCode.DAMAGED
+    hint = "Run `ingest verify --repair` to download them again."
+    after_repair: ClassVar[str] = (
+        "The log says for each why it could not be repaired. A version that is gone or changed at its source is in no "
+        "bucket any more: bring its file back from a backup."
+    )
+
+
 # --- disk ---------------------------------------------------------------------------------------------------
 
 
 class DiskError(IngestError):
+    """The local disk failed: it cannot be read or written where the data directory is."""
+
     code = "disk"
     exit_code = ExitCode.DISK
     hint = "Check the data directory's file system and permissions, then run again; nothing recorded was lost."
 
 
 class DiskFull(DiskError):
+    """The file system has no space, no inodes or no quota left."""
+
     code = "disk_full"
     hint = "Free space or inodes (see `ingest cleanup --dry-run`), then run again."
 
@@ -307,13 +342,15 @@ class UnsafePath(DiskError):
 
 
 class DatabaseError(IngestError):
+    """The catalog's database cannot be reached, or did not do what it was asked."""
+
     code = "database"
     exit_code = ExitCode.DATABASE
     hint = "Check DATABASE_URL and that the database is up; nothing that was recorded is lost."
 
 
 class DatabaseBusy(DatabaseError):
-    """Another program holds the database, or two transactions were in each other's way."""
+    """Another program held the database for longer than 30 seconds, or its transaction won."""
 
     code = "database_busy"
     retryable = True

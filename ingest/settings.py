@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
@@ -143,6 +143,19 @@ class Settings(BaseModel):
         """
         return self.data_dir / ".ingest"
 
+    @property
+    def secrets(self) -> set[str]:
+        """Everything that no output may show, also as it is written in a URL."""
+        fields = (getattr(self, name) for name, variable in VARIABLES.items() if variable.secret)
+        plain = {field.get_secret_value() for field in fields if field is not None}
+        parts = urlsplit(self.database_url.get_secret_value())
+        written = parts.password or ""
+        plain -= {self.database_url.get_secret_value()}
+        if self.access_key is not None and len(self.access_key.get_secret_value()) < _SHORTEST_ID:
+            plain -= {self.access_key.get_secret_value()}
+        plain |= {written, unquote(written), *parse_qs(parts.query).get("password", ())}
+        return plain | {quote(secret, safe="") for secret in plain}
+
     def required(self, field: str) -> str:
         """The value of a setting that this command cannot do without.
 
@@ -224,6 +237,12 @@ class Settings(BaseModel):
         scheme, separator, rest = url.partition("://")
         if not separator or scheme not in _DIALECTS or (scheme.startswith("sqlite") and len(rest) < 2):
             raise ValueError(f"DATABASE_URL is not usable; it wants {VARIABLES['database_url'].wants}")
+        try:
+            _ = urlsplit(url).port
+        except ValueError:  # its text would quote the part of a password behind a bare `/`
+            raise ValueError(
+                "DATABASE_URL: a `/`, `@`, `#` or `%` in the password is written percent-encoded"
+            ) from None
         return f"{_DIALECTS[scheme]}://{rest}"
 
     def _own_warnings(self) -> list[str]:
@@ -231,6 +250,9 @@ class Settings(BaseModel):
             return ["S3_VERIFY_SSL=false: any certificate is accepted; whoever stands in between can read and alter"]
         return []
 
+
+_SHORTEST_ID = 8
+"""Characters: a shorter access key is a user's name, such as `ingest`, and a word of our own messages."""
 
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 _FALSE = frozenset({"false", "0", "no", "off", "f", "n"})

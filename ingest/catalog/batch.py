@@ -26,8 +26,6 @@ class Batch:
     blocked: list[tuple[RemoteObject, str]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
-    pruning: list[str] = field(default_factory=list)
-    """Intent: these copies are about to be unlinked."""
     pruned: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     """Intents that were given up: the copy stays."""
@@ -40,5 +38,5 @@ class Batch:
 
     @property
     def is_empty(self) -> bool:
-        named = ("known", "present", "failed", "blocked", "gone", "returned", "pruning", "pruned", "kept")
+        named = ("known", "present", "failed", "blocked", "gone", "returned", "pruned", "kept")
         return not any(getattr(self, name) for name in (*named, "audits", "cursors", "relisted", "settled"))

@@ -64,7 +64,6 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
     for keys, assignment, values in (
         (batch.gone, "gone_at = ?", (at,)),
         (batch.returned, "gone_at = NULL", ()),
-        (batch.pruning, "pruned_at = ?", (at,)),
         (batch.pruned, "state = ?", (State.PRUNED.value,)),
         (batch.kept, "pruned_at = NULL", ()),
     ):

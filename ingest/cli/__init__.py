@@ -16,6 +16,8 @@ COMMANDS: dict[str, str] = {
     "backfill": "Download historical objects of a window of time.",
     "cleanup": "Remove local copies older than the retention.",
     "restore": "Bring removed copies back.",
+    "verify": "Compare the catalog with the disk, and repair.",
+    "hold": "Exempt copies from cleanup.",
     "status": "Show totals and the last runs.",
     "runs": "Show the last runs.",
     "history": "Show one object's story.",

@@ -23,6 +23,8 @@ class SyncOptions:
     transfers: int | None = None
     listers: int | None = None
     resume: bool = False
+    page_memory: bool = True
+    """Believe the pages of a byte-ordered listing that come back byte for byte as they were."""
     arguments: dict[str, object] = field(default_factory=dict)
     on_action: Callable[[Action], None] | None = None
 
@@ -35,6 +37,7 @@ class CleanupOptions:
     dry_run: bool = False
     max_delete: int | None = None
     trust_catalog: bool = False
+    trust_clock: bool = False
     on_prune: Callable[[str, str], None] | None = None
     """Receives (``prune`` or ``keep``, line for people) of a dry run."""
 
@@ -49,6 +52,22 @@ class RestoreOptions:
     keys: tuple[str, ...] = ()
     prefix: str | None = None
     to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOptions:
+    """`keys`, or everything that starts with `prefix`; one of the two."""
+
+    keys: tuple[str, ...] = ()
+    prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """Which copies to look at (``""`` is all of them), and whether to download again what is missing or damaged."""
+
+    prefix: str = ""
+    repair: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from ingest.errors import DamagedTransfer, DiskError, UnsafePath
 from ingest.liveness import is_alive
 from ingest.model import Check, LocalCopy, Verified
 from ingest.plan.checks import Hasher
+from ingest.private import make_directories
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
 from ingest.store.paths import below_file, beside_directory, encode_key
@@ -73,7 +74,7 @@ class FileStore:
     def __post_init__(self) -> None:
         try:
             own = self.data_dir / ".ingest" / "tmp"
-            own.mkdir(mode=0o750, parents=True, exist_ok=True)
+            make_directories(own)
             with self._walking() as directories:
                 directories.at(self.bucket, create=True)
                 self._temporaries = os.dup(directories.at(".ingest/tmp"))
