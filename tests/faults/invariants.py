@@ -52,7 +52,8 @@ async def snapshot(settings: Settings) -> Snapshot:
         found = [dict(row._mapping) for row in await connection.execute(select(objects))]
         ends = (await connection.execute(select(sources.c.last_complete_sync))).scalars().all()
     rows = {
-        row["key"]: {name: value for name, value in row.items() if name not in _TIMES} | {"gone": row["gone_at"] is not None}
+        row["key"]: {name: value for name, value in row.items() if name not in _TIMES}
+        | {"gone": row["gone_at"] is not None}
         for row in found
     }
     return Snapshot(rows, files_below(settings.data_dir / settings.bucket), any(ends))

@@ -14,9 +14,8 @@ import subprocess
 import sys
 from asyncio import create_subprocess_exec
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,7 +90,7 @@ class Rig:
         """One sync, however it ends; checks what must be true whatever happened."""
         self._note_versions()
         before = self._outside()
-        report = await run_sync(settings or self.settings, **options)
+        report = await run_sync(settings or self.settings, **options)  # type: ignore[arg-type] # flags of any kind
         invariants.check_said(report)
         invariants.check_sums(report.counts)
         assert self._outside() == before
@@ -124,9 +123,9 @@ class Rig:
     async def end_process(self) -> None:
         """What this process left behind looks like that of one which has ended."""
         pid = dead_pid()
-        async with Catalog.open(self.settings.database_url.get_secret_value()) as catalog:
-            async with catalog.writing() as connection:
-                await connection.execute(update(runs).where(runs.c.status == "running").values(pid=pid))
+        url = self.settings.database_url.get_secret_value()
+        async with Catalog.open(url) as catalog, catalog.writing() as connection:
+            await connection.execute(update(runs).where(runs.c.status == "running").values(pid=pid))
         for name in invariants.temporaries(self.settings):
             if name.startswith(f"{os.getpid()}-"):
                 directory = self.settings.own_dir / "tmp"
@@ -229,7 +228,9 @@ async def undisturbed(objects: Mapping[str, bytes]) -> Snapshot:
 
 
 @asynccontextmanager
-async def rigged(home: Path, database_url: str, objects: Mapping[str, bytes] = OBJECTS, **how: Any) -> AsyncIterator[Rig]:
+async def rigged(
+    home: Path, database_url: str, objects: Mapping[str, bytes] = OBJECTS, **how: Any
+) -> AsyncIterator[Rig]:
     async with faulty_server(objects, **how) as server:
         yield Rig(server, settings_for(server, home / "data", database_url=database_url), home)
 

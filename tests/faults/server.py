@@ -138,7 +138,9 @@ class FaultyServer:
         shown, more = entries[:room], len(entries) > room
         texts = [self._entry(key) for key in shown if key in self.objects and not self._folds(key, prefix, delimiter)]
         texts += [
-            f"<CommonPrefixes><Prefix>{quote(key)}</Prefix></CommonPrefixes>" for key in shown if key not in self.objects
+            f"<CommonPrefixes><Prefix>{quote(key)}</Prefix></CommonPrefixes>"
+            for key in shown
+            if key not in self.objects
         ]
         following = base64.b64encode(shown[-1].encode()).decode() if more else ""
         return (

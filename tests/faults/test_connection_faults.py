@@ -87,7 +87,9 @@ async def test_credentials_that_expire_in_mid_run_are_reloaded_once(
     rig.server.faults = [Fault(operation, deeds.after(renew, EXPIRED), after=1, times=1)]
     report = await rig.run(0, settings=rig.settings.replace(access_key=None, secret_key=None))
     assert report.counts.downloaded == len(OBJECTS)
-    signed = [asked.headers["authorization"].partition("Credential=")[2].partition("/")[0] for asked in rig.server.asked]
+    signed = [
+        asked.headers["authorization"].partition("Credential=")[2].partition("/")[0] for asked in rig.server.asked
+    ]
     assert (set(signed), signed[-1]) == ({"old", "new"}, "new")
     await rig.heal()
 
@@ -106,7 +108,9 @@ async def test_credentials_that_stay_refused_are_not_reloaded_for_ever(
 
 
 async def test_clock_skew_names_both_clocks(rig: Rig) -> None:
-    rig.server.faults = [Fault("list", deeds.saying("403 Forbidden", "RequestTimeTooSkewed", Date="Mon, 02 Feb 2026 03:04:05 GMT"))]
+    rig.server.faults = [
+        Fault("list", deeds.saying("403 Forbidden", "RequestTimeTooSkewed", Date="Mon, 02 Feb 2026 03:04:05 GMT"))
+    ]
     report = await rig.run(4)
     assert report.error is not None
     assert report.error.code == "clock_skew"

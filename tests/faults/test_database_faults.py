@@ -142,7 +142,9 @@ async def test_its_connections_are_cut_in_mid_run(tmp_path: Path, own_url: str, 
 
 
 def cut_connections(url: str, name: str) -> Callable[[], Awaitable[None]]:
-    query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+    query = (
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+    )
     return lambda: spoil(url, query)
 
 
@@ -165,14 +167,15 @@ class Mortal:
     def start(self) -> None:
         for left in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # as after a power cut; here a zombie may hold its pid
             (self.server.pgdata / left).unlink()
-        control = [self.server.bin_path / "pg_ctl", "-w", "-D", self.server.pgdata, "-l", self.server.log]
-        arguments = f"-h '' -k {self.server.pgdata}"
-        command = [*control, "-o", arguments, "start"]
-        subprocess.run(command, user=self.server.system_user, check=True, stdout=subprocess.DEVNULL, timeout=30)
+        self._control("-w", "-l", str(self.server.log), "-o", f"-h '' -k {self.server.pgdata}", "start")
 
     def stop(self) -> None:
-        command = [self.server.bin_path / "pg_ctl", "-D", self.server.pgdata, "-m", "immediate", "stop"]
-        subprocess.run(command, user=self.server.system_user, check=False, capture_output=True, timeout=30)
+        self._control("-m", "immediate", "stop")
+
+    def _control(self, *arguments: str) -> None:
+        command = [str(self.server.bin_path / "pg_ctl"), "-D", str(self.server.pgdata), *arguments]
+        user = self.server.system_user
+        subprocess.run(command, user=user, check=True, stdout=subprocess.DEVNULL, timeout=30)
 
 
 @pytest.fixture
@@ -224,9 +227,7 @@ def holder() -> Iterator[Callable[[Path], Callable[[], None]]]:
 
 @pytest.mark.usefixtures("short_busy_timeout")
 @pytest.mark.parametrize("when", ["from the start", "in mid-run"])
-async def test_locked_by_another_process(
-    rig: Rig, holder: Callable[[Path], Callable[[], None]], when: str
-) -> None:
+async def test_locked_by_another_process(rig: Rig, holder: Callable[[Path], Callable[[], None]], when: str) -> None:
     """Longer than the busy timeout: 6, and it says that another program holds it."""
     path = rig.settings.sqlite_path
     assert path is not None

@@ -39,6 +39,10 @@ def tmpfs(directory: Path, options: str) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
+def remount(directory: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(directory)], check=True)
+
+
 def fill(directory: Path, leave: int) -> Callable[[], None]:
     """Leaves so many bytes free; returns how to free the rest again."""
     filler = directory / "filler"
@@ -57,7 +61,12 @@ def exhaust_inodes(directory: Path) -> Callable[[], None]:
     hoard = [directory / f"inode-{number}" for number in range(os.statvfs(directory).f_favail - 2)]
     for path in hoard:
         path.touch()
-    return lambda: [path.unlink() for path in hoard] and None
+
+    def restore() -> None:
+        for path in hoard:
+            path.unlink()
+
+    return restore
 
 
 @pytest.mark.parametrize(
@@ -94,12 +103,12 @@ async def test_the_data_directory_is_read_only(tmp_path: Path, each_url: str, sw
             await rig.run(0)
             before = copies(rig)
             rig.server.objects |= NEW
-            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+            remount(disk, "ro")
             report = await rig.run(5)
             assert report.error is not None
             assert "Read-only file system" in report.error.message
             assert copies(rig) == before
-            subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+            remount(disk, "rw")
             await rig.heal()
 
 
@@ -126,7 +135,11 @@ async def test_the_catalogs_disk_is_full(tmp_path: Path, sqlite_template: bytes,
 def unprivileged() -> Sequence[str]:
     """A command under which root passes no permission check that others do not pass."""
     command = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
-    if os.geteuid() != 0 or shutil.which("setpriv") is None or subprocess.run([*command, "true"], check=False).returncode:
+    if (
+        os.geteuid() != 0
+        or shutil.which("setpriv") is None
+        or subprocess.run([*command, "true"], check=False).returncode
+    ):
         pytest.skip("only root, with setpriv, can give a directory to another user and become powerless itself")
     return command
 
@@ -195,8 +208,8 @@ async def test_too_many_open_files(rig: Rig, room: int) -> None:
 # EIO, which no small file system can be asked for: at the calls themselves, and only for our own files.
 
 
-def eio(*_: object) -> None:
-    raise OSError(errno.EIO, os.strerror(errno.EIO))
+def eio() -> OSError:
+    return OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def path_of(descriptor: int) -> str:
@@ -220,7 +233,9 @@ def fail_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
 
     def write(descriptor: int, chunk: Any) -> int:
-        return eio() or 0 if "/.ingest/tmp/" in path_of(descriptor) else real(descriptor, chunk)
+        if "/.ingest/tmp/" in path_of(descriptor):
+            raise eio()
+        return real(descriptor, chunk)
 
     monkeypatch.setattr(os, "write", write)
 
@@ -228,7 +243,13 @@ def fail_writes(monkeypatch: pytest.MonkeyPatch) -> None:
 def fail_fsync_of(part: str) -> Callable[[pytest.MonkeyPatch], None]:
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
         real = os.fsync
-        monkeypatch.setattr(os, "fsync", lambda found: real(found) if part not in path_of(found) else (real(found), eio()))
+
+        def fsync(descriptor: int) -> None:
+            real(descriptor)
+            if part in path_of(descriptor):
+                raise eio()
+
+        monkeypatch.setattr(os, "fsync", fsync)
 
     return patch
 
@@ -242,7 +263,10 @@ def fail_syncfs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fail_rename(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "replace", lambda *_, **__: eio())
+    def replace(*_: object, **__: object) -> None:
+        raise eio()
+
+    monkeypatch.setattr(os, "replace", replace)
 
 
 @pytest.mark.parametrize(

@@ -153,9 +153,7 @@ def overlapping_pages() -> Deed:
 
 ENTRY = re.compile(b"<Contents>.*?</Contents>")
 repeated_entries = deeds.answering(lambda answer: answer.plus(ENTRY.sub(rb"\g<0>\g<0>", answer.body)))
-counts_nothing = deeds.answering(
-    lambda answer: answer.plus(re.sub(b"<KeyCount>[0-9]+<", b"<KeyCount>0<", answer.body))
-)
+counts_nothing = deeds.answering(lambda answer: answer.plus(re.sub(b"<KeyCount>[0-9]+<", b"<KeyCount>0<", answer.body)))
 
 
 @pytest.mark.parametrize("server", ["MinIO", "SeaweedFS", "unknown"])
