@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "restore": "Bring removed copies back.",
     "verify": "Compare the catalog with the disk, and repair.",
     "hold": "Exempt copies from cleanup.",
+    "deliver": "Hand copies to the verification service.",
     "status": "Show totals and the last runs.",
     "runs": "Show the last runs.",
     "history": "Show one object's story.",

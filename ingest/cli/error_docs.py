@@ -14,8 +14,10 @@ BEGIN, END = "<!-- errors: written by `make docs` -->", "<!-- end of errors -->"
 
 
 def documented() -> list[type[IngestError]]:
-    """Every class that a person may see, in the order of `ingest/errors.py`."""
-    return [found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, IngestError)]
+    """Every class that a person may see, in the order of `ingest/errors/`."""
+    branches = (errors.base, errors.source, errors.delivery, errors.local)
+    found = [kind for branch in branches for kind in vars(branch).values() if isinstance(kind, type)]
+    return list(dict.fromkeys(kind for kind in found if issubclass(kind, IngestError)))
 
 
 def render() -> str:

@@ -11,21 +11,16 @@ from pathlib import Path
 from ingest.catalog.queries import CopyRow
 from ingest.errors import NoSuchKey, ObjectChanged
 from ingest.jobs.batches import BatchBuilder
-from ingest.jobs.fetch import Fetch
+from ingest.jobs.fetch import SameVersionOnly
 from ingest.jobs.pipeline import GRACE, concurrency_for, log_outcome, log_retry
 from ingest.jobs.recorder import Recorder
 from ingest.jobs.run import Run
 from ingest.jobs.transfers import Transfer, TransferPool
-from ingest.model import CatalogRow, Counts, Download, Outcome, RemoteObject, Status
+from ingest.model import CatalogRow, Counts, Download, Outcome, Status
 from ingest.observe.logs import log
 from ingest.plan.concurrency import RetryBudget
 from ingest.source.bucket import Bucket
 from ingest.store.files import FileStore
-
-
-class _SameVersionOnly(Fetch):
-    async def newest(self, remote: RemoteObject) -> RemoteObject:
-        raise ObjectChanged(f"{remote.key!r}: changed at source; `ingest sync` takes the new version")
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,13 @@ class Refetch:
 
 @asynccontextmanager
 async def refetching(
-    run: Run, target: Path, committed: Callable[[Outcome], None], *, called: str, keeps_rows: bool = False
+    run: Run,
+    target: Path,
+    committed: Callable[[Outcome], None],
+    *,
+    called: str,
+    keeps_rows: bool = False,
+    bwlimit: int | None = None,
 ) -> AsyncIterator[Refetch]:
     """Transfers into the store at `target`; what was submitted is recorded when the block is left.
 
@@ -79,8 +80,8 @@ async def refetching(
     store = FileStore(target, run.source.bucket)
     try:
         concurrency = concurrency_for(None)
-        async with Bucket.open(run.settings, connections=concurrency.ceiling) as bucket:
-            transfer = Transfer(_SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
+        async with Bucket.open(run.settings, connections=concurrency.ceiling, bwlimit=bwlimit) as bucket:
+            transfer = Transfer(SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
             builder = BatchBuilder(run.id, run.source.id, run.source.bucket, downloaded=called)
 
             def seen(outcome: Outcome) -> None:

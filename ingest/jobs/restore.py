@@ -36,7 +36,10 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
             else:
                 run.counts.failed += 1
 
-        async with refetching(run, target, committed, called="restored", keeps_rows=bool(options.to)) as transfers:
+        refetch = refetching(
+            run, target, committed, called="restored", keeps_rows=bool(options.to), bwlimit=options.bwlimit
+        )
+        async with refetch as transfers:
             async for row in _wanted(run, options, spelled):
                 run.stop.raise_if_requested()
                 await transfers.submit(row, "restore")

@@ -101,7 +101,7 @@ def subclasses(kind: type[IngestError]) -> list[type[IngestError]]:
 
 @pytest.mark.parametrize("kind", subclasses(IngestError), ids=lambda kind: kind.__name__)
 def test_every_error_has_its_row(kind: type[IngestError]) -> None:
-    assert kind in error_docs.documented(), "errors that people see live in ingest/errors.py"
+    assert kind in error_docs.documented(), "errors that people see live in ingest/errors"
     assert kind in EXAMPLES
     assert vars(kind).get("__doc__"), "its docstring is its meaning"
     assert "code" in vars(kind), "scripts tell errors apart by their codes"

@@ -1,65 +1,9 @@
-"""One tree of errors: each class says its exit code, whether a retry can help, and what to do next.
-
-Only these are shown to people; anything else is a defect and is reported as one. ``message`` is one line and
-holds no secret; ``hint`` is the next step for an operator.
-"""
+"""The bucket's side."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from ingest.exits import ExitCode as ExitCode  # noqa: PLC0414 - errors and their codes are imported together
-from ingest.redaction import redact
-
-
-class IngestError(Exception):
-    """Base of every error that a person may see; by itself a defect of the tool."""
-
-    code: ClassVar[str] = "error"
-    """Stable name for logs and scripts."""
-    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
-    retryable: ClassVar[bool] = False
-    hint: str = "Run again with -v and report what it prints."
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        self.message = redact(message)
-        super().__init__(self.message)
-        if hint is not None:
-            self.hint = hint
-
-
-class SettingsError(IngestError):
-    """A setting, flag or argument is wrong. The message names it and what it wants."""
-
-    code = "settings"
-    exit_code = ExitCode.USAGE
-    hint = "See `.env.example` for every setting, and `ingest COMMAND --help` for every flag."
-
-
-class LockedError(IngestError):
-    """Another run of the same kind is at work on this source."""
-
-    code = "locked"
-    exit_code = ExitCode.LOCKED
-    hint = "Wait for it to end, or look at `ingest runs`. The lock dies with its holder; nothing to remove by hand."
-
-
-class InterruptedRun(IngestError):
-    """SIGINT: what was finished is recorded."""
-
-    code = "interrupted"
-    exit_code = ExitCode.INTERRUPTED
-    hint = "Run the command again: it goes on where this run stopped."
-
-
-class TerminatedRun(InterruptedRun):
-    """SIGTERM: what was finished is recorded."""
-
-    code = "terminated"
-    exit_code = ExitCode.TERMINATED
-
-
-# --- source -------------------------------------------------------------------------------------------------
+from ingest.errors.base import IngestError
+from ingest.exits import ExitCode
 
 
 class SourceError(IngestError):
@@ -68,6 +12,8 @@ class SourceError(IngestError):
     code = "source"
     exit_code = ExitCode.SOURCE
     hint = "Run `ingest check` to test the connection step by step."
+    progressed = False
+    """Whether the attempt left something that the next one need not fetch again."""
 
 
 class ConnectionRefused(SourceError):
@@ -261,6 +207,12 @@ class UnexpectedResponse(SourceError):
     hint = "Is this an S3 endpoint, and not its web console or a proxy's page?"
 
 
+class RangeIgnored(UnexpectedResponse):
+    """Asked for a range, the server sent something else; the object is fetched whole."""
+
+    code = "range_ignored"
+
+
 class RedirectRefused(SourceError):
     """A redirect was not followed: credentials are never sent to a host that the settings do not name."""
 
@@ -289,98 +241,3 @@ class DamagedTransfer(SourceError):
     exit_code = ExitCode.PARTIAL
     retryable = True
     hint = "If it happens again, the object is damaged at the source, or a proxy alters it."
-
-
-# --- damage -------------------------------------------------------------------------------------------------
-
-
-class DamageFound(IngestError):
-    """Copies on disk are missing, or are not the bytes that were downloaded. The log names each."""
-
-    code = "damaged"
-    exit_code = ExitCode.DAMAGED
-    hint = "Run `ingest verify --repair` to download them again."
-    after_repair: ClassVar[str] = (
-        "The log says for each why it could not be repaired. A version that is gone or changed at its source is in no "
-        "bucket any more: bring its file back from a backup."
-    )
-
-
-# --- disk ---------------------------------------------------------------------------------------------------
-
-
-class DiskError(IngestError):
-    """The local disk failed: it cannot be read or written where the data directory is."""
-
-    code = "disk"
-    exit_code = ExitCode.DISK
-    hint = "Check the data directory's file system and permissions, then run again; nothing recorded was lost."
-
-
-class DiskFull(DiskError):
-    """The file system has no space, no inodes or no quota left."""
-
-    code = "disk_full"
-    hint = "Free space or inodes (see `ingest cleanup --dry-run`), then run again."
-
-
-class TooManyFiles(DiskError):
-    """This process may open no more files or connections."""
-
-    code = "too_many_files"
-    hint = "Raise the limit of open files (ulimit -n), or use fewer transfers (--transfers)."
-
-
-class UnsafePath(DiskError):
-    """A symlink or a foreign file stands where the tool would write."""
-
-    code = "unsafe_path"
-    hint = "Remove what stands there, if it should not; symlinks below the data directory are never followed."
-
-
-# --- catalog ------------------------------------------------------------------------------------------------
-
-
-class DatabaseError(IngestError):
-    """The catalog's database cannot be reached, or did not do what it was asked."""
-
-    code = "database"
-    exit_code = ExitCode.DATABASE
-    hint = "Check DATABASE_URL and that the database is up; nothing that was recorded is lost."
-
-
-class DatabaseBusy(DatabaseError):
-    """Another program held the database for longer than 30 seconds, or its transaction won."""
-
-    code = "database_busy"
-    retryable = True
-    hint = "Another program holds the database; run again when it has ended."
-
-
-class DatabaseLost(DatabaseError):
-    """The connection to the database broke, and did not come back in time."""
-
-    code = "database_lost"
-    retryable = True
-
-
-class SchemaMissing(DatabaseError):
-    """The schema is missing or behind."""
-
-    code = "schema_behind"
-    hint = "Run `ingest db upgrade`."
-
-
-class SchemaAhead(DatabaseError):
-    """The database was migrated by a newer version of the tool."""
-
-    code = "schema_ahead"
-    hint = "Upgrade `ingest`; an older version never writes to a newer schema."
-
-
-class RowNotFound(IngestError):
-    """A key that the catalog does not hold."""
-
-    code = "unknown_key"
-    exit_code = ExitCode.FAILED
-    hint = "`ingest status` shows what is recorded; `ingest ls PREFIX` what the bucket holds."
