@@ -230,14 +230,14 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def fail_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.write
+    real = os.pwritev
 
-    def write(descriptor: int, chunk: Any) -> int:
+    def pwritev(descriptor: int, chunks: Any, offset: int) -> int:
         if "/.ingest/tmp/" in path_of(descriptor):
             raise eio()
-        return real(descriptor, chunk)
+        return real(descriptor, chunks, offset)
 
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "pwritev", pwritev)
 
 
 def fail_fsync_of(part: str) -> Callable[[pytest.MonkeyPatch], None]:

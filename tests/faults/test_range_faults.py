@@ -119,7 +119,7 @@ async def test_it_is_overwritten_between_two_ranges(rig_on_each: Rig) -> None:
         rig.server.objects[LARGE] = NEW
         await deeds.sane(visit, answer)
 
-    rig.server.faults = [Fault("get", overwrite, LARGE, after=1, times=1)]
+    rig.server.faults = [Fault("get", overwrite, LARGE, times=1)]
     report = await rig.run(0)
     assert report.counts.changed == 1
     assert (rig.settings.data_dir / rig.settings.bucket / LARGE).read_bytes() == NEW
