@@ -91,6 +91,7 @@ class Rig:
         self._note_versions()
         before = self._outside()
         report = await run_sync(settings or self.settings, **options)  # type: ignore[arg-type] # flags of any kind
+        self._note_versions()  # it may have changed meanwhile
         invariants.check_said(report)
         invariants.check_sums(report.counts)
         assert self._outside() == before
