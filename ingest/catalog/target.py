@@ -13,7 +13,11 @@ from ingest.errors import DatabaseBusy, DatabaseError, DatabaseLost
 
 _DRIVERS = frozenset({"sqlite3", "asyncpg", "sqlalchemy"})
 _DIALECT_NAMES = re.compile(r"^(?:\([^)]*\)\s*|<class '[^']*'>:\s*)+")
-_BUSY = ("locked", "serialize", "deadlock")
+_BUSY = ("locked",)
+_CONFLICTS = frozenset({"40001", "40P01", "55P03"})
+"""SQLSTATE of a serialization failure, a deadlock, a lock not had: the words come in the server's language."""
+_DOWN = ("08", "57P")
+"""What the SQLSTATE of a lost connection, and of a server that shuts down or starts up, begins with."""
 _LOST = ("connection was closed", "connection is closed", "shutting down", "starting up", "terminating connection")
 
 
@@ -56,9 +60,10 @@ class Target:
             line = line.replace(str(password), "***")
         lowered = line.lower()
         message = f"{self.shown}: {line}"
-        if any(sign in lowered for sign in _BUSY):
+        state = str(getattr(getattr(error, "orig", None) or error, "sqlstate", None) or "")
+        if state in _CONFLICTS or any(sign in lowered for sign in _BUSY):
             return DatabaseBusy(message)
-        if isinstance(error, ConnectionError) or any(sign in lowered for sign in _LOST):
+        if isinstance(error, ConnectionError) or state.startswith(_DOWN) or any(sign in lowered for sign in _LOST):
             return DatabaseLost(message)
         if "no such table" in lowered or ("relation" in lowered and "does not exist" in lowered):
             return DatabaseError(message, hint="Run `ingest db upgrade`.")

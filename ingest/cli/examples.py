@@ -59,6 +59,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.DamageFound: "2 of 48000 copies are missing or damaged",
     errors.DiskError: "statements/loans: Permission denied",
     errors.DiskFull: "statements/loans/a.pdf: No space left on device",
+    errors.TooManyFiles: f"{_SERVER}: Too many open files",
     errors.UnsafePath: "'statements/loans' is a symlink, and is not followed",
     errors.DatabaseError: "postgresql+asyncpg://ingest:***@db.example.com/ingest: Connection refused",
     errors.DatabaseBusy: "sqlite+aiosqlite:////srv/data/.ingest/catalog.db: database is locked",

@@ -27,6 +27,7 @@ from ingest.errors.local import (
     RowNotFound,
     SchemaAhead,
     SchemaMissing,
+    TooManyFiles,
     UnsafePath,
 )
 from ingest.errors.source import (
@@ -118,6 +119,7 @@ __all__ = [
     "SourceError",
     "TerminatedRun",
     "TlsError",
+    "TooManyFiles",
     "UnexpectedResponse",
     "UnsafePath",
 ]

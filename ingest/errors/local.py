@@ -35,6 +35,13 @@ class DiskFull(DiskError):
     hint = "Free space or inodes (see `ingest cleanup --dry-run`), then run again."
 
 
+class TooManyFiles(DiskError):
+    """This process may open no more files or connections."""
+
+    code = "too_many_files"
+    hint = "Raise the limit of open files (ulimit -n), or use fewer transfers (--transfers)."
+
+
 class UnsafePath(DiskError):
     """A symlink or a foreign file stands where the tool would write."""
 

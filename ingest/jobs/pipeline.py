@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ingest.errors import IngestError, SourceError
+from ingest.errors import DiskError, IngestError, SourceError, UnsafePath
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.crawl import LISTERS, crawl
 from ingest.jobs.fetch import Fetch
@@ -24,6 +24,7 @@ from ingest.jobs.transfers import Transfer, TransferPool
 from ingest.model import (
     Action,
     CatalogRow,
+    Counts,
     Download,
     ListingOrder,
     MarkGone,
@@ -218,6 +219,8 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
             log_outcome(outcome)
             if isinstance(outcome.action, Download):
                 run.progress.finished(outcome.action.remote.size, failed=outcome.status is Status.FAILED)
+            if isinstance(outcome.error, DiskError) and not isinstance(outcome.error, UnsafePath):
+                pool.give_up(outcome.error)  # what stands in one object's way is its own; a failing disk is everyone's
 
         builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=options.deliver_to)
         recorder = Recorder(run.catalog, store, builder, run.counts, committed)
@@ -250,11 +253,18 @@ async def _drive(run: Run, pipeline: Pipeline) -> None:
             await _cancel(task)
         await pipeline.pool.stop(0.0 if failure is not None and not isinstance(failure, SourceError) else GRACE)
         await pipeline.recorder.close()
+    if failure is None and isinstance(pipeline.pool.failure, IngestError):
+        failure = pipeline.pool.failure  # it showed only when the last files were put in their places
     if failure is not None:
         raise failure
     run.stop.raise_if_requested()
-    if run.counts.failed and not run.counts.downloaded:
+    if _nothing_works(run.counts):
         pipeline.pool.raise_if_hopeless()
+
+
+def _nothing_works(counts: Counts) -> bool:
+    """One object that fails beside copies that are there says nothing of the source: that is a partial run."""
+    return not counts.downloaded and counts.failed > (1 if counts.unchanged else 0)
 
 
 async def _result(task: asyncio.Task[None]) -> IngestError | None:

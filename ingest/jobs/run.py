@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from ingest.catalog.catalog import Catalog, Source
-from ingest.errors import DatabaseError, ExitCode, IngestError, InterruptedRun, LockedError
+from ingest.errors import DatabaseError, ExitCode, IngestError, InterruptedRun, LockedError, UnsafePath
 from ingest.jobs.stop import Stop
 from ingest.model import Counts, RunReport, RunStatus
 from ingest.observe.logs import bind_run, log
@@ -53,8 +53,11 @@ def _require_data_dir(settings: Settings) -> None:
     """An embedded catalog lives in the data directory: if that cannot be written, the disk is at fault.
 
     Raises:
-        DiskError: it cannot be made, or not be written.
+        DiskError: it cannot be made, or not be written. UnsafePath: a symlink would lead out of it.
     """
+    for own in (settings.own_dir, settings.own_dir / "locks"):  # before anything is made there
+        if own.is_symlink():
+            raise UnsafePath(f"{own} is a symlink, and is not followed")
     if settings.sqlite_path is None or settings.own_dir not in settings.sqlite_path.parents:
         return
     try:

@@ -190,15 +190,16 @@ class TransferPool:
                 self.deliver(result, ticket)
             except IngestError as error:
                 self.deliver(Outcome(action, Status.FAILED, action.remote, error=error, attempts=1), ticket)
-                self._fail(error)
+                self.give_up(error)
             except Exception as defect:
-                self._fail(defect)  # a defect of ours must end the run, not vanish with its task
+                self.give_up(defect)  # a defect of ours must end the run, not vanish with its task
                 raise
             finally:
                 self._queue.task_done()
         self._working -= 1
 
-    def _fail(self, error: Exception) -> None:
+    def give_up(self, error: Exception) -> None:
+        """Takes no more work, and drops what is queued: nothing else would fare better."""
         if self.failure is None:
             self.failure = error
             self._failed.set()

@@ -9,7 +9,14 @@ import ssl
 from collections.abc import Callable
 from typing import TypeVar
 
-from ingest.errors import ConnectionLost, ConnectionRefused, ConnectionTimedOut, NameNotResolved, SourceError
+from ingest.errors import (
+    ConnectionLost,
+    ConnectionRefused,
+    ConnectionTimedOut,
+    NameNotResolved,
+    SourceError,
+    TooManyFiles,
+)
 from ingest.source.proxy import Proxy
 from ingest.source.tls import tls_error
 
@@ -46,6 +53,7 @@ class Dialer:
 
         Raises:
             SourceError: ConnectionRefused, ConnectionTimedOut, NameNotResolved, ConnectionLost, or a TlsError.
+            TooManyFiles: this process may open no more.
         """
         try:
             async with asyncio.timeout(self._timeout):
@@ -99,7 +107,7 @@ class Dialer:
         if self._addresses and self._addresses[0] != address:
             self._addresses = [address, *(other for other in self._addresses if other != address)]
 
-    def _explained(self, error: OSError) -> SourceError:
+    def _explained(self, error: OSError) -> SourceError | TooManyFiles:
         via = f" (through the proxy {self._proxy})" if self._proxy else ""
         if isinstance(error, socket.gaierror):
             name = self._proxy.host if self._proxy else self._host
@@ -112,7 +120,5 @@ class Dialer:
         if error.errno in _UNREACHABLE:
             return ConnectionRefused(f"{self} cannot be reached: {reason}{via}")
         if error.errno in _NO_DESCRIPTORS:
-            return SourceError(
-                f"{self}: {reason}", hint="Raise the limit of open files (ulimit -n), or use fewer transfers."
-            )
+            return TooManyFiles(f"{self}: {reason}")
         return ConnectionLost(f"{self}: {reason}{via}")

@@ -8,10 +8,16 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ingest.errors import DiskError, DiskFull, UnsafePath
+from ingest.errors import DiskError, DiskFull, TooManyFiles, UnsafePath
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_KINDS: dict[int, type[DiskError]] = {
+    errno.ENOSPC: DiskFull,
+    errno.EDQUOT: DiskFull,
+    errno.EMFILE: TooManyFiles,
+    errno.ENFILE: TooManyFiles,
+    errno.ELOOP: UnsafePath,
+}
 
 
 class TakenByFile(Exception):
@@ -24,7 +30,7 @@ class TakenByFile(Exception):
 
 def disk_error(error: OSError, path: str) -> DiskError:
     """One line for an operator; the path is shown escaped."""
-    kind = DiskFull if error.errno in _FULL else UnsafePath if error.errno == errno.ELOOP else DiskError
+    kind = _KINDS.get(error.errno or 0, DiskError)
     shown = path.encode("unicode_escape").decode("ascii")
     return kind(f"{shown}: {os.strerror(error.errno) if error.errno else error}")
 

@@ -1,0 +1,302 @@
+"""The rig of most rows: a misbehaving server, a data directory, a catalog on either engine, and runs in this process.
+
+A row is tried like this: break something, `run`, which checks I1 to I3, I6 and I7; then `heal`, which repairs and runs
+again, and compares with a run that never saw the fault (I4, I5).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from asyncio import create_subprocess_exec
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import pytest_asyncio
+import stamina
+from sqlalchemy import text, update
+
+from ingest.catalog import schema
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.engine import create_engine
+from ingest.catalog.tables import metadata, runs
+from ingest.jobs import transfers
+from ingest.jobs.options import SyncOptions
+from ingest.jobs.stop import Stop
+from ingest.jobs.sync import sync
+from ingest.model import RunReport
+from ingest.observe.progress import Silence
+from ingest.settings import Settings
+from ingest.source import bucket
+from ingest.source.timeouts import Timeouts
+from tests.faults import invariants
+from tests.faults.invariants import SECRET, Snapshot
+from tests.faults.server import BUCKET, FaultyServer, faulty_server
+
+TARGET = "2026/02/target.pdf"
+"""The object that faults are aimed at: in the middle of the listing, neither the first nor the last of its page."""
+OBJECTS: dict[str, bytes] = {
+    key: random.Random(key).randbytes(size)
+    for key, size in {
+        "2026/01/a.pdf": 900,
+        "2026/02/b.pdf": 1200,
+        "2026/02/empty": 0,
+        TARGET: 1000,
+        "2026/02/z.pdf": 70_000,
+        "index.txt": 30,
+        "letter.pdf": 500,
+        "zz/last.pdf": 10,
+    }.items()
+}
+QUICK = Timeouts(connect=2.0, idle=0.12, total=0.3, slowest=1 << 20)
+_SILENT = re.compile(r"(S3|INGEST|DATABASE|AWS)_")
+
+
+class Printed(NamedTuple):
+    """What a process said."""
+
+    exit_code: int
+    document: dict[str, Any]
+    stderr: str
+
+
+@dataclass
+class Rig:
+    """`home` is watched: only the data directory and the catalog in it may change."""
+
+    server: FaultyServer
+    settings: Settings
+    home: Path
+    versions: dict[str, set[bytes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        (self.home / "neighbour").write_text("not ours")
+
+    async def run(self, exit_code: int, *, settings: Settings | None = None, **options: object) -> RunReport:
+        """One sync that must end with this code; checks what must be true whatever happened."""
+        report = await self.attempt(settings=settings, **options)
+        assert report.exit_code == exit_code, report.error
+        return report
+
+    async def attempt(self, *, settings: Settings | None = None, **options: object) -> RunReport:
+        """One sync, however it ends; checks what must be true whatever happened."""
+        self._note_versions()
+        before = self._outside()
+        report = await run_sync(settings or self.settings, **options)  # type: ignore[arg-type] # flags of any kind
+        self._note_versions()  # it may have changed meanwhile
+        invariants.check_said(report)
+        invariants.check_sums(report.counts)
+        assert self._outside() == before
+        invariants.check_files(self.settings, self.versions)
+        return report
+
+    async def heal(self) -> RunReport:
+        """No fault any more, and a new process: one run must end as if nothing had been."""
+        self.server.faults.clear()
+        await self.end_process()
+        report = await self.run(0)
+        await self.check_catalog()
+        await invariants.check_reasons(self.settings, report)
+        assert invariants.temporaries(self.settings) == []
+        found, wanted = await invariants.snapshot(self.settings), await undisturbed(self.server.objects)
+        assert live(found) == wanted
+        return report
+
+    async def check_catalog(self) -> None:
+        await invariants.check_rows(self.settings)
+
+    async def check_all(self, report: RunReport) -> None:
+        """With the database up: rows against files, and the run's own row."""
+        await self.check_catalog()
+        await invariants.check_reasons(self.settings, report)
+
+    async def rows(self) -> dict[str, dict[str, Any]]:
+        return (await invariants.snapshot(self.settings)).rows
+
+    async def end_process(self) -> None:
+        """What this process left behind looks like that of one which has ended."""
+        pid = dead_pid()
+        url = self.settings.database_url.get_secret_value()
+        async with Catalog.open(url) as catalog, catalog.writing() as connection:
+            await connection.execute(update(runs).where(runs.c.status == "running").values(pid=pid))
+        for name in invariants.temporaries(self.settings):
+            if name.startswith(f"{os.getpid()}-"):
+                directory = self.settings.own_dir / "tmp"
+                os.rename(directory / name, directory / name.replace(str(os.getpid()), str(pid), 1))
+
+    async def cli(self, *arguments: str, under: Sequence[str] = (), **variables: str) -> Printed:
+        """The command as a process of its own, `under` another command; checks I7 and returns what it printed."""
+        values = variables_of(self.settings) | variables
+        clean = {name: value for name, value in os.environ.items() if not _SILENT.match(name)}
+        process = await create_subprocess_exec(
+            *(*under, sys.executable, "-m", "ingest", *arguments, "--json"),
+            env=clean | values, cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        stdout, stderr = await process.communicate()
+        printed = Printed(process.returncode or 0, json.loads(stdout or b"{}"), stderr.decode())
+        check_printed(printed)
+        return printed
+
+    def _note_versions(self) -> None:
+        for key, body in self.server.objects.items():
+            self.versions.setdefault(key, set()).add(body)
+
+    def _outside(self) -> list[tuple[str, int, str]]:
+        """All but the data directory, and where the catalog is."""
+        catalog = self.settings.sqlite_path
+        ours = [self.settings.data_dir, *([catalog.parent] if catalog else [])]
+        return list(invariants.tree(self.home, ours))
+
+
+def check_printed(printed: Printed) -> None:
+    """I7, as people and scripts see it."""
+    said = [line for line in printed.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in printed.stderr
+    assert SECRET not in printed.stderr + json.dumps(printed.document)
+    assert printed.document.get("exit_code", printed.exit_code) == printed.exit_code
+    if printed.exit_code not in (0, 3):
+        assert len(said) == 1, printed.stderr
+        assert sum(line.startswith("hint: ") for line in printed.stderr.splitlines()) == 1
+
+
+async def run_sync(settings: Settings, *, stop: Stop | None = None, **options: object) -> RunReport:
+    return await sync(settings, SyncOptions(**options), progress=Silence(), stop=stop or Stop())  # type: ignore[arg-type]
+
+
+def settings_for(server: FaultyServer, data_dir: Path, **overrides: object) -> Settings:
+    values: dict[str, object] = {
+        "endpoint": server.endpoint,
+        "bucket": BUCKET,
+        "access_key": "ingest",
+        "secret_key": SECRET,
+        "data_dir": data_dir,
+    }
+    return Settings.model_validate(values | overrides)
+
+
+def variables_of(settings: Settings) -> dict[str, str]:
+    return {
+        "S3_ENDPOINT": settings.endpoint_url,
+        "S3_BUCKET": settings.bucket,
+        "S3_ACCESS_KEY": "ingest",
+        "S3_SECRET_KEY": SECRET,
+        "INGEST_DATA_DIR": str(settings.data_dir),
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+    }
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def live(found: Snapshot) -> Snapshot:
+    """Without what is gone from the bucket: a run that never saw it has neither its row nor its copy."""
+    gone = {key: row for key, row in found.rows.items() if row["gone"]}
+    copies = {str(row["local_path"]).removeprefix(f"{BUCKET}/") for row in gone.values()}
+    return Snapshot(
+        {key: row for key, row in found.rows.items() if key not in gone},
+        {path: digest for path, digest in found.files.items() if path not in copies},
+        found.complete,
+    )
+
+
+_undisturbed: dict[frozenset[tuple[str, bytes]], Snapshot] = {}
+
+
+async def undisturbed(objects: Mapping[str, bytes]) -> Snapshot:
+    """What a run leaves that never saw a fault; the same whatever the database."""
+    import tempfile
+
+    known = frozenset(objects.items())
+    if known not in _undisturbed:
+        with tempfile.TemporaryDirectory() as home:
+            async with faulty_server(objects) as server:
+                settings = settings_for(server, Path(home) / "data")
+                report = await run_sync(settings)
+                assert report.exit_code == 0, report.error
+                _undisturbed[known] = await invariants.snapshot(settings)
+    return _undisturbed[known]
+
+
+@asynccontextmanager
+async def rigged(
+    home: Path, database_url: str, objects: Mapping[str, bytes] = OBJECTS, **how: Any
+) -> AsyncIterator[Rig]:
+    async with faulty_server(objects, **how) as server:
+        yield Rig(server, settings_for(server, home / "data", database_url=database_url), home)
+
+
+def shorten_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fractions of a second, where a row waits for one."""
+    monkeypatch.setattr(bucket, "Timeouts", lambda: QUICK)
+
+
+@pytest.fixture
+def swift(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No pauses between tries; their number stays what it is."""
+    monkeypatch.setattr(transfers, "FIRST_PAUSE", 0.0)
+    with stamina.set_testing(True, attempts=100, cap=True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A migrated database's bytes: copied, not migrated anew for each test."""
+    import asyncio
+
+    path = tmp_path_factory.mktemp("template") / "catalog.db"
+    asyncio.run(schema.upgrade(f"sqlite+aiosqlite:///{path}"))
+    return path.read_bytes()
+
+
+@pytest_asyncio.fixture
+async def emptied_postgres(postgres_uri: str) -> str:
+    """One migrated database for all tests of this worker, emptied for each."""
+    url = f"postgresql+asyncpg://{postgres_uri.partition('://')[2]}"
+    await schema.upgrade(url)
+    engine = create_engine(url)
+    async with engine.begin() as connection:
+        names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+        await connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+    await engine.dispose()
+    return url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, sqlite_template: bytes) -> str:
+    """A migrated catalog without rows."""
+    own = tmp_path / "data" / ".ingest"
+    own.mkdir(parents=True)
+    (own / "catalog.db").write_bytes(sqlite_template)
+    return f"sqlite+aiosqlite:///{own}/catalog.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def each_url(request: pytest.FixtureRequest) -> str:
+    """A migrated catalog without rows, on each engine in turn."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "emptied_postgres")
+    return url
+
+
+@pytest_asyncio.fixture
+async def rig(tmp_path: Path, sqlite_url: str, swift: None) -> AsyncIterator[Rig]:
+    """The usual objects behind a misbehaving server, and a catalog in SQLite."""
+    async with rigged(tmp_path, sqlite_url) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def rig_on_each(tmp_path: Path, each_url: str, swift: None) -> AsyncIterator[Rig]:
+    """The same, on each database in turn."""
+    async with rigged(tmp_path, each_url) as made:
+        yield made

@@ -1,0 +1,141 @@
+"""FAULTS.md, rows "network", "bytes" and "status": what goes wrong with one object, and what must follow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from tests.faults import deeds
+from tests.faults.rig import OBJECTS, TARGET, Rig, shorten_deadlines
+from tests.faults.server import Deed, Fault
+
+OTHERS = len(OBJECTS) - 1
+MOST_TRIES = 5
+
+
+class Case(NamedTuple):
+    """`error` is the code under which the object fails when the fault stays; "" when it is no failure.
+
+    `tries` are the requests for it: those that can help are repeated, the others not.
+    """
+
+    row: str
+    fault: Deed
+    error: str
+    tries: int = MOST_TRIES
+
+    @property
+    def is_slow(self) -> bool:
+        """Only a deadline ends it."""
+        return self.error == "timeout"
+
+
+CASES = [
+    Case("network: reset", deeds.reset, "connection_lost"),
+    Case("network: cut at byte 0", deeds.cut(0), "connection_lost"),
+    Case("network: cut at byte 1", deeds.cut(1), "connection_lost"),
+    Case("network: cut at byte n-1", deeds.cut(-1), "connection_lost"),
+    Case("network: stall before the answer", deeds.stall, "timeout"),
+    Case("network: stall in the body", deeds.stall_half_way, "timeout"),
+    Case("network: one byte now and then", deeds.trickle, "timeout"),
+    Case("bytes: wrong bytes of the right length", deeds.wrong_bytes, "damaged_transfer"),
+    Case("bytes: short body without a length", deeds.short_without_length, "connection_lost"),
+    Case("bytes: chunked cut", deeds.chunked_cut, "connection_lost"),
+    Case("bytes: <Error> in a 200", deeds.error_in_a_200, "server_fault"),
+    Case("bytes: <Error> in a 200, under the object's headers", deeds.error_of_the_right_length, "damaged_transfer"),
+    Case("bytes: gzipped on the way", deeds.gzipped, "unexpected_response", 1),
+    Case("status: 500", deeds.saying("500 Internal Server Error", "InternalError"), "server_fault"),
+    Case("status: 502 of a proxy", deeds.saying("502 Bad Gateway"), "server_fault"),
+    Case("status: 503 SlowDown", deeds.saying("503 Slow Down", "SlowDown"), "slow_down"),
+    Case("status: 503 without a word", deeds.saying("503 Service Unavailable"), "slow_down"),
+    Case("status: 403 in mid-run", deeds.saying("403 Forbidden", "AccessDenied"), "access_denied", 1),
+    Case("status: 403 InvalidAccessKeyId", deeds.saying("403 Forbidden", "InvalidAccessKeyId"), "access_key_unknown", 1),
+    Case("status: 403 ExpiredToken", deeds.saying("403 Forbidden", "ExpiredToken"), "credentials_expired", 2),
+    Case("status: RequestTimeTooSkewed", deeds.saying("403 Forbidden", "RequestTimeTooSkewed"), "clock_skew", 1),
+    Case("status: 404 between list and get", deeds.saying("404 Not Found", "NoSuchKey"), "", 1),
+    Case("status: 404 that is a web page", deeds.web_page("404 Not Found"), "unexpected_response", 1),
+    Case("status: 416", deeds.saying("416 Range Not Satisfiable", "InvalidRange"), "range_not_satisfiable", 1),
+    Case("status: redirect", deeds.saying("307 Temporary Redirect", Location="http://elsewhere.example.com/"), "redirect", 1),
+]  # fmt: skip
+
+
+@pytest.fixture
+def deadlines(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    if case.is_slow:
+        shorten_deadlines(monkeypatch)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.row)
+@pytest.mark.usefixtures("deadlines")
+async def test_one_object_fails_and_the_others_go_on(rig: Rig, case: Case) -> None:
+    """The fault stays: bounded tries, its own reason, nothing in its place, everything else done; 3, and then healed."""
+    rig.server.faults = [Fault("get", case.fault, TARGET)]
+    failed = 1 if case.error else 0
+    report = await rig.run(3 if failed else 0)
+    assert (report.counts.downloaded, report.counts.failed) == (OTHERS, failed)
+    await rig.check_all(report)
+    assert not (rig.settings.data_dir / rig.settings.bucket / TARGET).exists()
+    rows = await rig.rows()
+    # A connection that had served before, and ends without a byte, is opened anew at once: that is no try of its own.
+    most = 2 * case.tries if case.fault is deeds.reset else case.tries
+    assert case.tries <= rig.server.count("get", TARGET) <= most
+    if case.error:
+        assert rows[TARGET]["state"] == "failed"
+        assert rows[TARGET]["last_error"].startswith(f"{case.error}: ")
+    else:
+        assert TARGET not in rows
+    report = await rig.heal()
+    assert (report.counts.downloaded, report.counts.unchanged) == (1, OTHERS)
+
+
+PASSING = [case for case in CASES if case.tries == MOST_TRIES]
+
+
+@pytest.mark.parametrize("case", PASSING, ids=lambda case: case.row)
+@pytest.mark.usefixtures("deadlines")
+async def test_what_passes_is_tried_again(rig: Rig, case: Case) -> None:
+    """The fault comes once: one more request, and nothing failed."""
+    rig.server.faults = [Fault("get", case.fault, TARGET, times=1)]
+    report = await rig.run(0)
+    assert (report.counts.downloaded, report.counts.failed) == (len(OBJECTS), 0)
+    assert rig.server.count("get", TARGET) == 2
+    await rig.check_all(report)
+    await rig.heal()
+
+
+ALL_DATABASES = [case for case in CASES if case.row in (
+    "network: reset", "bytes: wrong bytes of the right length", "status: 503 SlowDown", "status: 404 between list and get",
+)]  # fmt: skip
+HOPELESS = [case for case in CASES if case.row in (
+    "network: reset", "network: stall before the answer", "status: 500", "status: 503 SlowDown",
+    "status: 403 in mid-run", "status: RequestTimeTooSkewed",
+)]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOPELESS, ids=lambda case: case.row)
+@pytest.mark.usefixtures("deadlines")
+async def test_nothing_works(rig: Rig, case: Case) -> None:
+    """Every object meets the fault: the source is at fault, not the objects; 4."""
+    rig.server.faults = [Fault("get", case.fault)]
+    report = await rig.run(4)
+    assert report.error is not None
+    assert report.error.code == case.error
+    assert report.counts.failed == len(OBJECTS)
+    await rig.check_all(report)
+    await rig.heal()
+
+
+@pytest.mark.parametrize("case", ALL_DATABASES, ids=lambda case: case.row)
+async def test_the_old_copy_stays_until_the_new_one_is_whole(rig_on_each: Rig, case: Case) -> None:
+    """The object changed and its new version cannot be had: the old copy and its row stay what they are; 3."""
+    rig = rig_on_each
+    await rig.run(0)
+    old = rig.server.objects[TARGET]
+    rig.server.objects[TARGET] = old[::-1] + b"!"
+    rig.server.faults = [Fault("get", case.fault, TARGET)]
+    report = await rig.run(3 if case.error else 0)
+    assert report.counts.failed == (1 if case.error else 0)
+    assert (rig.settings.data_dir / rig.settings.bucket / TARGET).read_bytes() == old
+    await rig.check_all(report)
+    await rig.heal()
