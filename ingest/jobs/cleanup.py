@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from ingest.catalog import queries
 from ingest.catalog.batch import Batch
 from ingest.catalog.queries import CopyRow
+from ingest.crashpoints import here
 from ingest.errors import DiskError, IngestError, NoSuchKey
 from ingest.jobs.options import CleanupOptions
 from ingest.jobs.run import Run, execute
@@ -117,7 +118,9 @@ class _Cleanup:
             return
         intent = self._batch()
         intent.pruning = [row.remote.key for row in rows]
+        here("cleanup.decided")
         await self.run.catalog.commit(intent)
+        here("cleanup.intended")
         result = self._batch()
         for row in rows:
             try:
@@ -128,9 +131,12 @@ class _Cleanup:
                 result.kept.append(row.remote.key)
                 self.run.counts.failed += 1
                 continue
+            here("cleanup.unlinked")
             result.pruned.append(row.remote.key)
             result.audits.append(Audit("pruned", row.remote.key, {"etag": row.remote.etag}))
+        here("cleanup.all-unlinked")
         await self.run.catalog.commit(result)
+        here("cleanup.done")
         self.run.counts.pruned += len(result.pruned)
 
     def _batch(self) -> Batch:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ingest.catalog.catalog import Catalog, Source
+from ingest.crashpoints import here
 from ingest.errors import IngestError, SourceError
 from ingest.jobs.listed import ListedKeys
 from ingest.model import CatalogRow, ListingOrder, Page, Pair, RemoteObject, Shard
@@ -81,6 +82,7 @@ class Crawl:
             self._waiting.extend(found)
         if self.order is not self.source.order:
             await self.catalog.learn_order(self.source.id, self.order)
+            here("order.learnt")
         if self.failures:
             raise self.failures[0]
 

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ingest.crashpoints import here
 from ingest.errors import IngestError, SourceError
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.crawl import LISTERS, Crawl
@@ -92,6 +93,7 @@ class Pipeline:
             await crawl.run(shards, self._plan)
         except* IngestError as group:
             raise _first(group) from group
+        here("shards.listed")
         self.run.progress.listing_done()
 
     async def _shards(self) -> tuple[Sequence[Shard], frozenset[Shard]]:
@@ -111,6 +113,7 @@ class Pipeline:
     async def _plan(self, shards: Sequence[Shard]) -> None:
         if shards and not self.options.dry_run:
             await self.run.catalog.plan_shards(self.run.id, shards)
+            here("shards.planned")
 
     async def _take_pairs(self, page: Page, pairs: Sequence[Pair]) -> None:
         await self.recorder.room()
@@ -190,6 +193,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         nothing_left = not run.counts.failed and options.selection.takes_everything
         if nothing_left and options.selection.roots == [""] and not options.dry_run:
             await run.catalog.complete(run.source.id, datetime.now(UTC))
+            here("sync.completed")
 
 
 async def _drive(run: Run, pipeline: Pipeline) -> None:

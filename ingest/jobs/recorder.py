@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from ingest.crashpoints import here
 from ingest.errors import DiskError, IngestError
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.tickets import CursorBook, Ticket
@@ -142,7 +143,9 @@ class Recorder:
         entries, self._waiting = self._waiting, []
         self._moved = False
         self._room.set()
+        here("batch.collected")
         outcomes = await self._publish(entries)
+        here("batch.published")
         for entry in entries:
             if entry.ticket is not None:
                 entry.ticket.remaining -= 1
@@ -150,6 +153,7 @@ class Recorder:
         self._move_cursors(batch)
         if not batch.is_empty:
             await self.catalog.commit(batch)
+            here("batch.committed")
         for outcome in outcomes:
             tally(self.counts, outcome)
             self.on_outcome(outcome)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ingest.catalog import queries
 from ingest.catalog.queries import CopyRow
+from ingest.crashpoints import here
 from ingest.errors import NoSuchKey, ObjectChanged, RowNotFound
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.fetch import Fetch
@@ -85,7 +86,9 @@ async def _restore(
             run.progress.planned(1, row.remote.size)
             known = CatalogRow(row.remote.key, row.remote.size, row.remote.etag, row.state, row.gone, row.local_path, 0)
             await pool.submit(Download(row.remote, None if options.to else known, "restore"))
+            here("restore.submitted")
         await pool.drain()
+        here("restore.downloaded")
     finally:
         await pool.stop(GRACE)
         await recorder.close()

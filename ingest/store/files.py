@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from ingest.crashpoints import here
 from ingest.errors import DamagedTransfer, DiskError, UnsafePath
 from ingest.liveness import is_alive
 from ingest.model import Check, LocalCopy, Verified
@@ -59,6 +60,7 @@ class Staging:
             raise disk_error(error, self.temporary) from error
         self.hasher.update(chunk)
         self.size += len(chunk)
+        here("staging.written")
 
 
 @dataclass
@@ -93,6 +95,7 @@ class FileStore:
             descriptor = os.open(temporary, flags, 0o640, dir_fd=self._temporaries)
         except OSError as error:
             raise disk_error(error, str(self.data_dir)) from error
+        here("staging.opened")
         return Staging(key, temporary, descriptor, Hasher(check))
 
     def finish(self, staging: Staging, size: int) -> Staged:
@@ -110,6 +113,7 @@ class FileStore:
             os.close(staging.descriptor)
         except OSError as error:
             raise disk_error(error, staging.key) from error
+        here("staging.finished")
         return Staged(staging.key, staging.temporary, staging.size, staging.hasher.digest(), verdict)
 
     def discard(self, staging: Staging) -> None:
@@ -139,6 +143,7 @@ class FileStore:
         """
         with self._publishing, self._walking() as directories:
             self._make_durable([staged.temporary for staged in batch], self._open_temporary, batch[0].temporary)
+            here("batch.barrier-passed")
             results: dict[str, LocalCopy | DiskError] = {}
             touched: set[str] = set()
             for staged in batch:
@@ -149,11 +154,14 @@ class FileStore:
                     with suppress(OSError):
                         os.unlink(staged.temporary, dir_fd=self._temporaries)
                     continue
+                here("batch.renamed")
                 touched.add(path.rpartition("/")[0])
                 results[staged.key] = LocalCopy(path, staged.digest, staged.verified, staged.size)
+            here("batch.all-renamed")
             # New directories have entries in their parents: those must be durable as well.
             ancestors = {directory[:cut] for directory in touched for cut in _cuts(directory)}
             self._make_durable(ancestors, lambda directory: os.dup(directories.at(directory)), self.bucket)
+            here("batch.directories-durable")
             return results
 
     def adopt(self, key: str, size: int, check: Check) -> LocalCopy | None:
