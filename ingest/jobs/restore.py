@@ -45,6 +45,7 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
         target = Path(options.to).absolute() if options.to else settings.data_dir
         store = FileStore(target, settings.required("bucket"))
         try:
+            store.sweep()
             concurrency = concurrency_for(None)
             async with Bucket.open(settings, connections=concurrency.ceiling) as bucket:
                 transfer = Transfer(_SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)

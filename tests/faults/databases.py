@@ -36,7 +36,7 @@ async def copy_of(template: Template, file: Path) -> str:
     name = f"copy_{next(_numbers)}"
     connection = await asyncpg.connect(urlunsplit(parts._replace(scheme="postgresql", path="/postgres")))
     try:
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {parts.path.lstrip('/')} STRATEGY file_copy")
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {parts.path.lstrip('/')}")
     finally:
         await connection.close()
     return urlunsplit(parts._replace(path=f"/{name}"))

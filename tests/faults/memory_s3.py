@@ -48,6 +48,8 @@ class MemoryS3:
     page: int = 1000
     """Keys on a page, at most."""
     objects: dict[str, Stored] = field(default_factory=dict)
+    versions: dict[str, list[bytes]] = field(default_factory=dict)
+    """Every body that a key ever had."""
     fault: Fault | None = None
     requests: list[Request] = field(default_factory=list)
     sent: int = 0
@@ -61,6 +63,7 @@ class MemoryS3:
     def put(self, key: str, body: bytes) -> Stored:
         """Keys may hold surrogate escapes: bytes that are no UTF-8."""
         self.objects[key] = Stored(body, hashlib.md5(body).hexdigest(), datetime.now(UTC).replace(microsecond=0))
+        self.versions.setdefault(key, []).append(body)
         return self.objects[key]
 
     def got(self) -> list[str]:

@@ -33,7 +33,7 @@ from tests.faults.memory_s3 import MemoryS3, running
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGE = random.Random(0).randbytes((4 << 20) + 4096)
-BEFORE = {"a": b"1", "a/b": b"2", "d/1": b"3" * 300, "d/2": b"", "d/gone": b"4", "e/": b"", "changing": b"old"}
+BEFORE = {"a": b"1", "a/b": b"2", "d/1": b"3" * 300, "d/2": b"", "d/2-b/x": b"8", "d/2/x": b"9", "d/gone": b"4", "e/": b"", "changing": b"old"}
 AFTER = {"d/3": b"5", "new": b"6" * 70_000, "new/below": b"7", "big": LARGE, "changing": b"the new one"}
 
 ARMED: dict[str, tuple[str, ...]] = {
@@ -161,12 +161,12 @@ async def bases(
 async def test_killed_there_and_run_again_it_ends_as_if_never_killed(bases: Bases, scenario: str, order: str) -> None:
     rig = await bases.copy(scenario, f"{scenario}-{order.replace(':', '-')}")
     assert rig.start(INGEST_CRASH_AT=order).wait(60) == -signal.SIGKILL
-    (await rig.look()).assert_whole()
+    (await rig.look()).assert_whole(rig.server)
     report = await rig.run()
     assert report.exit_code == 0, report.error
     assert_counts_add_up(report)
     end = await rig.look()
-    end.assert_whole()
+    end.assert_settled()
     end.assert_same(bases.ends[scenario])
     shutil.rmtree(rig.data_dir)
 
@@ -187,10 +187,10 @@ async def test_killed_at_any_time_it_is_repaired_by_running_again(bases: Bases) 
         time.sleep(chance.uniform(0.2, 0.7))
         process.kill()
         assert process.wait(60) in (0, -signal.SIGKILL)
-        (await rig.look()).assert_whole()
+        (await rig.look()).assert_whole(rig.server)
         report = await rig.run()
         assert report.exit_code == 0, report.error
         end = await rig.look()
-        end.assert_whole()
+        end.assert_settled()
         end.assert_same(bases.ends[scenario])
         shutil.rmtree(rig.data_dir)
