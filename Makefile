@@ -33,8 +33,9 @@ lint: setup
 docs: setup
 	$(BIN)/python -m ingest.cli.docs > docs/cli.md
 
+# BENCH='--cases fresh-10k --rounds 3' runs one of them; BENCH=--list names them all.
 bench: setup $(RIVALS)/.installed
-	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python -m benchmarks.peers $(BENCH)
 
 # An environment of their own: awscli and aioboto3 want different releases of botocore.
 $(RIVALS)/.installed: benchmarks/requirements.lock

@@ -1,169 +1,167 @@
-"""Times `ingest` against its rivals, round by round in turn, on one embedded server: ``make bench``.
+"""Times `ingest` against its rivals, case by case, the contenders in turn: ``make bench``.
 
-Each case runs every contender once a round, so that a drift of the machine's speed meets all of them alike. Figures are
-medians; memory is the peak of the process and its children. To add a rival, add it to `rivals`.
+A drift of the machine's speed meets all contenders of a round alike, and who begins changes with the round. A run that
+did not do its work is not timed: the contender is out of that case. The sections of the cases that ran are replaced in
+``benchmarks/RESULTS.md``; a quick run writes into its work directory instead.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
-from ingest.demo.server import ACCESS_KEY, SECRET_KEY, Server, serve
-from ingest.settings import Settings
-from ingest.source.client import S3Client
+from benchmarks.cases import CASES, Case
+from benchmarks.report import Samples, section, write
+from benchmarks.rivals import HOME, TOOLS, Contender, environment
+from benchmarks.trials import Trial, Wrong
+from benchmarks.workshop import Source, Workshop
 
-HOME = Path(__file__).resolve().parent
-BUCKET = "bench"
+_LONGEST_SECONDS = 900
 
 
-@dataclass
-class Contender:
-    """One tool: its command for copying the bucket into a directory, and what must be in its environment."""
+async def run(contender: Contender, source: Source, target: Path) -> tuple[dict[str, float], str]:
+    """One run: what it took, and what it printed. Raises `Wrong` when it fails."""
+    home = HOME / "work" / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    output = home / "output"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-S", str(HOME / "measure.py"), str(_LONGEST_SECONDS), str(output),
+        *contender.command(source, target),
+        cwd=home, env=environment(contender, source, target, home), stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        figures: dict[str, float] = json.loads((await process.communicate())[0])
+    finally:
+        if process.returncode is None:  # we are interrupted, and the contender with us
+            process.terminate()
+            await process.wait()
+    if figures["status"] != 0:
+        said = output.with_suffix(".err").read_text(encoding="utf-8", errors="replace").strip()
+        raise Wrong(f"exit {figures['status']:.0f}: {' '.join(said.split())[-300:]}")
+    return figures, output.with_suffix(".out").read_text(encoding="utf-8", errors="replace")
 
-    name: str
-    command: Callable[[Server, Path], list[str]]
-    variables: Callable[[Server, Path], dict[str, str]]
-    seconds: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    peak: list[float] = field(default_factory=list)
 
-    def run(self, server: Server, target: Path) -> None:
-        """One run, whose wall seconds, CPU seconds and peak memory (MB) are kept."""
-        started = time.monotonic()
-        process = subprocess.Popen(
-            self.command(server, target),
-            env={**os.environ, **self.variables(server, target)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+async def execute(contender: Contender, source: Source, target: Path) -> str:
+    started = time.monotonic()
+    _, said = await run(contender, source, target)
+    print(f"    prepared by {contender.name} in {time.monotonic() - started:.1f} s", flush=True)
+    return said
+
+
+class Race:
+    """One case, run."""
+
+    def __init__(self, case: Case, workshop: Workshop) -> None:
+        self._case = case
+        self._workshop = workshop
+        self._trial: Trial = case.trial(HOME / "work", execute)
+        self.results = {contender.name: Samples() for contender in case.contenders}
+
+    async def run(self, rounds: int) -> None:
+        for contender in self._case.contenders:
+            await self._attempt(contender, 0)
+        for number in range(1, rounds + 1):
+            turn = (number - 1) % len(self._case.contenders)
+            for contender in (*self._case.contenders[turn:], *self._case.contenders[:turn]):
+                await self._attempt(contender, number)
+
+    async def _attempt(self, contender: Contender, number: int) -> None:
+        samples = self.results[contender.name]
+        if samples.failure:
+            return
+        try:
+            source = await self._workshop.source(contender.bucket or self._case.bucket)
+            if number == 0:
+                await self._trial.prepare(contender, source)
+            else:
+                await self._once(contender, source, samples, number)
+        except Wrong as error:
+            samples.failure = str(error)
+            print(f"  {contender.name} failed: {error}", flush=True)
+
+    async def _once(self, contender: Contender, source: Source, samples: Samples, number: int) -> None:
+        target = await self._trial.begin(source)
+        os.sync()  # what was written before is not to be written in somebody's time
+        figures, said = await run(contender, source, target)
+        samples.keys = self._trial.check(contender, source, target, said)
+        samples.seconds.append(figures["seconds"])
+        samples.cpu.append(figures["cpu"])
+        samples.peak.append(figures["peak"])
+        print(
+            f"  round {number}: {contender.name}: {figures['seconds']:.2f} s, {figures['cpu']:.2f} s of CPU, "
+            f"{figures['peak']:.0f} MB",
+            flush=True,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        self.seconds.append(time.monotonic() - started)
-        if status != 0:
-            said = process.stderr.read().decode(errors="replace")[-500:] if process.stderr else ""
-            raise SystemExit(f"{self.name} failed with {os.waitstatus_to_exitcode(status)}: {said}")
-        self.cpu.append(usage.ru_utime + usage.ru_stime)
-        self.peak.append(usage.ru_maxrss / 1024)
 
 
-def aws_variables(_server: Server, _target: Path) -> dict[str, str]:
-    return {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": "us-east-1"}
-
-
-def ingest_variables(server: Server, target: Path) -> dict[str, str]:
-    return {
-        "S3_ENDPOINT": server.endpoint,
-        "S3_BUCKET": BUCKET,
-        "S3_ACCESS_KEY": ACCESS_KEY,
-        "S3_SECRET_KEY": SECRET_KEY,
-        "INGEST_DATA_DIR": str(target),
-    }
-
-
-def rivals() -> list[Contender]:
-    """`ingest` first: the ratios are its own against each other one."""
-    tools = HOME / ".venv" / "bin"
-
-    def rclone(server: Server, target: Path) -> list[str]:
-        remote = f":s3,provider=SeaweedFS,env_auth=true,endpoint='{server.endpoint}':{BUCKET}"
-        return [str(tools / "rclone"), "copy", "--transfers", "32", "--checkers", "32", remote, str(target)]
-
-    def s5cmd(server: Server, target: Path) -> list[str]:
-        source = f"s3://{BUCKET}/*"
-        return [str(tools / "s5cmd"), "--endpoint-url", server.endpoint, "sync", source, f"{target}/"]
-
-    def ingest(_server: Server, _target: Path) -> list[str]:
-        return [sys.executable, "-m", "ingest", "sync", "-q"]
-
-    return [
-        Contender("ingest sync", ingest, ingest_variables),
-        Contender("rclone copy", rclone, aws_variables),
-        Contender("s5cmd sync", s5cmd, aws_variables),
-    ]
-
-
-async def fill(server: Server, count: int, size: int) -> None:
-    """Puts `count` objects of `size` random bytes under a hundred prefixes."""
-    settings = Settings.model_validate(
-        {"endpoint": server.endpoint, "bucket": BUCKET, "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+def heading() -> str:
+    """The machine and the versions of the rivals."""
+    versions = []
+    for name, arguments in (("rclone", ["version"]), ("s5cmd", ["version"]), ("aws", ["--version"])):
+        said = subprocess.run([TOOLS / name, *arguments], capture_output=True, text=True, check=True).stdout
+        versions.append(f"{name} {said.split()[1] if name == 'rclone' else said.split()[0]}")
+    machine = f"{os.cpu_count()} cores shared with the server, {platform.system()} {platform.machine()}"
+    return (
+        "# Results\n\n"
+        f"{machine}, Python {platform.python_version()}; {', '.join(versions)}.\n"
+        "`ingest` checks and records with its default flags; medians of interleaved rounds, memory of the whole "
+        "process tree.\nWritten by `make bench`.\n"
     )
-    limit = asyncio.Semaphore(32)
-    async with S3Client(settings) as client:
-
-        async def put(number: int) -> None:
-            async with limit:
-                await client.put(f"statements/{number % 100:02}/{number:06}.pdf", os.urandom(size))
-
-        await asyncio.gather(*(put(number) for number in range(count)))
 
 
-def measure(server: Server, rounds: int, *, again: bool) -> list[Contender]:
-    """Copies afresh in each round; with `again`, times the second run, which finds nothing to do."""
-    contenders = rivals()
-    for _ in range(rounds):
-        for contender in contenders:
-            target = HOME / "work" / "target"
-            shutil.rmtree(target, ignore_errors=True)
-            target.mkdir(parents=True)
-            contender.run(server, target)
-            if again:
-                for figures in (contender.seconds, contender.cpu, contender.peak):
-                    figures.pop()
-                contender.run(server, target)
-            shutil.rmtree(target)
-    return contenders
+def chosen(names: list[str]) -> list[Case]:
+    known = {case.name: case for case in CASES}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SystemExit(f"no such case: {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names] if names else list(CASES)
 
 
-def table(title: str, contenders: list[Contender]) -> str:
-    """One case as Markdown."""
-    own = statistics.median(contenders[0].seconds)
-    lines = [
-        f"## {title}",
-        "",
-        "| tool | seconds (min to max) | ingest / tool | CPU s | peak MB |",
-        "|---|---|---|---|---|",
-    ]
-    for contender in contenders:
-        middle = statistics.median(contender.seconds)
-        spread = f"{middle:.2f} ({min(contender.seconds):.2f} to {max(contender.seconds):.2f})"
-        cpu, peak = statistics.median(contender.cpu), max(contender.peak)
-        lines.append(f"| {contender.name} | {spread} | {own / middle:.2f} | {cpu:.2f} | {peak:.0f} |")
-    return "\n".join(lines) + "\n"
-
-
-async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--objects", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+async def race(cases: list[Case], rounds: int | None, *, quick: bool) -> bool:
+    """Runs the cases and writes their sections, each as it ends. Returns whether every contender did its work."""
     work = HOME / "work"
     shutil.rmtree(work, ignore_errors=True)
-    async with serve(work / "server", BUCKET) as server:
-        await fill(server, options.objects, 16 << 10)
-        cases = [
-            table(
-                f"{options.objects:,} objects of 16 KiB, {kind}",
-                await asyncio.to_thread(measure, server, options.rounds, again=again),
-            )
-            for kind, again in (("fresh", False), ("nothing to do", True))
-        ]
-    shutil.rmtree(work, ignore_errors=True)
-    machine = f"{os.cpu_count()} cores shared with the server, {platform.system()} {platform.machine()}, plain HTTP"
-    text = f"# Results\n\n{options.rounds} interleaved rounds; {machine}. `ingest` checks and records; medians.\n\n"
-    text += "\n".join(cases)
-    (HOME / "RESULTS.md").write_text(text, encoding="utf-8")
-    print(text)
+    results = work / "RESULTS.md" if quick else HOME / "RESULTS.md"
+    sound = True
+    async with Workshop(work / "workshop", quick=quick) as workshop:
+        for case in cases:
+            print(case.name, flush=True)
+            number = rounds or (1 if quick else case.rounds)
+            running = Race(case, workshop)
+            await running.run(number)
+            sound = sound and not any(samples.failure for samples in running.results.values())
+            conditions = f"{number} rounds on {datetime.now(UTC):%Y-%m-%d}" + (", small" if quick else "")
+            text = section(case.name, case.title, conditions, running.results, case.aims)
+            write(results, heading(), {case.name: text}, [each.name for each in CASES])
+            print(f"\n{text}", flush=True)
+    if not quick:
+        shutil.rmtree(work, ignore_errors=True)
+    return sound
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--cases", nargs="+", default=[], metavar="NAME", help="only these")
+    parser.add_argument("--rounds", type=int, metavar="N", help="instead of each case's own number")
+    parser.add_argument("--quick", action="store_true", help="a fiftieth of everything, to see that all cases work")
+    parser.add_argument("--list", action="store_true", help="name the cases")
+    options = parser.parse_args()
+    if options.list:
+        for case in CASES:
+            print(f"{case.name:22} {case.rounds} rounds  {case.title}")
+        return
+    if not asyncio.run(race(chosen(options.cases), options.rounds, quick=options.quick)):
+        raise SystemExit("a contender failed; see above")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
