@@ -20,6 +20,7 @@ from ingest.model import CatalogRow, ListingOrder, Page, Pair, RemoteObject, Sha
 from ingest.observe.logs import log
 from ingest.plan.merge import join, merge
 from ingest.plan.shards import is_ascending, key_range, last_of_prefix, order_of_page, order_of_server, top_level
+from ingest.plan.storable import without_unstorable
 from ingest.source.bucket import Bucket, RawPage
 from ingest.source.listing import Listed, pages
 from ingest.source.retries import retried
@@ -121,12 +122,13 @@ class Crawl:
         prefixes: set[str] = set()
         async for listed in pages(ask, self.source.bucket, shard):
             self._learn(listed)
-            prefixes.update(listed.page.prefixes)
-            pairs = await self._join(walk, listed.page)
+            page = without_unstorable(listed.page)
+            prefixes.update(page.prefixes)
+            pairs = await self._join(walk, page)
             walk.met += sum(1 for pair in pairs if pair.row is not None and not pair.row.gone)
             if walk.keys is not None:
-                walk.keys.add([remote.key for remote in listed.page.objects])
-            await self.take_pairs(listed.page, pairs)
+                walk.keys.add([remote.key for remote in page.objects])
+            await self.take_pairs(page, pairs)
         return prefixes
 
     async def _join(self, walk: Walk, page: Page) -> list[Pair]:

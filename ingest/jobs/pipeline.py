@@ -25,6 +25,7 @@ from ingest.model import Action, CatalogRow, Download, MarkGone, Outcome, Page, 
 from ingest.observe.logs import log
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.plan.policy import decide
+from ingest.plan.storable import refusal
 from ingest.plan.tally import tally_plan
 from ingest.source.bucket import Bucket
 from ingest.store.files import FileStore
@@ -141,9 +142,10 @@ class Pipeline:
             await self.pool.submit(action, ticket)
 
     def _refuse(self, page: Page) -> None:
-        """Keys that are no UTF-8 cannot be named, neither in the catalog nor in a request: each is a failed object."""
+        """Keys that the catalog cannot keep, or that no request can name: each is a failed object."""
         for raw in page.undecodable:
-            log().error("object_failed", key=repr(raw), error="undecodable_key", message="the key is not UTF-8")
+            code, message = refusal(raw)
+            log().error("object_failed", key=repr(raw)[2:-1], error=code, message=message)
         counts, number = self.run.counts, len(page.undecodable)
         counts.listed += number
         counts.new += number

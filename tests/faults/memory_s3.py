@@ -89,7 +89,9 @@ class MemoryS3:
 
     def _answer(self, request: Request, failing: int | None) -> bytes:
         if failing is not None and failing > 0:
-            return _error(failing, {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown"}.get(failing, "InternalError"))
+            return _error(
+                failing, {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown"}.get(failing, "InternalError")
+            )
         if request.verb == "LIST":
             return _response(200, self._list(request.query), {"Content-Type": "application/xml"})
         if request.name == "":
@@ -139,7 +141,9 @@ class MemoryS3:
         parts = [f"<Name>{BUCKET}</Name><Prefix>{_written(prefix)}</Prefix><EncodingType>url</EncodingType>"]
         parts.append(f"<KeyCount>{len(entries)}</KeyCount><IsTruncated>{str(truncated).lower()}</IsTruncated>")
         if truncated:
-            parts.append(f"<NextContinuationToken>{entries[-1].encode('utf-8', 'surrogateescape').hex()}</NextContinuationToken>")
+            parts.append(
+                f"<NextContinuationToken>{entries[-1].encode('utf-8', 'surrogateescape').hex()}</NextContinuationToken>"
+            )
         for entry in entries:
             if delimiter and delimiter in entry[len(prefix) :]:
                 parts.append(f"<CommonPrefixes><Prefix>{_written(entry)}</Prefix></CommonPrefixes>")

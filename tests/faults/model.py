@@ -48,7 +48,9 @@ def after_sync(rows: Rows, bucket: Bucket, filters: Filters) -> Expected:
     for key, body in bucket.items():
         if filters.lists(key):
             expected[key] = _listed(key, body, rows.get(key), filters)
-            if expected[key].state == "present" and (rows.get(key, expected[key]._replace(state=""))[:2] != expected[key][:2]):
+            if expected[key].state == "present" and (
+                rows.get(key, expected[key]._replace(state=""))[:2] != expected[key][:2]
+            ):
                 taken.add(key)
     for key, row in rows.items():
         if key not in bucket and filters.lists(key) and not row.gone:

@@ -59,7 +59,9 @@ Job = Callable[[Settings, Stop], Coroutine[Any, Any, RunReport]]
 
 
 def sync_job(filters: Filters = Filters()) -> Job:  # noqa: B008 - immutable
-    selection = Selection((filters.prefix,) if filters.prefix else (), (), (filters.exclude,) if filters.exclude else ())
+    selection = Selection(
+        (filters.prefix,) if filters.prefix else (), (), (filters.exclude,) if filters.exclude else ()
+    )
     return lambda own, stop: sync(own, SyncOptions(selection), progress=Silence(), stop=stop)
 
 
@@ -185,7 +187,12 @@ class World(RuleBasedStateMachine):
     def restore(self) -> None:
         self.run(restore_job, after_restore(self.rows, self.bucket))
 
-    @rule(filters=FILTERS, after=st.integers(0, 12), hard=st.booleans(), job=st.sampled_from(["sync", "cleanup", "restore"]))
+    @rule(
+        filters=FILTERS,
+        after=st.integers(0, 12),
+        hard=st.booleans(),
+        job=st.sampled_from(["sync", "cleanup", "restore"]),
+    )
     def interrupted(self, filters: Filters, after: int, hard: bool, job: str) -> None:
         """The run is asked to stop, or cancelled, at its n-th request."""
         jobs = {
@@ -259,7 +266,7 @@ class World(RuleBasedStateMachine):
             assert key in self.spoilt or body in self.server.versions[key]
 
     def files(self) -> dict[str, bytes]:
-        root = Path(getattr(self, "settings", None) and self.settings.data_dir or self.home / "data") / "statements"
+        root = self.home / "data" / "statements"
         found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
         by_key = {decode_path(name) or "": path.read_bytes() for name, path in found.items()}
         assert len(by_key) == len(found), "two files of one key"
@@ -324,6 +331,6 @@ def test_whatever_happens_the_invariants_hold_and_one_run_heals(world: type[Worl
     while True:
         seed = int(given) if given else random.randrange(1 << 32)
         print(f"again with INGEST_TEST_SEED={seed}")  # noqa: T201 - pytest shows it when the test fails
-        run_state_machine_as_test(hypothesis.seed(seed)(world), settings=ROUND)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(hypothesis.seed(seed)(world), settings=ROUND)
         if time.monotonic() >= end:
             return
