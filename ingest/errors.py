@@ -266,6 +266,13 @@ class ListingUntrusted(SourceError):
     hint = "Nothing was marked as gone. Check what answers at S3_ENDPOINT, then run again."
 
 
+class OutOfOrder(ListingUntrusted):
+    """A server that was taken for one that lists in byte order does not. It is listed by directory from now on."""
+
+    code = "listing_order"
+    hint = "Run again: from now on this server is listed directory by directory."
+
+
 class DamagedTransfer(SourceError):
     """The bytes received are not the bytes the server says it holds."""
 

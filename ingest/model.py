@@ -83,8 +83,8 @@ class Page(NamedTuple):
     """Up to 1,000 objects of one shard, in the server's order, that cover ``(start_after, last_key]``.
 
     `complete` says that the shard ends with this page. `prefixes` is filled by a listing of one level only.
-    `fingerprint` digests the listing's own bytes (see DESIGN, page memory). `undecodable` holds the listed keys
-    (and prefixes) that are not UTF-8, as the server wrote them: they count as failed, and stand nowhere else.
+    `undecodable` holds the listed keys (and prefixes) that are not UTF-8, as the server wrote them: they count as
+    failed, and stand nowhere else.
     """
 
     shard: Shard
@@ -92,7 +92,6 @@ class Page(NamedTuple):
     objects: Sequence[RemoteObject]
     complete: bool
     prefixes: Sequence[str] = ()
-    fingerprint: bytes = b""
     undecodable: Sequence[bytes] = ()
 
     @property

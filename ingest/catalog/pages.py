@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ingest.catalog.batch import Batch
 from ingest.catalog.lane import Lane, Statement, Steps
-from ingest.model import KnownPage, State
+from ingest.model import KnownPage
 
 _MOST_KEYS = 64
 """Unsettled keys that are looked up one by one; of more than these, the range from the first to the last."""
@@ -20,7 +20,7 @@ _FORGET_KEYS = "DELETE FROM pages WHERE source_id = ? AND start_after < ? AND la
 _REMEMBER = (
     "INSERT INTO pages (source_id, prefix, start_after, last_key, listed, skipped, fingerprint, filters) "
     "SELECT ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS "
-    f"(SELECT 1 FROM objects WHERE source_id = ? AND key > ? AND key <= ? AND state = '{State.FAILED}') "
+    "(SELECT 1 FROM objects WHERE source_id = ? AND key > ? AND key <= ? AND state = 'failed') "
     "ON CONFLICT (source_id, prefix, start_after) DO UPDATE SET last_key = excluded.last_key, "
     "listed = excluded.listed, skipped = excluded.skipped, fingerprint = excluded.fingerprint, "
     "filters = excluded.filters"

@@ -20,6 +20,7 @@ from ingest.cli.sync import sync_options
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")
 @click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once.")
+@click.option("--no-page-memory", is_flag=True, help="Read every page of the listing, also those that did not change.")
 @command_options
 def command(context: Context, since: datetime, until: datetime | None, resume: bool, **values: Any) -> None:
     """Download historical objects of a window by last-modified; what lies outside is recorded, and left.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")
 @click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once.")
+@click.option("--no-page-memory", is_flag=True, help="Read every page of the listing, also those that did not change.")
 @command_options
 def command(context: Context, **values: Any) -> None:
     """Download what is new or changed, and record everything listed.
@@ -65,6 +66,7 @@ def sync_options(
         transfers=values["transfers"],
         listers=values["listers"],
         resume=resume,
+        page_memory=not values["no_page_memory"],
         arguments=values["arguments"] or _written(values),
         on_action=None if context.json else lambda action: click.echo(escape_key(str(action))),
     )

@@ -23,6 +23,8 @@ class SyncOptions:
     transfers: int | None = None
     listers: int | None = None
     resume: bool = False
+    page_memory: bool = True
+    """Believe the pages of a byte-ordered listing that come back byte for byte as they were."""
     arguments: dict[str, object] = field(default_factory=dict)
     on_action: Callable[[Action], None] | None = None
 

@@ -14,19 +14,33 @@ from datetime import UTC, datetime
 from ingest.crashpoints import here
 from ingest.errors import IngestError, SourceError
 from ingest.jobs.batches import BatchBuilder
-from ingest.jobs.crawl import LISTERS, Crawl
+from ingest.jobs.crawl import LISTERS, crawl
 from ingest.jobs.fetch import Fetch
+from ingest.jobs.listing import Listing
 from ingest.jobs.options import SyncOptions
-from ingest.jobs.recorder import Recorder
+from ingest.jobs.recorder import Recorder, Tallied
 from ingest.jobs.run import Run
 from ingest.jobs.tickets import Ticket
 from ingest.jobs.transfers import Transfer, TransferPool
-from ingest.model import Action, CatalogRow, Download, MarkGone, Outcome, Page, Pair, Shard, Skip, Status
+from ingest.model import (
+    Action,
+    CatalogRow,
+    Download,
+    ListingOrder,
+    MarkGone,
+    Outcome,
+    Page,
+    Record,
+    Shard,
+    Skip,
+    Status,
+)
 from ingest.observe.logs import log
 from ingest.plan.concurrency import Concurrency, RetryBudget
-from ingest.plan.policy import decide
+from ingest.plan.memory import filters_of
+from ingest.plan.sift import sift
 from ingest.plan.storable import refusal
-from ingest.plan.tally import tally_plan
+from ingest.plan.tally import tally_many, tally_plan
 from ingest.source.bucket import Bucket
 from ingest.store.files import FileStore
 
@@ -80,66 +94,93 @@ class Pipeline:
         Raises:
             IngestError: a listing failed, or what it hands to has stopped.
         """
-        shards, resumed = await self._shards()
-        crawl = Crawl(
-            self.bucket,
-            self.run.catalog,
-            self.run.source,
-            self._take_pairs,
-            self._take_missing,
-            listers=self.options.listers or LISTERS,
-            resumed=resumed,
-        )
+        run, options = self.run, self.options
+        listing = Listing(self.bucket, run.catalog, run.source, self, options.listers or LISTERS)
+        filters = filters_of(options.selection)
         try:
-            await crawl.run(shards, self._plan)
+            await crawl(
+                listing, options.selection.roots, await self._unfinished(), filters, remembers=options.page_memory
+            )
         except* IngestError as group:
             raise _first(group) from group
         here("shards.listed")
-        self.run.progress.listing_done()
+        run.progress.listing_done()
 
-    async def _shards(self) -> tuple[Sequence[Shard], frozenset[Shard]]:
-        if self.options.resume:
-            run_id = await self.run.catalog.resumable(
-                self.run.source.id, self.run.report.command, self.options.arguments
-            )
-            if run_id is not None:
-                cursors = await self.run.catalog.cursors(run_id)
-                shards = [shard._replace(start_after=cursor) for shard, cursor, done in cursors if not done]
-                log().info("resuming", of_run=run_id, shards=len(shards), finished=len(cursors) - len(shards))
-                if cursors:
-                    return shards, frozenset(shard for shard in shards if shard.start_after)
+    async def _unfinished(self) -> Sequence[Shard]:
+        """The shards of the run that is resumed, each from its cursor on; empty to start anew."""
+        if not self.options.resume:
+            return []
+        run_id = await self.run.catalog.resumable(self.run.source.id, self.run.report.command, self.options.arguments)
+        cursors = [] if run_id is None else await self.run.catalog.cursors(run_id)
+        shards = [shard._replace(start_after=cursor) for shard, cursor, done in cursors if not done]
+        if self.run.source.order is not ListingOrder.BYTES and any(shard.end is not None for shard in shards):
+            shards = []  # ranges of a server that turned out not to list in byte order
+        if shards:
+            log().info("resuming", of_run=run_id, shards=len(shards), finished=len(cursors) - len(shards))
+        else:
             log().info("nothing_to_resume", message="no unfinished run with the same arguments; starting anew")
-        return [Shard(prefix, level=True) for prefix in self.options.selection.roots], frozenset()
+        return shards
 
-    async def _plan(self, shards: Sequence[Shard]) -> None:
+    async def plan(self, shards: Sequence[Shard]) -> None:
+        """See `Intake`."""
         if shards and not self.options.dry_run:
             await self.run.catalog.plan_shards(self.run.id, shards)
             here("shards.planned")
 
-    async def _take_pairs(self, page: Page, pairs: Sequence[Pair]) -> None:
+    def open(self, ticket: Ticket) -> None:
+        """See `Intake`."""
+        if not self.options.dry_run:
+            self.recorder.open(ticket)
+
+    def seal(self, ticket: Ticket) -> None:
+        """See `Intake`."""
+        if not self.options.dry_run:
+            self.recorder.seal(ticket)
+
+    async def take(self, page: Page, rows: dict[str, CatalogRow], ticket: Ticket, *, all_rows: bool) -> Sequence[str]:
+        """See `Intake`."""
         await self.recorder.room()
         self.run.progress.listed(len(page.objects))
         self._refuse(page)
-        ticket = Ticket(page.shard, page.last_key, page.complete)
+        found = sift(page.objects, rows, self.options.selection, all_rows=all_rows)
+        self._add(Tallied(found.unchanged, len(found.skipped), found.known), ticket)
         downloads: list[Download] = []
-        if not self.options.dry_run:
-            self.recorder.open(ticket)
-        for pair in pairs:
-            for action in decide(pair, self.options.selection):
-                if self.options.dry_run:
-                    self._show(action)
-                elif isinstance(action, Download):
-                    downloads.append(action)
-                else:
-                    done = Status.SKIPPED if isinstance(action, Skip) else Status.DONE
-                    ticket.remaining += 1
-                    self.recorder.add(Outcome(action, done), ticket)
+        for action in found.actions:
+            if self.options.dry_run:
+                self._show(action)
+            elif isinstance(action, Download):
+                downloads.append(action)
+            else:
+                self._add(Outcome(action, Status.DONE), ticket)
         ticket.remaining += len(downloads)
-        if not self.options.dry_run:
-            self.recorder.seal(ticket)
         self.run.progress.planned(len(downloads), sum(action.remote.size for action in downloads))
         for action in downloads:
             await self.pool.submit(action, ticket)
+        return found.without_copy
+
+    async def count(self, unchanged: int, skipped: int, ticket: Ticket) -> None:
+        """See `Intake`."""
+        await self.recorder.room()
+        self.run.progress.listed(unchanged + skipped)
+        self._add(Tallied(unchanged, skipped), ticket)
+
+    async def missing(self, rows: Sequence[CatalogRow]) -> None:
+        """See `Intake`."""
+        await self.recorder.room()
+        for row in rows:
+            if self.options.dry_run:
+                self._show(MarkGone(row))
+            else:
+                self.recorder.add(Outcome(MarkGone(row), Status.DONE))
+
+    def _add(self, result: Outcome | Tallied, ticket: Ticket) -> None:
+        if self.options.dry_run and isinstance(result, Tallied):
+            tally_many(self.run.counts, result.unchanged, result.skipped + len(result.known))
+            for remote in result.known:
+                self._show_line(Record(remote, str(self.options.selection.unwanted(remote))))
+        else:
+            ticket.remaining += 1
+            self.recorder.add(result, ticket)
 
     def _refuse(self, page: Page) -> None:
         """Keys that the catalog cannot keep, or that no request can name: each is a failed object."""
@@ -151,16 +192,11 @@ class Pipeline:
         counts.new += number
         counts.failed += number
 
-    async def _take_missing(self, rows: Sequence[CatalogRow]) -> None:
-        await self.recorder.room()
-        for row in rows:
-            if self.options.dry_run:
-                self._show(MarkGone(row))
-            else:
-                self.recorder.add(Outcome(MarkGone(row), Status.DONE))
-
     def _show(self, action: Action) -> None:
         tally_plan(self.run.counts, action)
+        self._show_line(action)
+
+    def _show_line(self, action: Action) -> None:
         if self.options.on_action is not None and not isinstance(action, Skip):
             self.options.on_action(action)
 

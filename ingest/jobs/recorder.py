@@ -7,7 +7,7 @@ promise: a row says ``present`` only after the file, its rename and its director
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +17,8 @@ from ingest.errors import DiskError, IngestError
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.tickets import CursorBook, Ticket
 from ingest.model import Counts, Download, LocalCopy, Outcome, RemoteObject, Status
-from ingest.plan.tally import tally
+from ingest.plan.memory import settles
+from ingest.plan.tally import tally, tally_many
 from ingest.store.files import Staged
 
 if TYPE_CHECKING:
@@ -44,8 +45,16 @@ class Taken(NamedTuple):
     received: int
 
 
+class Tallied(NamedTuple):
+    """Objects of a page that need no outcome of their own: `known` are new, and only to be recorded."""
+
+    unchanged: int
+    skipped: int
+    known: Sequence[RemoteObject] = ()
+
+
 class Entry(NamedTuple):
-    result: Outcome | Taken
+    result: Outcome | Taken | Tallied
     ticket: Ticket | None
 
 
@@ -66,8 +75,9 @@ class Recorder:
     failure: IngestError | None = None
     """What ended recording: nothing more is written, and the run must end with it."""
     _waiting: list[Entry] = field(default_factory=list)
+    _weight: int = 0
+    _finished: list[Ticket] = field(default_factory=list)
     _book: CursorBook = field(default_factory=CursorBook)
-    _moved: bool = False
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _full: asyncio.Event = field(default_factory=asyncio.Event)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
@@ -83,20 +93,21 @@ class Recorder:
         self._book.open(ticket)
 
     def seal(self, ticket: Ticket) -> None:
-        """No further outcome of this page will be announced."""
+        """No further outcome of this part will be announced."""
         ticket.closed = True
-        self._moved = True
+        if ticket.is_finished:
+            self._finished.append(ticket)
         self._wake.set()
 
-    def add(self, result: Outcome | Taken, ticket: Ticket | None = None) -> None:
+    def add(self, result: Outcome | Taken | Tallied, ticket: Ticket | None = None) -> None:
         """Takes one result. It is committed with a later batch; `ticket.remaining` counted it already."""
-        waiting = self._waiting
-        waiting.append(Entry(result, ticket))
+        self._waiting.append(Entry(result, ticket))
+        self._weight += 1 + len(result.known) if isinstance(result, Tallied) else 1
         if not self._wake.is_set():
             self._wake.set()
-        if len(waiting) >= BATCH:
+        if self._weight >= BATCH:
             self._full.set()
-            if len(waiting) >= MOST_WAITING:
+            if self._weight >= MOST_WAITING:
                 self._room.clear()
 
     async def room(self) -> None:
@@ -126,7 +137,7 @@ class Recorder:
 
     async def _run(self) -> None:
         try:
-            while not self._closing or self._waiting or self._moved:
+            while not self._closing or self._waiting or self._finished:
                 await self._wake.wait()
                 if not self._closing:
                     with suppress(TimeoutError):
@@ -140,25 +151,46 @@ class Recorder:
             self._room.set()
 
     async def _commit(self) -> None:
-        entries, self._waiting = self._waiting, []
-        self._moved = False
+        entries, self._waiting, self._weight = self._waiting, [], 0
         self._room.set()
         here("batch.collected")
-        outcomes = await self._publish(entries)
+        results = await self._publish(entries)
         here("batch.published")
-        for entry in entries:
-            if entry.ticket is not None:
-                entry.ticket.remaining -= 1
+        outcomes = [result for result in results if isinstance(result, Outcome)]
+        for (_, ticket), result in zip(entries, results, strict=True):
+            if ticket is not None:
+                ticket.remaining -= 1
+                ticket.unsettled = ticket.unsettled or (isinstance(result, Outcome) and not settles(result))
+                if ticket.is_finished:
+                    self._finished.append(ticket)
         batch = self.builder.build([] if self.keeps_rows else outcomes)
-        self._move_cursors(batch)
+        for result in results:
+            if isinstance(result, Tallied):
+                batch.known.extend(result.known)
+        self._note_pages(batch, [ticket for _, ticket in entries if ticket is not None])
+        batch.cursors.extend(self._book.advance())
         if not batch.is_empty:
             await self.catalog.commit(batch)
             here("batch.committed")
-        for outcome in outcomes:
-            tally(self.counts, outcome)
-            self.on_outcome(outcome)
+        for result in results:
+            if isinstance(result, Tallied):
+                tally_many(self.counts, result.unchanged, result.skipped + len(result.known))
+            else:
+                tally(self.counts, result)
+                self.on_outcome(result)
 
-    async def _publish(self, entries: list[Entry]) -> list[Outcome]:
+    def _note_pages(self, batch: Batch, tickets: Sequence[Ticket]) -> None:
+        """What is relisted is forgotten no later than its first row is written; what is settled, kept with its last."""
+        finished, self._finished = self._finished, []
+        for ticket in (*tickets, *finished):
+            if ticket.relists is not None:
+                batch.relisted.append(ticket.relists)
+                ticket.relists = None
+        for ticket in finished:
+            if not ticket.unsettled:
+                batch.settled.extend((ticket.shard.prefix, page) for page in ticket.pages)
+
+    async def _publish(self, entries: list[Entry]) -> list[Outcome | Tallied]:
         """Turns what is staged into durable copies; a file that cannot be placed becomes a failure of its object."""
         taken = [result for result, _ in entries if isinstance(result, Taken)]
         staged = [result.staged for result in taken if isinstance(result.staged, Staged)]
@@ -168,10 +200,10 @@ class Recorder:
             if result.action.row is not None and result.action.row.local_path is not None
         }
         copies = await asyncio.to_thread(self.store.publish, staged, previous) if staged else {}
-        outcomes: list[Outcome] = []
+        outcomes: list[Outcome | Tallied] = []
         for entry in entries:
             result = entry.result
-            if isinstance(result, Outcome):
+            if not isinstance(result, Taken):
                 outcomes.append(result)
                 continue
             copy = copies[result.action.remote.key] if isinstance(result.staged, Staged) else result.staged
@@ -181,6 +213,3 @@ class Recorder:
             else:
                 outcomes.append(outcome._replace(copy=copy))
         return outcomes
-
-    def _move_cursors(self, batch: Batch) -> None:
-        batch.cursors.extend(self._book.advance())

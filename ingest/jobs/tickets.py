@@ -1,4 +1,4 @@
-"""Which pages are finished: the bookkeeping behind the shard cursors."""
+"""Which parts of a listing are finished: the bookkeeping behind the shard cursors."""
 
 from __future__ import annotations
 
@@ -6,37 +6,47 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ingest.model import Shard
+from ingest.model import KnownPage, Shard
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One page on its way to being recorded: `remaining` outcomes are still to be committed."""
+    """One part of a shard on its way to being recorded: `remaining` results are still to be committed."""
 
     shard: Shard
     last_key: str
     complete: bool
     remaining: int = 0
     closed: bool = False
-    """All outcomes of the page have been announced, so `remaining` can reach its end."""
+    """All results of the part have been announced, so `remaining` can reach its end."""
+    relists: tuple[str, str, str | None] | None = None
+    """The range (see `Batch.relisted`) whose remembered pages no longer hold, whatever comes of it."""
+    pages: list[KnownPage] = field(default_factory=list)
+    """What to remember of it, if everything in it is settled."""
+    unsettled: bool = False
+
+    @property
+    def is_finished(self) -> bool:
+        return self.closed and self.remaining == 0
 
 
 @dataclass(slots=True)
 class CursorBook:
-    """Orders the pages of each shard, so that a cursor never passes a page that is still at work."""
+    """Orders the parts of each shard, so that a cursor never passes a part that is still at work."""
 
-    _pages: dict[Shard, deque[Ticket]] = field(default_factory=dict)
+    _parts: dict[Shard, deque[Ticket]] = field(default_factory=dict)
 
     def open(self, ticket: Ticket) -> None:
-        self._pages.setdefault(ticket.shard, deque()).append(ticket)
+        # A shard that is split gets another end, and stays the same shard.
+        self._parts.setdefault(ticket.shard._replace(end=None), deque()).append(ticket)
 
     def advance(self) -> Iterator[tuple[Shard, str, bool]]:
         """For each shard whose first pages are finished: the last key recorded, and whether that is all of it."""
-        for shard, tickets in list(self._pages.items()):
+        for shard, tickets in list(self._parts.items()):
             passed: Ticket | None = None
-            while tickets and tickets[0].closed and tickets[0].remaining == 0:
+            while tickets and tickets[0].is_finished:
                 passed = tickets.popleft()
             if not tickets:
-                del self._pages[shard]
+                del self._parts[shard]
             if passed is not None:
-                yield shard, passed.last_key, passed.complete
+                yield passed.shard, passed.last_key, passed.complete

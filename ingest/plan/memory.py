@@ -1,22 +1,23 @@
 """The page memory's rules (DESIGN section 8): which pages may be believed, which are listed again, what is kept.
 
-A remembered page covers ``(start_after, last_key]``. Asked for by its own `start_after` and count, a page that comes back
-with the same bytes is unchanged, and everything in it was settled: nothing is parsed, read or written. Whatever could make
-that false forgets the page: see `settles`, `still_holds` and `catalog.pages.keep`.
+A remembered page covers ``(start_after, last_key]``. Asked for by its own `start_after` and count, a page that comes
+back with the same bytes is unchanged, and everything in it was settled: nothing is parsed, read or written. Whatever
+could make that false forgets the page: see `settles`, `still_holds` and `catalog.pages.keep`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ingest.model import Download, KnownPage, Outcome, Status
+from ingest.model import Download, KnownPage, Outcome, Page, Status
 from ingest.plan.selection import Selection
 
 PAGE = 1_000
 """Keys that one answer holds at most."""
-_SMALL = PAGE // 2
+SMALL = PAGE // 2
 """Neighbours that are not more than this together are listed as one again, so that deletions do not crumble pages."""
 _NEVER = -(1 << 63)
 _OPEN, _CLOSE = b"<Contents>", b"</Contents>"
@@ -37,7 +38,7 @@ Segment = KnownPage | Gap
 
 
 def filters_of(selection: Selection) -> bytes:
-    """Under which selection an object that is not wanted stays so: a digest of what must be equal, and the window's start.
+    """Under which selection an unwanted object stays so: the window's start, and a digest of what must be equal.
 
     A window whose start moves on leaves what lay before it unwanted; any other change is another selection.
     """
@@ -69,7 +70,7 @@ def tile(pages: Iterable[KnownPage], start_after: str, end: str | None, filters:
         if page.start_after < reached or (end is not None and page.last_key > end):
             continue  # it overlaps, or reaches over the end: its range is listed instead
         holds = page.start_after == reached and still_holds(page, filters)
-        if holds and (held is None or held.listed + page.listed > _SMALL):
+        if holds and (held is None or held.listed + page.listed > SMALL):
             if held is not None:
                 yield held
             held = page
@@ -94,22 +95,55 @@ def entries_of(body: bytes) -> list[bytes]:
     return entries if all(entry.startswith(_OPEN) for entry in entries) else []
 
 
-def fingerprint(entries: bytes) -> bytes:
+def fingerprint(entries: bytes | memoryview) -> bytes:
     """Digests the bytes from the first entry to the last."""
     return hashlib.sha256(entries).digest()
 
 
-def cut(entries: Sequence[bytes], keys: Sequence[str], start_after: str) -> Iterator[tuple[str, str, int, bytes]]:
-    """Cuts a range that was listed into pages of equal size: (start_after, last key, count, fingerprint) of each.
+def is_unchanged(body: bytes, page: KnownPage) -> bool:
+    """Whether an answer holds the page's entries as they were, byte for byte."""
+    start, end = body.find(_OPEN), body.rfind(_CLOSE)
+    return 0 <= start < end and fingerprint(memoryview(body)[start : end + len(_CLOSE)]) == page.fingerprint
 
-    `entries` and `keys` are those of the whole range, in order. What lies behind the last key is left to a gap: a page
-    proves nothing beyond its last entry.
-    """
-    if not entries:
-        return
-    size = -(-len(entries) // -(-len(entries) // PAGE))
-    for first in range(0, len(entries), size):
-        some = entries[first : first + size]
-        last_key = keys[first + len(some) - 1]
-        yield start_after, last_key, len(some), fingerprint(b"".join(some))
-        start_after = last_key
+
+@dataclass(slots=True)
+class Region:
+    """A range as it was listed tonight, answer by answer: what to remember of it."""
+
+    start_after: str
+    filters: bytes
+    _keys: list[str] = field(default_factory=list)
+    _bodies: list[tuple[bytes, int]] = field(default_factory=list)
+    _without_copy: list[str] = field(default_factory=list)
+    _readable: bool = True
+
+    def add(self, page: Page, body: bytes, without_copy: Sequence[str]) -> None:
+        """One answer: the part of it that belongs to the range, its bytes, and which of its keys have no copy."""
+        self._keys.extend(remote.key for remote in page.objects)
+        self._bodies.append((body, len(page.objects)))
+        self._without_copy.extend(without_copy)
+        self._readable = self._readable and not page.undecodable
+
+    def pages(self) -> list[KnownPage]:
+        """The range, cut into pages of equal size; empty when it cannot be remembered.
+
+        What lies behind the last key is left to a gap: a page proves nothing beyond its last entry.
+        """
+        keys = self._keys
+        if not keys or not self._readable:
+            return []
+        entries: list[bytes] = []
+        for body, count in self._bodies:
+            entries.extend(entries_of(body)[:count])
+        if len(entries) != len(keys):
+            return []
+        found, start_after, without_copy = [], self.start_after, frozenset(self._without_copy)
+        size = -(-len(keys) // -(-len(keys) // PAGE))
+        for first in range(0, len(keys), size):
+            some = keys[first : first + size]
+            skipped = sum(key in without_copy for key in some) if without_copy else 0
+            digest = fingerprint(b"".join(entries[first : first + size]))
+            filters = self.filters if skipped else b""
+            found.append(KnownPage(start_after, some[-1], len(some), skipped, digest, filters))
+            start_after = some[-1]
+        return found

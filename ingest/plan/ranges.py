@@ -1,13 +1,14 @@
 """How a range of unknown keys is split between listers, on a server that lists in byte order.
 
-Nobody knows how many keys lie ahead of a lister. Its own key tells where to look: behind each of that key's characters the
-tree of keys may branch, and a question for one key behind such a branch tells whether anything is there. Whatever the
-answers, the pieces tile the range: a split may be useless, but never loses a key.
+Nobody knows how many keys lie ahead of a lister. Its own key tells where to look: behind each of that key's characters
+the tree of keys may branch, and a question for one key behind such a branch tells whether anything is there. Whatever
+the answers, the pieces tile the range: a split may be useless, but never loses a key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 MOST_PROBES = 48
@@ -57,7 +58,7 @@ def pieces(cursor: str, probes: Sequence[Probe], end: str | None) -> list[tuple[
         if probe.found is not None and (behind is None or probe.found <= behind):
             cuts.append(probe.at)
     bounds = [cursor, *cuts, end]
-    return [(str(after), upto) for after, upto in zip(bounds, bounds[1:], strict=False)]
+    return [(str(after), upto) for after, upto in pairwise(bounds)]
 
 
 def pages_ahead(start: str, cursor: str, end: str | None, pages: int) -> float:

@@ -21,16 +21,18 @@ class Sifted:
     """A page's decisions."""
 
     unchanged: int = 0
-    skipped: int = 0
+    skipped: list[str] = field(default_factory=list)
+    """Keys of objects that are not wanted, and recorded as such."""
     known: list[RemoteObject] = field(default_factory=list)
     """New and not wanted: to be recorded, and nothing else."""
     actions: list[Action] = field(default_factory=list)
     """Everything else, in the order of the listing."""
 
     @property
-    def without_copy(self) -> int:
-        """How many of the page's objects have no copy, and will have none when all is done."""
-        return self.skipped + len(self.known) + sum(isinstance(action, Record | Block) for action in self.actions)
+    def without_copy(self) -> list[str]:
+        """Keys of the objects that have no copy, and will have none when all is done."""
+        acted = [action.remote.key for action in self.actions if isinstance(action, Record | Block)]
+        return [*self.skipped, *(remote.key for remote in self.known), *acted]
 
 
 def sift(
@@ -38,8 +40,8 @@ def sift(
 ) -> Sifted:
     """Joins `objects` with `rows` (by key; it is used up) and decides.
 
-    A key that stands twice in the page is taken once. With `all_rows`, `rows` are all that the catalog has in the page's
-    range, so those without an object are gone; otherwise nothing is concluded from them.
+    A key that stands twice in the page is taken once. With `all_rows`, `rows` are all that the catalog has in the
+    page's range, so those without an object are gone; otherwise nothing is concluded from them.
     """
     found = Sifted()
     unchanged, take_row = 0, rows.pop
@@ -73,5 +75,4 @@ def _decide(remote: RemoteObject, row: CatalogRow, selection: Selection, found: 
         elif action.unchanged:
             found.unchanged += 1
         else:
-            found.skipped += 1
-
+            found.skipped.append(remote.key)

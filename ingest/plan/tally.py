@@ -27,6 +27,13 @@ def tally(counts: Counts, outcome: Outcome) -> None:
         _tally_download(counts, action, outcome)
 
 
+def tally_many(counts: Counts, unchanged: int, skipped: int) -> None:
+    """Adds objects that needed no outcome of their own."""
+    counts.listed += unchanged + skipped
+    counts.unchanged += unchanged
+    counts.skipped += skipped
+
+
 def tally_plan(counts: Counts, action: Action) -> None:
     """Adds an action that a dry run does not carry out."""
     tally(counts, Outcome(action, Status.SKIPPED))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from types import TracebackType
@@ -96,8 +96,11 @@ class S3Client:
         Keys that are not UTF-8 have no name to give out: each is logged as ``undecodable_key``.
         """
 
-        async def ask(token: str) -> RawPage:
-            return await retried(lambda: self._bucket.list_page(prefix, token=token), attempts=_ATTEMPTS)
+        async def ask(*, token: str, start_after: str) -> RawPage:
+            def request() -> Awaitable[RawPage]:
+                return self._bucket.list_page(prefix, token=token, start_after=start_after)
+
+            return await retried(request, attempts=_ATTEMPTS)
 
         async with aclosing(pages(ask, self.bucket, Shard(prefix))) as found:
             async for listed in found:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ingest.errors import IngestError, ListingUntrusted
-from ingest.model import Page, Shard
-from ingest.plan.shards import is_ascending
-from ingest.source.entries import FIRST_ENTRY, LAST_ENTRY, Entries, decode_key, read_entries
+from ingest.model import ListingOrder, Page, Shard
+from ingest.plan.shards import is_ascending, order_of_server
+from ingest.source.entries import Entries, decode_key, read_entries
 from ingest.source.errors import parse_error
 
+FULL_PAGE = 1_000
+"""Keys and common prefixes that an answer holds at most."""
 MOST_EMPTY_PAGES = 1_000
 """Truncated pages without an entry, one after the other: a server that filters may send some, but not for ever."""
 
@@ -37,11 +38,14 @@ class Listed(NamedTuple):
     server: str
 
 
-Ask = Callable[[str], Awaitable[RawPage]]
+class Ask(Protocol):
+    """Sends one request: for what follows a continuation token or, without one, for what follows a key."""
+
+    def __call__(self, *, token: str, start_after: str) -> Awaitable[RawPage]: ...
 
 
 async def pages(ask: Ask, bucket: str, shard: Shard) -> AsyncGenerator[Listed, None]:
-    """Every page of a shard; `ask` sends the request for a continuation token (empty for the first).
+    """Every page of a shard, from its `start_after`.
 
     While a page is worked on, the next one is on its way, and never more than that one. Close the iterator (`aclosing`)
     when leaving it early, so that the request under way ends at once.
@@ -51,15 +55,19 @@ async def pages(ask: Ask, bucket: str, shard: Shard) -> AsyncGenerator[Listed, N
         SourceError: the request failed.
     """
     progress = _Progress(shard)
-    start_after = shard.start_after
-    raw = await ask("")
+    token, start_after = "", shard.start_after
+    raw = await ask(token=token, start_after=start_after)
     while True:
-        listed = _cut_at_end(parse_page(raw, bucket=bucket, shard=shard, start_after=start_after))
+        listed = cut_at_end(parse_page(raw, bucket=bucket, shard=shard, start_after=start_after))
         progress.check(listed)
-        if not listed.token:
-            yield listed
-            return
-        upcoming = asyncio.ensure_future(ask(listed.token))
+        token, start_after = listed.token, listed.page.last_key
+        if not token:
+            if not _may_end_early(listed):
+                yield listed
+                return
+            start_after = _behind(listed.page)
+            listed = listed._replace(page=listed.page._replace(complete=False))
+        upcoming = asyncio.ensure_future(ask(token=token, start_after=start_after))
         try:
             yield listed
             raw = await upcoming
@@ -69,7 +77,18 @@ async def pages(ask: Ask, bucket: str, shard: Shard) -> AsyncGenerator[Listed, N
             # Left early, its end must still be awaited and its error taken note of; otherwise both have been.
             with suppress(asyncio.CancelledError, IngestError):
                 await upcoming
-        start_after = listed.page.last_key
+
+
+def _may_end_early(listed: Listed) -> bool:
+    """SeaweedFS ends a full page early when its last key is a directory as well (docs/decisions/0005)."""
+    held = len(listed.page.objects) + len(listed.page.prefixes)
+    return held >= FULL_PAGE and order_of_server(listed.server) is not ListingOrder.BYTES
+
+
+def _behind(page: Page) -> str:
+    """What to go on from where a key may be a directory as well: below it."""
+    last = max([*(remote.key for remote in page.objects[-1:]), *page.prefixes[-1:]], key=lambda key: key.split("/"))
+    return last if last.endswith("/") else f"{last}/"
 
 
 def parse_page(raw: RawPage, *, bucket: str, shard: Shard, start_after: str) -> Listed:
@@ -84,16 +103,8 @@ def parse_page(raw: RawPage, *, bucket: str, shard: Shard, start_after: str) -> 
         _prove_scope(entries, shard)
     except ValueError as error:
         raise ListingUntrusted(f"listing {shard}: {_reason(raw.body, error)}") from error
-    page = Page(
-        shard, start_after, entries.objects, not token, entries.prefixes, fingerprint(raw.body), entries.undecodable
-    )
+    page = Page(shard, start_after, entries.objects, not token, entries.prefixes, entries.undecodable)
     return Listed(page, token, raw.server)
-
-
-def fingerprint(body: bytes) -> bytes:
-    """Digests the entries of a page: from the first ``<Contents>`` to the last ``</Contents>``."""
-    start, end = body.find(FIRST_ENTRY), body.rfind(LAST_ENTRY) + len(LAST_ENTRY)
-    return hashlib.sha256(memoryview(body)[start:end] if 0 <= start < end else b"").digest()
 
 
 def _proven_token(entries: Entries, bucket: str) -> str:
@@ -150,7 +161,7 @@ def _reason(body: bytes, error: ValueError) -> str:
     return "the answer is HTML" if start.startswith((b"<!doctype html", b"<html")) else str(error)[:300]
 
 
-def _cut_at_end(listed: Listed) -> Listed:
+def cut_at_end(listed: Listed) -> Listed:
     """Drops what lies behind the shard's end, and ends there.
 
     A page out of order stays whole: it shows that the server may not be split by range, and where it ends is open.
@@ -172,7 +183,7 @@ class _Progress:
 
     shard: Shard
     _token: str = ""
-    _fingerprint: bytes = b""
+    _first: str = ""
     _since: int = 0
     _limit: int = 1
     _empty: int = 0
@@ -186,9 +197,9 @@ class _Progress:
             raise ListingUntrusted(f"listing {self.shard}: {self._empty} pages without a key, and no end")
         if token and token == self._token:
             raise ListingUntrusted(f"listing {self.shard}: the server repeats a continuation token")
-        if page.objects and page.fingerprint == self._fingerprint:
+        if page.objects and page.objects[0].key == self._first:
             raise ListingUntrusted(f"listing {self.shard}: the server repeats a page")
         self._since += 1
         if self._since == self._limit:
-            self._token, self._fingerprint = token, page.fingerprint
+            self._token, self._first = token, page.objects[0].key if page.objects else ""
             self._since, self._limit = 0, self._limit * 2

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.plan.ranges import Probe, branch_points, finer_points, pieces
 
-KEYS = st.lists(st.text("ab0129/-z~é\U0001f600", min_size=1, max_size=8), min_size=1, max_size=60, unique=True).map(sorted)
+KEYS = st.lists(st.text("ab0129/-z~é\U0001f600", min_size=1, max_size=8), min_size=1, max_size=60, unique=True).map(
+    sorted
+)
 
 
 def ask(keys: list[str], at: str, end: str | None) -> Probe:
@@ -27,7 +30,7 @@ def test_the_pieces_tile_the_range(keys: list[str], data: st.DataObject) -> None
     cut = pieces(cursor, [*first, *second], end)
     assert cut[0][0] == cursor
     assert cut[-1][1] == end
-    assert all(before[1] == after[0] for before, after in zip(cut, cut[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in pairwise(cut))
     assert all(upto is None or after < upto for after, upto in cut)
     for after, _ in cut[1:]:  # a new piece is never empty: a lister sent there finds something
         assert ask(keys, after, end).found is not None

@@ -1,0 +1,156 @@
+"""Lists a bucket by common prefixes, for servers that may list directory by directory: a range there would lose keys.
+
+The first level is listed by itself; every common prefix it shows, or that the catalog remembers, is a shard. What is
+gone shows only when a shard was listed completely: nothing is concluded from a listing that failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+
+from ingest.errors import SourceError
+from ingest.jobs.listed import ListedKeys
+from ingest.jobs.listing import Listing
+from ingest.jobs.tickets import Ticket
+from ingest.model import ListingOrder, Page, Shard
+from ingest.plan.shards import key_range, last_of_prefix, order_of_page, order_of_server, top_level
+from ingest.plan.storable import without_unstorable
+from ingest.source.bucket import RawPage
+from ingest.source.listing import Listed, pages
+
+_ROWS_A_SWEEP = 1_000
+
+
+@dataclass
+class Walk:
+    """One shard on its way: what is needed to know at its end whether the catalog holds more than was listed."""
+
+    shard: Shard
+    live: int
+    """Rows that the catalog held as in the bucket when the walk began."""
+    from_start: bool
+    """False for a resumed shard: what lies before its cursor was listed by an earlier run."""
+    met: int = 0
+    keys: ListedKeys | None = None
+
+
+@dataclass
+class ByPrefix:
+    """`resumed` shards start behind their cursor."""
+
+    listing: Listing
+    resumed: frozenset[Shard] = frozenset()
+    _waiting: deque[Shard] = field(default_factory=deque)
+
+    async def run(self, shards: Sequence[Shard]) -> None:
+        """Lists all of `shards`, and those that they show.
+
+        Raises:
+            SourceError: the listing cannot go on. Shards that failed by themselves are in `listing.failures`.
+        """
+        self._waiting.extend(shards)
+        await self.listing.intake.plan(shards)
+        while self._waiting:
+            level = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            found: list[Shard] = []
+            limit = asyncio.Semaphore(self.listing.listers)
+            async with asyncio.TaskGroup() as group:
+                for shard in level:
+                    await limit.acquire()
+                    task = group.create_task(self._walk(shard, found))
+                    task.add_done_callback(partial(_release, limit))
+            await self.listing.intake.plan(found)
+            self._waiting.extend(found)
+
+    async def _walk(self, shard: Shard, found: list[Shard]) -> None:
+        listing = self.listing
+        try:
+            live = await listing.catalog.count_live(listing.source.id, shard)
+            walk = Walk(shard, live, shard not in self.resumed, keys=ListedKeys() if live else None)
+            try:
+                prefixes = await self._list(walk)
+                if shard.level:
+                    remembered = await self._remembered_prefixes(shard.prefix)
+                    found.extend(Shard(prefix) for prefix in sorted(prefixes | remembered))
+                if walk.from_start and walk.met < walk.live:
+                    await self._sweep(walk)
+            finally:
+                if walk.keys is not None:
+                    walk.keys.close()
+        except SourceError as error:
+            listing.fail(shard, error)
+
+    async def _list(self, walk: Walk) -> set[str]:
+        shard, listing = walk.shard, self.listing
+        prefixes: set[str] = set()
+
+        async def ask(*, token: str, start_after: str) -> RawPage:
+            if not token and start_after and listing.order is ListingOrder.DIRECTORY and not start_after.endswith("/"):
+                start_after += "/"  # what is below a key that is a directory, too, comes behind it
+            return await listing.ask(shard, token=token, start_after=start_after)
+
+        async with aclosing(pages(ask, listing.source.bucket, shard)) as answers:
+            async for listed in answers:
+                self._learn(listed)
+                page = without_unstorable(listed.page)
+                prefixes.update(page.prefixes)
+                await self._take(walk, page)
+        return prefixes
+
+    async def _take(self, walk: Walk, page: Page) -> None:
+        listing = self.listing
+        keys = [remote.key for remote in page.objects]
+        rows = await listing.catalog.rows_for(listing.source.id, keys)
+        walk.met += sum(not row.gone for row in rows.values())
+        if walk.keys is not None:
+            walk.keys.add(keys)
+        ticket = Ticket(page.shard, page.last_key, page.complete)
+        listing.intake.open(ticket)
+        await listing.intake.take(page, rows, ticket, all_rows=False)
+        listing.intake.seal(ticket)
+
+    def _learn(self, listed: Listed) -> None:
+        listing = self.listing
+        if listing.order is ListingOrder.UNKNOWN:
+            listing.order = order_of_server(listed.server)
+        seen = order_of_page(listed.page.objects)
+        if seen is ListingOrder.DIRECTORY or listing.order is ListingOrder.UNKNOWN:
+            listing.order = seen if seen is not ListingOrder.UNKNOWN else listing.order
+
+    async def _sweep(self, walk: Walk) -> None:
+        """The shard holds more live rows than were listed: finds which."""
+        listing = self.listing
+        after, upto = key_range(walk.shard)
+        while rows := await listing.catalog.rows_between(listing.source.id, after, upto, _ROWS_A_SWEEP):
+            after = rows[-1].key
+            candidates = [row for row in rows if not row.gone and belongs(row.key, walk.shard)]
+            missing = walk.keys.missing(candidates) if walk.keys is not None else candidates
+            if missing:
+                await listing.intake.missing(missing)
+
+    async def _remembered_prefixes(self, prefix: str) -> set[str]:
+        """The common prefixes below `prefix` that the catalog has rows of: one short query for each."""
+        prefixes: set[str] = set()
+        after, upto = key_range(Shard(prefix))
+        while rows := await self.listing.catalog.rows_between(self.listing.source.id, after, upto, 1):
+            folded = top_level(rows[0].key, prefix) if rows[0].key.startswith(prefix) else None
+            if folded is None:
+                after = rows[0].key
+                continue
+            prefixes.add(folded)
+            after = last_of_prefix(folded) or rows[0].key
+        return prefixes
+
+
+def _release(limit: asyncio.Semaphore, _task: asyncio.Task[None]) -> None:
+    limit.release()
+
+
+def belongs(key: str, shard: Shard) -> bool:
+    """Whether a key lies in the shard's prefix (and level); its range is the query's part."""
+    return key.startswith(shard.prefix) and not (shard.level and "/" in key[len(shard.prefix) :])

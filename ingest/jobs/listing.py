@@ -1,0 +1,147 @@
+"""What both ways of listing share: one question with its retries, and what becomes of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from ingest.catalog.catalog import Catalog, Source
+from ingest.errors import IngestError, ListingUntrusted, OutOfOrder
+from ingest.jobs.tickets import Ticket
+from ingest.model import CatalogRow, ListingOrder, Page, Shard
+from ingest.observe.logs import log
+from ingest.plan.ranges import Probe
+from ingest.plan.shards import is_ascending, key_range
+from ingest.plan.storable import without_unstorable
+from ingest.source.bucket import Bucket, RawPage
+from ingest.source.listing import MOST_EMPTY_PAGES, Listed, cut_at_end, parse_page
+from ingest.source.retries import retried
+
+_PAGE_ATTEMPTS = 5
+_MOST_FAILURES = 8
+"""Shards that may fail before the server is given up."""
+
+
+class Intake(Protocol):
+    """What is done with the pages: the pipeline's side of a listing. All may raise what ended the recording."""
+
+    async def plan(self, shards: Sequence[Shard]) -> None:
+        """Learns of shards before they are listed, and of the new end of one that was split."""
+
+    def open(self, ticket: Ticket) -> None:
+        """Announces a part of a shard, in the shard's order."""
+
+    async def take(self, page: Page, rows: dict[str, CatalogRow], ticket: Ticket, *, all_rows: bool) -> Sequence[str]:
+        """Decides a page joined with its rows (all of its range, with `all_rows`). Returns the keys that have no copy,
+        and will have none."""
+
+    async def count(self, unchanged: int, skipped: int, ticket: Ticket) -> None:
+        """So many objects, of which nothing else has to be known."""
+
+    async def missing(self, rows: Sequence[CatalogRow]) -> None:
+        """Rows whose keys are no longer in the bucket."""
+
+    def seal(self, ticket: Ticket) -> None:
+        """Nothing more comes for this part."""
+
+
+class Answer(NamedTuple):
+    """One page of a range, in byte order, and where it came from."""
+
+    page: Page
+    token: str
+    body: bytes
+
+    @property
+    def is_last(self) -> bool:
+        return not self.token
+
+    @property
+    def token_needed(self) -> str:
+        """What to go on with: empty when the last key tells it, as a rule."""
+        return self.token if self.page.undecodable else ""
+
+    def cut_at(self, shard: Shard) -> Answer:
+        """Without what lies behind the end of `shard`, which is the last answer's then."""
+        listed = cut_at_end(Listed(self.page._replace(shard=shard), self.token, ""))
+        return self._replace(page=listed.page, token=listed.token)
+
+
+@dataclass
+class Listing:
+    """The bucket and the catalog of one crawl, and what went wrong with either."""
+
+    bucket: Bucket
+    catalog: Catalog
+    source: Source
+    intake: Intake
+    listers: int
+    order: ListingOrder = ListingOrder.UNKNOWN
+    failures: list[IngestError] = field(default_factory=list)
+
+    async def ask(self, shard: Shard, *, start_after: str = "", token: str = "", max_keys: int = 1_000) -> RawPage:
+        """One answer. Raises `SourceError` after the retries that can help."""
+
+        async def request() -> RawPage:
+            return await self.bucket.list_page(
+                shard.prefix,
+                start_after=start_after,
+                token=token,
+                delimiter="/" if shard.level else "",
+                max_keys=max_keys,
+            )
+
+        return await retried(request, attempts=_PAGE_ATTEMPTS)
+
+    async def page(self, shard: Shard, start_after: str, token: str = "", max_keys: int = 1_000) -> Answer:
+        """The next answer of a range that holds a key, or is the last one.
+
+        Raises:
+            ListingUntrusted: it does not prove itself, or is not in byte order.
+        """
+        undecodable: list[bytes] = []
+        for _ in range(MOST_EMPTY_PAGES):
+            raw = await self.ask(shard, start_after=start_after, token=token, max_keys=max_keys)
+            answer = self.read(raw, shard, start_after)
+            undecodable.extend(answer.page.undecodable)
+            if answer.is_last or answer.page.objects:
+                return answer._replace(page=answer.page._replace(undecodable=undecodable))
+            if answer.token == token:
+                raise ListingUntrusted(f"listing {shard}: the server repeats a continuation token")
+            token = answer.token
+        raise ListingUntrusted(f"listing {shard}: {MOST_EMPTY_PAGES} pages without a key, and no end")
+
+    def read(self, raw: RawPage, shard: Shard, start_after: str) -> Answer:
+        """Parses an answer. Raises `ListingUntrusted`."""
+        listed = parse_page(raw, bucket=self.source.bucket, shard=shard, start_after=start_after)
+        if not is_ascending(listed.page.objects, start_after):
+            self.order = ListingOrder.DIRECTORY
+            raise OutOfOrder(f"listing {shard}: the server does not list in the order of the keys' bytes")
+        return Answer(without_unstorable(listed.page), listed.token, raw.body).cut_at(shard)
+
+    async def first_key(self, shard: Shard, above: str) -> Probe:
+        """The first key of the range above `above`."""
+        raw = await self.ask(shard, start_after=above, max_keys=1)
+        answer = self.read(raw, shard, above)
+        return Probe(above, answer.page.objects[0].key if answer.page.objects else None)
+
+    async def rows_of(self, answer: Answer) -> dict[str, CatalogRow]:
+        """The catalog's rows of the range that an answer covers, by key."""
+        shard, page = answer.page.shard, answer.page
+        upto = shard.end if answer.is_last else page.last_key
+        after, upto = key_range(Shard(shard.prefix, page.start_after, upto))
+        rows = await self.catalog.rows_between(self.source.id, after, upto)
+        return {row[0]: row for row in rows if row[0].startswith(shard.prefix)}
+
+    def fail(self, shard: Shard, error: IngestError) -> None:
+        """Notes that a shard could not be listed; the others go on, unless it is clear that they would fare no better.
+
+        Raises:
+            SourceError: `error`, when it would only come again.
+        """
+        log().error("listing_failed", shard=str(shard), error=error.code, message=error.message)
+        self.failures.append(error)
+        hopeless = isinstance(error, OutOfOrder) or not (error.retryable or isinstance(error, ListingUntrusted))
+        if hopeless or len(self.failures) >= _MOST_FAILURES:
+            raise self.failures[0]
