@@ -62,7 +62,7 @@ class _Cleanup:
         while rows := await self._next(after):
             self.run.stop.raise_if_requested()
             after = rows[-1].remote.key
-            reasons = await asyncio.gather(*(self._reason_to_keep(row) for row in rows))
+            reasons = await self.run.stop.during(asyncio.gather(*(self._reason_to_keep(row) for row in rows)))
             doomed = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
             room = self._room()
             for row, reason in zip(rows, reasons, strict=True):
@@ -77,7 +77,7 @@ class _Cleanup:
     async def _check_clock(self) -> None:
         earlier = await queries.recent_runs(self.run.catalog, self.run.source.id, 2)
         last_run = next((row["started_at"] for row in earlier if row["id"] != self.run.id), None)
-        server = None if self.options.trust_catalog else await self.bucket.server_time()
+        server = None if self.options.trust_catalog else await self.run.stop.during(self.bucket.server_time())
         fault = clock_fault(datetime.now(UTC), last_run, server)
         if fault is not None:
             raise IngestError(f"{fault}; no copy was removed", hint="Set the clock (NTP), then run again.")

@@ -249,10 +249,12 @@ async def _drive(run: Run, pipeline: Pipeline) -> None:
                 await asyncio.wait({drained, stopping, recording}, return_when=asyncio.FIRST_COMPLETED)
                 failure = (await _result(drained) if drained.done() else await _cancel(drained)) or failure
     finally:
-        for task in (crawling, stopping, recording):
-            await _cancel(task)
-        await pipeline.pool.stop(0.0 if failure is not None and not isinstance(failure, SourceError) else GRACE)
-        await pipeline.recorder.close()
+        try:
+            for task in (crawling, stopping, recording):
+                await _cancel(task)
+            await pipeline.pool.stop(0.0 if failure is not None and not isinstance(failure, SourceError) else GRACE)
+        finally:
+            await pipeline.recorder.close()
     if failure is not None:
         raise failure
     run.stop.raise_if_requested()

@@ -131,7 +131,11 @@ class Recorder:
         self._wake.set()
         self._full.set()
         if self._task is not None:
-            await asyncio.shield(self._task)
+            try:
+                await asyncio.shield(self._task)
+            except asyncio.CancelledError:
+                await asyncio.wait({self._task})
+                raise
         if self.failure is not None:
             raise self.failure
 

@@ -86,13 +86,15 @@ async def _restore(
             await recorder.room()
             run.progress.planned(1, row.remote.size)
             known = CatalogRow(row.remote.key, row.remote.size, row.remote.etag, row.state, row.gone, row.local_path, 0)
-            await pool.submit(Download(row.remote, None if options.to else known, "restore"))
+            await run.stop.during(pool.submit(Download(row.remote, None if options.to else known, "restore")))
             here("restore.submitted")
-        await pool.drain()
+        await run.stop.during(pool.drain())
         here("restore.downloaded")
     finally:
-        await pool.stop(GRACE)
-        await recorder.close()
+        try:
+            await pool.stop(GRACE)
+        finally:
+            await recorder.close()
 
 
 async def _wanted(run: Run, options: RestoreOptions, spelled: list[list[str]]) -> AsyncIterator[CopyRow]:

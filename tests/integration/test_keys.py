@@ -160,9 +160,7 @@ async def test_history_finds_each_key_as_it_is_written(memory: MemoryS3, tmp_pat
         memory.put(key, body_of(key))
     settings = memory.bucket.settings(tmp_path / "data")
     await sync(settings, SyncOptions(), progress=Silence(), stop=Stop())
-    for key in ALL:
-        if key.startswith("s3://"):
-            continue  # names another bucket; it is told by its full path
+    for key in [*ALL[::8], "/", "\n", "//", " "]:
         story = await history(settings, key)
         assert (story["object"]["key"], len(story["events"])) == (key, 1)
     for key in ("crlf\r\n", "\u2028ls", "%2F", "'; DROP TABLE objects; --", "\ufffe"):
