@@ -32,6 +32,7 @@ lint: setup
 
 docs: setup
 	$(BIN)/python -m ingest.cli.docs > docs/cli.md
+	$(BIN)/python -m ingest.cli.error_docs docs/operations.md
 
 # BENCH='--cases fresh-10k --rounds 3' runs one of them; BENCH=--list names them all.
 bench: setup $(RIVALS)/.installed

@@ -13,10 +13,12 @@ from collections.abc import Callable
 
 LABELS = frozenset(
     {
-        # One download, in the store: each passage is one object (`written`: one piece of one).
+        # One download, in the store: each passage is one object, or one write or piece of a large one.
         "staging.opened",
         "staging.written",
         "staging.finished",
+        "partial.written",
+        "partial.noted",
         # One batch: bytes durable, renames, directories durable, then the rows.
         "batch.collected",
         "batch.barrier-passed",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
@@ -48,6 +48,11 @@ VARIABLES: dict[str, Variable] = {
     "kafka_topic": Variable("KAFKA_TOPIC", "the topic that names the objects"),
     "kafka_group_id": Variable("KAFKA_GROUP_ID", "the consumer group"),
     "verify_url": Variable("VERIFY_URL", "the verification service, for example https://verify.example.com/v1/verify"),
+    "verify_authorization": Variable(
+        "VERIFY_AUTHORIZATION", "the Authorization header for it, for example Bearer TOKEN", secret=True
+    ),
+    "verify_ca_bundle": Variable("VERIFY_CA_BUNDLE", "a PEM file with the certificates to trust for it"),
+    "verify_timeout": Variable("VERIFY_TIMEOUT", "how long one delivery may take, for example 60s"),
 }
 """Field -> variable. The documentation, the error messages and `.env.example`'s test read this table."""
 
@@ -60,7 +65,43 @@ _DIALECTS = {
 }
 
 
-class Settings(BaseModel):
+class VerifySettings(BaseModel):
+    """The verification service that copies are handed to."""
+
+    verify_url: str = ""
+    verify_authorization: SecretStr | None = None
+    verify_ca_bundle: Path | None = None
+    verify_timeout: timedelta = timedelta(seconds=60)
+
+    @field_validator("verify_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("not an http(s) URL")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("credentials do not belong in the address; set VERIFY_AUTHORIZATION")
+        if any(letter.isspace() or not letter.isprintable() for letter in value):
+            raise ValueError("not an http(s) URL")
+        return value
+
+    @field_validator("verify_authorization")
+    @classmethod
+    def _one_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not (value.get_secret_value().isascii() and value.get_secret_value().isprintable()):
+            raise ValueError("not the value of one header")
+        return value
+
+    @field_validator("verify_timeout", mode="before")
+    @classmethod
+    def _timeout(cls, value: object) -> object:
+        duration = parse_duration(value) if isinstance(value, str) else value
+        if duration == timedelta(0):
+            raise ValueError("no time at all")
+        return duration
+
+
+class Settings(VerifySettings):
     """Everything the tool is told from outside. See `VARIABLES` for the names and wants of each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -83,7 +124,6 @@ class Settings(BaseModel):
     kafka_bootstrap_servers: str = ""
     kafka_topic: str = ""
     kafka_group_id: str = "ingest"
-    verify_url: str = ""
     warnings: tuple[str, ...] = Field(default=(), repr=False)
     """What a person should be told at every run."""
 
@@ -143,6 +183,21 @@ class Settings(BaseModel):
         """
         return self.data_dir / ".ingest"
 
+    @property
+    def secrets(self) -> set[str]:
+        """Everything that no output may show, also as it is written in a URL."""
+        fields = (getattr(self, name) for name, variable in VARIABLES.items() if variable.secret)
+        plain = {field.get_secret_value() for field in fields if field is not None}
+        parts = urlsplit(self.database_url.get_secret_value())
+        written = parts.password or ""
+        plain -= {self.database_url.get_secret_value()}
+        if self.access_key is not None and len(self.access_key.get_secret_value()) < _SHORTEST_ID:
+            plain -= {self.access_key.get_secret_value()}
+        if self.verify_authorization is not None:  # the token alone, without its scheme, is as secret
+            plain.add(self.verify_authorization.get_secret_value().rpartition(" ")[2])
+        plain |= {written, unquote(written), *parse_qs(parts.query).get("password", ())}
+        return plain | {quote(secret, safe="") for secret in plain}
+
     def required(self, field: str) -> str:
         """The value of a setting that this command cannot do without.
 
@@ -177,7 +232,7 @@ class Settings(BaseModel):
             raise ValueError("bucket names have 3 to 63 characters")
         return value
 
-    @field_validator("ca_bundle")
+    @field_validator("ca_bundle", "verify_ca_bundle")
     @classmethod
     def _readable_bundle(cls, value: Path | None) -> Path | None:
         if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
@@ -188,13 +243,6 @@ class Settings(BaseModel):
     @classmethod
     def _duration(cls, value: object) -> object:
         return parse_duration(value) if isinstance(value, str) else value
-
-    @field_validator("verify_url")
-    @classmethod
-    def _http_url(cls, value: str) -> str:
-        if value and urlsplit(value).scheme not in ("http", "https"):
-            raise ValueError("not an http(s) URL")
-        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -224,13 +272,27 @@ class Settings(BaseModel):
         scheme, separator, rest = url.partition("://")
         if not separator or scheme not in _DIALECTS or (scheme.startswith("sqlite") and len(rest) < 2):
             raise ValueError(f"DATABASE_URL is not usable; it wants {VARIABLES['database_url'].wants}")
+        try:
+            _ = urlsplit(url).port
+        except ValueError:  # its text would quote the part of a password behind a bare `/`
+            raise ValueError(
+                "DATABASE_URL: a `/`, `@`, `#` or `%` in the password is written percent-encoded"
+            ) from None
         return f"{_DIALECTS[scheme]}://{rest}"
 
     def _own_warnings(self) -> list[str]:
+        said = []
         if self.secure and not self.verify_ssl:
-            return ["S3_VERIFY_SSL=false: any certificate is accepted; whoever stands in between can read and alter"]
-        return []
+            said.append(
+                "S3_VERIFY_SSL=false: any certificate is accepted; whoever stands in between can read and alter"
+            )
+        if self.verify_authorization is not None and self.verify_url.startswith("http:"):
+            said.append("VERIFY_URL is not encrypted: whoever stands in between can read VERIFY_AUTHORIZATION")
+        return said
 
+
+_SHORTEST_ID = 8
+"""Characters: a shorter access key is a user's name, such as `ingest`, and a word of our own messages."""
 
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 _FALSE = frozenset({"false", "0", "no", "off", "f", "n"})

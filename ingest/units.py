@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _DURATION = re.compile(r"(\d+)\s*([smhdw])")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
 _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -35,6 +36,22 @@ def parse_date(text: str) -> datetime:
     except ValueError as error:
         raise ValueError(f"{text!r} is not an ISO 8601 date; write 2026-01-31 or 2026-01-31T06:00:00Z") from error
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def parse_size(text: str) -> int:
+    """``10MiB``, ``1.5 GiB``, ``500kB``, ``4096``: in bytes. Without the ``i``, units are powers of 1000.
+
+    Raises:
+        ValueError: it is none of these, or nothing.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size; write 10MiB, 1.5GiB or 500kB")
+    power = "KMGT".index(match[2].upper()) + 1 if match[2] else 0
+    size = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    if size < 1:
+        raise ValueError(f"{text!r} is too small a size")
+    return size
 
 
 def format_size(size: int) -> str:

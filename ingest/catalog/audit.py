@@ -1,7 +1,8 @@
 """The audit trail: append-only, each event hashed together with the one before it.
 
-An edited, dropped or reordered event breaks the chain, and `broken_links` says where. Writers take turns: on SQLite by
-the write transaction, on PostgreSQL by an advisory lock that ends with it.
+An edited, dropped or reordered event breaks the chain, and `broken_links` says where. The last events could be dropped
+without a trace in the chain, so each run also notes, at its end, the newest event that it sees. Writers take turns: on
+SQLite by the write transaction, on PostgreSQL by an advisory lock that ends with it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps, Transaction
 from ingest.model import Audit
 
 FIRST = "0" * 64
@@ -23,6 +24,10 @@ _READ = (
     "SELECT id, at, run_id, source_id, key, what, detail, prev_hash, hash FROM events WHERE id > ? ORDER BY id LIMIT ?"
 )
 _EVENTS_AT_ONCE = 2_000
+_NOT_AS_SEEN = (
+    "SELECT runs.audit_id FROM runs LEFT JOIN events ON events.id = runs.audit_id "
+    "WHERE runs.audit_id IS NOT NULL AND events.hash IS DISTINCT FROM runs.audit_hash"
+)
 
 
 def link(previous: str, at: datetime, run_id: int, source_id: int, line: tuple[str, str, str]) -> str:
@@ -48,16 +53,27 @@ def append(dialect: Dialect, run_id: int, source_id: int, at: datetime, audits: 
     yield Statement(_INSERT, rows=rows)
 
 
+def appending(run_id: int, source_id: int, at: datetime, audits: Sequence[Audit]) -> Transaction[None]:
+    """`append` as a transaction, or a part of one."""
+    return lambda dialect: append(dialect, run_id, source_id, at, audits)
+
+
+def newest() -> Steps[tuple[int | None, str | None]]:
+    """Id and hash of the last event; None and None before the first."""
+    rows = yield Statement("SELECT id, hash FROM events ORDER BY id DESC LIMIT 1")
+    return (int(rows[0][0]), rows[0][1]) if rows else (None, None)
+
+
 async def broken_links(lane: Lane) -> list[int]:
-    """The ids of events that do not follow from the one before; empty when the chain holds."""
-    broken, before, previous = [], 0, FIRST
+    """The ids of events that do not follow from the one before, or are not what a run saw; empty when all is well."""
+    broken, before, previous = set(), 0, FIRST
     while rows := await lane.fetch(_READ, before, _EVENTS_AT_ONCE):
         for number, at, run_id, source_id, key, what, detail, previous_hash, found in rows:
             expected = link(previous_hash, _moment(at), run_id, source_id, (key, what, detail))
             if previous_hash != previous or found != expected:
-                broken.append(int(number))
+                broken.add(int(number))
             before, previous = number, found
-    return broken
+    return sorted(broken.union(int(row[0]) for row in await lane.fetch(_NOT_AS_SEEN)))
 
 
 def _moment(at: datetime | str) -> datetime:

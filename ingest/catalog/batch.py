@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ingest.model import Audit, KnownPage, LocalCopy, RemoteObject, Shard
+from ingest.model import Audit, Delivery, KnownPage, LocalCopy, RemoteObject, Shard
 
 
 @dataclass(slots=True)
@@ -26,8 +26,6 @@ class Batch:
     blocked: list[tuple[RemoteObject, str]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
-    pruning: list[str] = field(default_factory=list)
-    """Intent: these copies are about to be unlinked."""
     pruned: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     """Intents that were given up: the copy stays."""
@@ -37,8 +35,12 @@ class Batch:
     """Ranges ``[after, upto)`` of a prefix whose remembered pages no longer hold; None is the end of the listing."""
     settled: list[tuple[str, KnownPage]] = field(default_factory=list)
     """Pages of a prefix in which nothing is left to do."""
+    deliveries: list[Delivery] = field(default_factory=list)
+    """To be handed over to `target`; a version that stands in its outbox already is left as it is."""
+    target: str = ""
 
     @property
     def is_empty(self) -> bool:
-        named = ("known", "present", "failed", "blocked", "gone", "returned", "pruning", "pruned", "kept")
-        return not any(getattr(self, name) for name in (*named, "audits", "cursors", "relisted", "settled"))
+        rows = ("known", "present", "failed", "blocked", "gone", "returned", "pruned", "kept")
+        marks = ("audits", "cursors", "relisted", "settled", "deliveries")
+        return not any(getattr(self, name) for name in (*rows, *marks))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Table, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from ingest.catalog.sqlite import PRAGMAS
+from ingest.catalog.lane import T, Transaction
+from ingest.catalog.sqlite import PRAGMAS, SQLITE
 
 
 def create_engine(url: str) -> AsyncEngine:
@@ -34,3 +36,36 @@ def _begin_sqlite(connection: Any) -> None:
     # A transaction that reads first and writes later would fail as "locked" without waiting: take the write lock now.
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def upsert(connection: AsyncConnection, table: Table) -> Any:
+    """An ``INSERT … ON CONFLICT`` of the connection's dialect, still without its conflict clause."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)
+
+
+def _as_written(sql: str) -> str:
+    return sql
+
+
+async def within(connection: AsyncConnection, transaction: Transaction[T]) -> T:
+    """Runs a transaction of the hot lane as a part of SQLAlchemy's own."""
+    dialect, spell = SQLITE, _as_written
+    if connection.dialect.name == "postgresql":
+        from ingest.catalog.postgres import POSTGRES, numbered
+
+        dialect, spell = POSTGRES, numbered
+    steps = transaction(dialect)
+    try:
+        statement = next(steps)
+        while True:
+            if statement.rows is None:
+                result = await connection.exec_driver_sql(spell(statement.sql), tuple(statement.values))
+                rows = [tuple(row) for row in result] if result.returns_rows else []
+            else:
+                await connection.exec_driver_sql(spell(statement.sql), [tuple(row) for row in statement.rows])
+                rows = []
+            statement = steps.send(rows)
+    except StopIteration as end:
+        value: T = end.value
+        return value

@@ -6,24 +6,27 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, func, literal, select
+from sqlalchemy import ColumnElement, func, select
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.conditions import between, under
 from ingest.catalog.tables import events, objects, runs
-from ingest.model import RemoteObject, State
+from ingest.model import RemoteObject, Shard, State
+from ingest.plan.shards import key_range
 
 
 class CopyRow(NamedTuple):
-    """An object whose copy may be pruned or restored, as it was last recorded."""
+    """An object whose copy is looked at, removed or brought back, as it was last recorded."""
 
     remote: RemoteObject
     state: str
     local_path: str | None
     gone: bool
-    hold: bool
     pruning: bool
+    """A cleanup has said that it removes the copy, and may have been killed before or after."""
     downloaded_at: datetime | None
+    digest: str | None
 
 
 async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
@@ -72,23 +75,21 @@ async def copies(
     after: str,
     limit: int,
     prefix: str = "",
-    downloaded_before: datetime | None = None,
 ) -> list[CopyRow]:
     """Up to `limit` rows in these states, in key order from `after` (exclusive)."""
     wanted: list[ColumnElement[bool]] = [objects.c.state.in_([state.value for state in states])]
-    if downloaded_before is not None:
-        wanted.append(objects.c.downloaded_at <= downloaded_before)
     if prefix:
         wanted.append(under(prefix))
-    query = _copies(source_id).where(objects.c.key > after, *wanted).order_by(objects.c.key).limit(limit)
+    after, upto = key_range(Shard(prefix, after))
+    query = select(objects).where(between(source_id, after, upto), *wanted).order_by(objects.c.key).limit(limit)
     async with catalog.reading() as connection:
-        return [_as_copy(row) for row in await connection.execute(query)]
+        return [as_copy(row) for row in await connection.execute(query)]
 
 
 async def copies_of(catalog: Catalog, source_id: int, keys: Sequence[str]) -> dict[str, CopyRow]:
     async with catalog.reading() as connection:
         found = await connection.execute(_copies(source_id).where(objects.c.key.in_(list(keys))))
-        return {row.key: _as_copy(row) for row in found}
+        return {row.key: as_copy(row) for row in found}
 
 
 async def check_chain(catalog: Catalog) -> list[int]:
@@ -100,19 +101,14 @@ def _copies(source_id: int) -> Any:
     return select(objects).where(objects.c.source_id == source_id)
 
 
-def _as_copy(row: Any) -> CopyRow:
+def as_copy(row: Any) -> CopyRow:
     remote = RemoteObject(row.key, row.size, row.etag, row.last_modified, row.storage_class or "STANDARD")
     return CopyRow(
         remote,
         row.state,
         row.local_path,
         row.gone_at is not None,
-        row.hold,
-        row.pruned_at is not None,
+        row.state == State.PRESENT and row.pruned_at is not None,
         row.downloaded_at,
+        row.digest,
     )
-
-
-def under(prefix: str) -> ColumnElement[bool]:
-    """Whether a row's key starts with `prefix`, byte for byte: nothing in it is a pattern."""
-    return func.substr(objects.c.key, 1, len(prefix)) == literal(prefix)

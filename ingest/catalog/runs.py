@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from ingest.catalog import audit
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps
 from ingest.liveness import is_alive
 from ingest.model import Counts, RunStatus, Shard
@@ -20,7 +21,10 @@ _START = (
 _RUNNING_HERE = "SELECT id, pid FROM runs WHERE status = 'running' AND host = ?"
 _BURY = "UPDATE runs SET status = ?, finished_at = ?, error = 'the process died' WHERE id = ?"
 _BEAT = "UPDATE runs SET heartbeat_at = ?, counts = ? WHERE id = ?"
-_FINISH = "UPDATE runs SET finished_at = ?, heartbeat_at = ?, status = ?, counts = ?, error = ? WHERE id = ?"
+_FINISH = (
+    "UPDATE runs SET finished_at = ?, heartbeat_at = ?, status = ?, counts = ?, error = ?, "
+    "audit_id = ?, audit_hash = ? WHERE id = ?"
+)
 _LAST_STATUS = "SELECT status FROM runs WHERE source_id = ? AND status <> 'running' ORDER BY id DESC LIMIT 1"
 _OF_COMMAND = "SELECT id, status, arguments FROM runs WHERE source_id = ? AND command = ? ORDER BY id DESC LIMIT 20"
 _CURSORS = (
@@ -45,9 +49,10 @@ def beat(run_id: int, counts: Counts, dialect: Dialect) -> Steps[None]:
 
 
 def finish(run_id: int, status: RunStatus, counts: Counts, error: str | None, dialect: Dialect) -> Steps[None]:
-    """The run ended."""
+    """The run ended; what the audit trail's end is by then, it vouches for."""
+    trail = yield from audit.newest()
     now = dialect.time(datetime.now(UTC))
-    yield Statement(_FINISH, (now, now, status.value, json.dumps(asdict(counts)), error, run_id))
+    yield Statement(_FINISH, (now, now, status.value, json.dumps(asdict(counts)), error, *trail, run_id))
 
 
 async def last_died(lane: Lane, source_id: int) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ingest.catalog.lane import open_lane
 from ingest.catalog.target import Target
 from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing
+from ingest.private import make_directories
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -121,7 +122,7 @@ def _create_file(name: str) -> None:
         raise DatabaseError("SQLite needs a file: the catalog must outlive the run", hint="Set DATABASE_URL to a file.")
     path = Path(name)
     try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        make_directories(path.parent)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
     except OSError as error:
         raise DatabaseError(

@@ -113,6 +113,21 @@ runs = Table(
     Column("status", String(16), nullable=False),
     Column("counts", JSON, nullable=False),
     Column("error", Text),
+    Column("audit_id", BigInteger),
+    Column("audit_hash", String(64)),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("source_id", Serial, ForeignKey("sources.id"), nullable=False),
+    Column("key", Key, nullable=False),
+    Column("is_prefix", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("placed_by", Text, nullable=False),
+    Column("placed_at", UtcTime, nullable=False),
+    UniqueConstraint("source_id", "is_prefix", "key"),
 )
 
 shards = Table(
@@ -169,5 +184,12 @@ deliveries = Table(
     Column("next_attempt_at", UtcTime),
     Column("response_status", Integer),
     Column("response", Text),
+    Column("fields", JSON, nullable=False, server_default=text("'{}'")),
+    Column("created_at", UtcTime),
+    Column("delivered_at", UtcTime),
+    Column("claimed_by", Text),
+    Column("claimed_until", UtcTime),
+    Column("last_error", Text),
     UniqueConstraint("source_id", "key", "etag", "target"),
+    Index("ix_deliveries_state", "source_id", "state", "next_attempt_at"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from ingest.catalog import audit, pages
 from ingest.catalog.batch import Batch
 from ingest.catalog.lane import Dialect, Statement, Steps
 from ingest.crashpoints import here
-from ingest.model import RemoteObject, Shard, State
+from ingest.model import DeliveryState, RemoteObject, Shard, State
 
 _LISTED = ("source_id", "key", "size", "etag", "last_modified", "storage_class", "source_s3_path", "state")
 _COPIED = (*_LISTED, "local_path", "digest", "verified", "downloaded_at")
@@ -49,12 +50,17 @@ _PUT_SHARD = (
     'INSERT INTO shards (run_id, prefix, level, start_after, "end", cursor, done) VALUES (?, ?, ?, ?, ?, ?, ?) '
     "ON CONFLICT (run_id, prefix, level, start_after) DO UPDATE SET "
 )
+_ENQUEUE = (
+    "INSERT INTO deliveries (source_id, key, etag, target, state, fields, created_at, next_attempt_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id, key, etag, target) DO NOTHING"
+)
 _PLAN_SHARD = _PUT_SHARD + '"end" = excluded."end"'
 _MOVE_CURSOR = _PUT_SHARD + "cursor = excluded.cursor, done = excluded.done"
 
 
 def write(batch: Batch, dialect: Dialect) -> Steps[None]:
     """Writes everything the batch holds."""
+    yield from _enqueue(batch, dialect)  # before any object's row: whoever locks both takes the outbox first
     yield from _put_known(batch, dialect)
     yield from _put_present(batch, dialect)
     for state, trouble in ((State.FAILED, batch.failed), (State.BLOCKED, batch.blocked)):
@@ -65,7 +71,6 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
     for keys, assignment, values in (
         (batch.gone, "gone_at = ?", (at,)),
         (batch.returned, "gone_at = NULL", ()),
-        (batch.pruning, "pruned_at = ?", (at,)),
         (batch.pruned, "state = ?", (State.PRUNED.value,)),
         (batch.kept, "pruned_at = NULL", ()),
     ):
@@ -114,3 +119,16 @@ def _put_present(batch: Batch, dialect: Dialect) -> Steps[None]:
             for remote, copy in batch.present
         ]
         yield Statement(_PUT_PRESENT, rows=rows)
+
+
+def _enqueue(batch: Batch, dialect: Dialect) -> Steps[None]:
+    """Puts the batch's deliveries in line; a version that stands there already stays as it is."""
+    if batch.deliveries:
+        at, whose, state = dialect.time(batch.at), batch.source_id, DeliveryState.PENDING.value
+        yield Statement(
+            _ENQUEUE,
+            rows=[
+                (whose, delivery.key, delivery.etag, batch.target, state, json.dumps(delivery.fields), at, at)
+                for delivery in batch.deliveries
+            ],
+        )

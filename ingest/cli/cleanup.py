@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import click
 
@@ -15,13 +16,13 @@ from ingest.cli.runner import Context, command_options, run_job
 @click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
 @click.option("--max-delete", type=click.IntRange(min=0), metavar="N", help="Remove at most N copies.")
 @click.option("--trust-catalog", is_flag=True, help="Do not ask the bucket whether it still holds each object.")
+@click.option("--trust-clock", is_flag=True, help="The clock is right, whatever it said in earlier runs.")
 @command_options
-def command(
-    context: Context, older_than: timedelta | None, dry_run: bool, max_delete: int | None, trust_catalog: bool
-) -> None:
+def command(context: Context, older_than: timedelta | None, **flags: Any) -> None:
     """Remove local copies older than the retention; their rows and source paths stay.
 
-    Copies that are held, or that the bucket no longer has in the same version, are kept.
+    Copies that are held, not yet delivered where delivery is on, or that the bucket no longer has in the same version,
+    are kept. Nothing is removed while the clock contradicts earlier runs or the server.
 
     Example: ingest cleanup --older-than 30d --dry-run
     """
@@ -32,5 +33,5 @@ def command(
     def show(verb: str, line: str) -> None:
         click.echo(f"{verb} {escape_key(line)}")
 
-    options = CleanupOptions(older_than, dry_run, max_delete, trust_catalog, None if context.json else show)
+    options = CleanupOptions(older_than, **flags, on_prune=None if context.json else show)
     run_job(context, lambda progress, stop: cleanup(context.settings, options, progress=progress, stop=stop))

@@ -1,4 +1,4 @@
-"""Types of flags: durations, moments, and ``auto`` or a number."""
+"""Types of flags: durations, moments, rates, and ``auto`` or a number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ingest.units import parse_date, parse_duration
+from ingest.units import parse_date, parse_duration, parse_size
 
 
 class Duration(click.ParamType[timedelta]):
@@ -20,6 +20,20 @@ class Duration(click.ParamType[timedelta]):
             return value
         try:
             return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Rate(click.ParamType[int]):
+    """Bytes a second: ``10MiB``, ``500kB``."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

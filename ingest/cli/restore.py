@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ingest.cli.params import Rate
 from ingest.cli.runner import Context, command_options, run_job
 
 
@@ -11,8 +12,9 @@ from ingest.cli.runner import Context, command_options, run_job
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @click.option("--prefix", metavar="P", help="All pruned copies whose key starts with P; '' is everything.")
 @click.option("--to", metavar="DIR", help="Write the copies below DIR, and leave the catalog as it is.")
+@click.option("--bwlimit", type=Rate(), metavar="RATE", help="At most so many bytes a second in all, such as 10MiB.")
 @command_options
-def command(context: Context, keys: tuple[str, ...], prefix: str | None, to: str | None) -> None:
+def command(context: Context, keys: tuple[str, ...], prefix: str | None, to: str | None, bwlimit: int | None) -> None:
     """Bring pruned copies back from where they came.
 
     An object that changed or is gone at its source is named, and not replaced by anything else.
@@ -25,5 +27,5 @@ def command(context: Context, keys: tuple[str, ...], prefix: str | None, to: str
     from ingest.jobs.options import RestoreOptions
     from ingest.jobs.restore import restore
 
-    options = RestoreOptions(keys, prefix, to)
+    options = RestoreOptions(keys, prefix, to, bwlimit)
     run_job(context, lambda progress, stop: restore(context.settings, options, progress=progress, stop=stop))

@@ -13,11 +13,11 @@ from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import click
 
 from ingest.errors import ExitCode, IngestError
+from ingest.redaction import protect, redact
 
 if TYPE_CHECKING:
     from ingest.jobs.stop import Stop
@@ -45,8 +45,8 @@ class Context:
     verbose: bool
 
     def emit(self, document: dict[str, Any]) -> None:
-        """The one object of ``--json``."""
-        click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
+        """The one object of ``--json``, in ASCII: on one line for every reader, whatever a key holds."""
+        click.echo(json.dumps(document, default=_plain))
 
 
 def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,17 +62,15 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
             from ingest.settings import Settings
 
             settings = Settings.load(flags, env_file=Path(env_file) if env_file else None)
-            verbosity = 1 if verbose else -1 if quiet else 0
-            configure(verbosity=verbosity, secrets=_secrets(settings), warnings=settings.warnings)
+            protect(settings.secrets)
+            configure(verbosity=1 if verbose else -1 if quiet else 0, warnings=settings.warnings)
             function(Context(settings, as_json, quiet, verbose), **values)
         except IngestError as error:
             fail(error, as_json=as_json, verbose=verbose)
         except (click.ClickException, click.exceptions.Exit):
             raise
         except Exception as defect:  # noqa: BLE001 - the last line of defence before a person
-            said = IngestError(
-                f"a defect in ingest: {type(defect).__name__}", hint="Run again with -v and report what it prints."
-            )
+            said = IngestError(f"a defect in ingest: {type(defect).__name__}")
             fail(said, as_json=as_json, verbose=verbose)
 
     for name, variable in reversed(_SETTING_FLAGS.items()):
@@ -86,12 +84,18 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def fail(error: IngestError, *, as_json: bool, verbose: bool) -> None:
     """One line and a hint on stderr, and the documented exit code."""
     if verbose:
-        traceback.print_exc()
+        show_traceback()
     show_error(error)
     if as_json:
         document = {"status": "failed", "error": {"code": error.code, "message": error.message, "hint": error.hint}}
         click.echo(json.dumps({**document, "exit_code": int(error.exit_code)}))
     sys.exit(error.exit_code)
+
+
+def show_traceback(error: BaseException | None = None) -> None:
+    """Of `error`, or of what is being handled. Libraries quote what they were given, so secrets are cut out."""
+    found = error if error is not None else sys.exception()
+    click.echo(redact("".join(traceback.format_exception(found))), err=True, nl=False)
 
 
 def show_error(error: IngestError) -> None:
@@ -152,20 +156,12 @@ def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunRepor
     if report.error is not None:
         show_error(report.error)
         if context.verbose:
-            traceback.print_exception(report.error)
+            show_traceback(report.error)
     if context.json:
         context.emit(document)
     elif not context.quiet:
         click.echo(as_line(report))
     sys.exit(report.exit_code if report.exit_code else ExitCode.OK)
-
-
-def _secrets(settings: Settings) -> set[str]:
-    values = {
-        secret.get_secret_value() for secret in (settings.secret_key, settings.session_token) if secret is not None
-    }
-    written = urlsplit(settings.database_url.get_secret_value()).password or ""
-    return (values | {written, unquote(written)}) - {""}
 
 
 def _plain(value: object) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ingest.cli.params import AutoOr, Moment
+from ingest.cli.params import AutoOr, Moment, Rate
 from ingest.cli.runner import Context, command_options, run_job
 
 if TYPE_CHECKING:
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 )
 @click.option("--older-than", type=Moment(), help="Only objects modified before this date, or longer ago.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--deliver", is_flag=True, help="Put what is downloaded in line for `ingest deliver`.")
 @click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")
 @click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once.")
 @click.option("--no-page-memory", is_flag=True, help="Read every page of the listing, also those that did not change.")
+@click.option("--bwlimit", type=Rate(), metavar="RATE", help="At most so many bytes a second in all, such as 10MiB.")
 @command_options
 def command(context: Context, **values: Any) -> None:
     """Download what is new or changed, and record everything listed.
@@ -65,9 +67,11 @@ def sync_options(
         dry_run=values["dry_run"],
         transfers=values["transfers"],
         listers=values["listers"],
+        bwlimit=values["bwlimit"],
         resume=resume,
         page_memory=not values["no_page_memory"],
         arguments=values["arguments"] or _written(values),
+        deliver_to=context.settings.required("verify_url") if values["deliver"] else "",
         on_action=None if context.json else lambda action: click.echo(escape_key(str(action))),
     )
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from ingest.observe.escape import escape_key
+
 
 def show_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Prints a header and rows; numbers to the right, everything else to the left."""
+    """Prints a header and rows, each on one line; numbers to the right, everything else to the left."""
     texts = [[_text(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(head), *texts]) for column in range(len(head))]
     right = [all(isinstance(row[column], int) for row in rows) and bool(rows) for column in range(len(head))]
@@ -25,4 +27,4 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def _text(cell: object) -> str:
     if isinstance(cell, datetime):
         return f"{cell:%Y-%m-%d %H:%M:%S}"
-    return "-" if cell is None else str(cell)
+    return "-" if cell is None else escape_key(str(cell))

@@ -15,7 +15,7 @@ from ingest.jobs.listing import Answer, Listing
 from ingest.jobs.tickets import Ticket
 from ingest.model import KnownPage, Shard
 from ingest.plan.memory import Gap, Region, is_unchanged, tile
-from ingest.plan.ranges import Probe, branch_points, finer_points, pages_ahead, pieces
+from ingest.plan.splits import Probe, branch_points, finer_points, pages_ahead, pieces
 
 _PAGES_AT_ONCE = 5_000
 """Remembered pages that are read from the catalog at a time."""

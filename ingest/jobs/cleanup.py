@@ -6,44 +6,66 @@ Intent in the catalog, unlink, done: a kill in between is finished by the next c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from ingest.catalog import queries
+from ingest.catalog import pruning
 from ingest.catalog.batch import Batch
+from ingest.catalog.pruning import Candidate
 from ingest.catalog.queries import CopyRow
 from ingest.crashpoints import here
-from ingest.errors import DiskError, IngestError, NoSuchKey
+from ingest.errors import ClockUntrusted, DiskError, IngestError, NoSuchKey
 from ingest.jobs.options import CleanupOptions
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
-from ingest.model import Audit, RunReport, State
+from ingest.model import Audit, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.plan.retention import clock_fault, reason_to_keep
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket
+from ingest.source.clock import server_time
+from ingest.source.retries import retried
 from ingest.store.files import FileStore
+from ingest.store.inspection import Expected, Inspector, Verdict
 
 _BATCH = 500
 _HEADS_AT_ONCE = 32
+_ATTEMPTS = 4
+
+Clock = Callable[[], datetime]
 
 
-async def cleanup(settings: Settings, options: CleanupOptions, *, progress: Progress, stop: Stop) -> RunReport:
-    """Removes copies older than the retention, unless they are held or the only ones."""
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def cleanup(
+    settings: Settings, options: CleanupOptions, *, progress: Progress, stop: Stop, clock: Clock = _utc_now
+) -> RunReport:
+    """Removes copies older than the retention, unless they are held, not delivered, or the only ones."""
     age = options.older_than if options.older_than is not None else settings.retention
     arguments: dict[str, object] = {"older_than": age.total_seconds(), "trust_catalog": options.trust_catalog}
 
     async def work(run: Run) -> None:
+        await _check_clock(run, options, clock())
         store = FileStore(settings.data_dir, settings.required("bucket"))
         try:
             async with Bucket.open(settings, connections=_HEADS_AT_ONCE) as bucket:
-                await _Cleanup(run, options, store, bucket, datetime.now(UTC) - age).work()
+                await _Cleanup(run, options, store, bucket, clock, age).work()
         finally:
             store.close()
 
     return await execute("cleanup", settings, arguments, work, lock="retention", progress=progress, stop=stop)
+
+
+async def _check_clock(run: Run, options: CleanupOptions, now: datetime) -> None:
+    newest = await pruning.newest_time(run.catalog, run.source.id, run.id)
+    server = await server_time(run.settings)
+    fault = clock_fault(now, newest_run=newest, server=server, trusted=options.trust_clock)
+    if fault is not None:
+        raise ClockUntrusted(f"{fault}; no copy was removed")
 
 
 @dataclass
@@ -52,97 +74,135 @@ class _Cleanup:
     options: CleanupOptions
     store: FileStore
     bucket: Bucket
-    cutoff: datetime
+    clock: Clock
+    age: timedelta
 
     async def work(self) -> None:
-        await self._check_clock()
         if self.options.dry_run:
             self.run.report.notes["dry_run"] = True
-        after = ""
-        while rows := await self._next(after):
+        after, cutoff = "", self.clock() - self.age
+        while found := await self._next(after, cutoff):
             self.run.stop.raise_if_requested()
-            after = rows[-1].remote.key
-            reasons = await self.run.stop.during(asyncio.gather(*(self._reason_to_keep(row) for row in rows)))
-            doomed = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
+            after = found[-1].copy.remote.key
+            waiting = await self._finish(found)
+            reasons = await self.run.stop.during(self._reasons(waiting))
+            kept = [(row.copy, reason) for row, reason in zip(waiting, reasons, strict=True) if reason is not None]
+            await self._keep(kept)
+            doomed = [row.copy for row, reason in zip(waiting, reasons, strict=True) if reason is None]
             room = self._room()
-            for row, reason in zip(rows, reasons, strict=True):
-                if reason is not None:
-                    self._say("keep", row, reason)
-            self.run.counts.kept += len(rows) - len(doomed) + len(doomed[room:])
+            self.run.counts.kept += len(doomed[room:])
             await self._prune(doomed[:room])
             if room <= len(doomed) and self.options.max_delete is not None:
                 log().warning("max_delete_reached", max_delete=self.options.max_delete)
                 return
 
-    async def _check_clock(self) -> None:
-        earlier = await queries.recent_runs(self.run.catalog, self.run.source.id, 2)
-        last_run = next((row["started_at"] for row in earlier if row["id"] != self.run.id), None)
-        server = None if self.options.trust_catalog else await self.run.stop.during(self.bucket.server_time())
-        fault = clock_fault(datetime.now(UTC), last_run, server)
-        if fault is not None:
-            raise IngestError(f"{fault}; no copy was removed", hint="Set the clock (NTP), then run again.")
-
-    async def _next(self, after: str) -> Sequence[CopyRow]:
-        return await queries.copies(
-            self.run.catalog,
-            self.run.source.id,
-            [State.PRESENT],
-            after=after,
-            limit=_BATCH,
-            downloaded_before=self.cutoff,
+    async def _next(self, after: str, cutoff: datetime) -> Sequence[Candidate]:
+        catalog, source_id = self.run.catalog, self.run.source.id
+        return await pruning.candidates(
+            catalog, source_id, after=after, limit=_BATCH, downloaded_before=cutoff, delivering=self._delivering
         )
+
+    @property
+    def _delivering(self) -> bool:
+        return bool(self.run.settings.verify_url)
 
     def _room(self) -> int:
         most = self.options.max_delete
         return _BATCH if most is None else max(0, most - self.run.counts.pruned)
 
-    async def _reason_to_keep(self, row: CopyRow) -> str | None:
-        found: str | None = None
-        asked = not (self.options.trust_catalog or row.hold or row.gone)
+    async def _finish(self, found: Sequence[Candidate]) -> list[Candidate]:
+        """Ends what a killed cleanup began: intents whose file is gone already. Returns the others."""
+        begun = [row.copy for row in found if row.copy.pruning]
+        inspector = Inspector(self.run.settings.data_dir, self.run.source.bucket)
+        expected = [Expected(copy.local_path or "", copy.remote.size, None) for copy in begun]
+        verdicts = await asyncio.to_thread(inspector.inspect, expected) if begun else []
+        looked_at = zip(begun, verdicts, strict=True)
+        gone = [copy for copy, finding in looked_at if finding.verdict is Verdict.MISSING or copy.local_path is None]
+        for copy in gone:
+            self._say("prune", copy, "removed by a cleanup that did not end")
+        if gone and not self.options.dry_run:
+            await self._record_pruned(gone, [])
+        ended = {copy.remote.key for copy in gone}
+        return [row for row in found if row.copy.remote.key not in ended]
+
+    async def _reasons(self, found: Sequence[Candidate]) -> list[str | None]:
+        try:
+            async with asyncio.TaskGroup() as group:
+                asked = [group.create_task(self._reason_to_keep(row)) for row in found]
+        except* IngestError as failures:
+            raise failures.exceptions[0] from None
+        return [answer.result() for answer in asked]
+
+    async def _reason_to_keep(self, row: Candidate) -> str | None:
+        remote, etag = row.copy.remote, None
+        asked = not (self.options.trust_catalog or row.held or row.undelivered or row.copy.gone)
         if asked:
             try:
-                found = (await self.bucket.head(row.remote.key)).etag
+                etag = (await retried(lambda: self.bucket.head(remote.key), attempts=_ATTEMPTS)).etag
             except NoSuchKey:
-                found = None
+                etag = None
         return reason_to_keep(
-            hold=row.hold, gone=row.gone, listed_etag=row.remote.etag, found_etag=found, confirmed=asked
+            held=row.held,
+            undelivered=row.undelivered,
+            gone=row.copy.gone,
+            listed_etag=remote.etag,
+            found_etag=etag,
+            confirmed=asked,
         )
 
-    async def _prune(self, rows: Sequence[CopyRow]) -> None:
-        for row in rows:
-            self._say("prune", row, f"downloaded {row.downloaded_at:%Y-%m-%d}")
+    async def _keep(self, kept: Sequence[tuple[CopyRow, str]]) -> None:
+        """An earlier cleanup's intent is given up where there is a reason to keep the copy now."""
+        for copy, reason in kept:
+            self._say("keep", copy, reason)
+        self.run.counts.kept += len(kept)
+        batch = self._batch()
+        batch.kept = [copy.remote.key for copy, _ in kept if copy.pruning]
+        if batch.kept and not self.options.dry_run:
+            await self.run.catalog.commit(batch)
+
+    async def _prune(self, copies: Sequence[CopyRow]) -> None:
+        for copy in copies:
+            self._say("prune", copy, f"downloaded {copy.downloaded_at:%Y-%m-%d}")
         if self.options.dry_run:
-            self.run.counts.pruned += len(rows)
+            self.run.counts.pruned += len(copies)
             return
-        if not rows:
+        if not copies:
             return
-        intent = self._batch()
-        intent.pruning = [row.remote.key for row in rows]
+        catalog, source_id = self.run.catalog, self.run.source.id
         here("cleanup.decided")
-        await self.run.catalog.commit(intent)
+        intended = await pruning.intend(catalog, source_id, copies, at=self.clock(), delivering=self._delivering)
+        self.run.counts.kept += len(copies) - len(intended)
         here("cleanup.intended")
-        result = self._batch()
-        for row in rows:
-            try:
-                if row.local_path is not None:
-                    await asyncio.to_thread(self.store.remove, row.local_path)
-            except DiskError as error:
-                log().error("prune_failed", key=row.remote.key, error=error.code, message=error.message)
-                result.kept.append(row.remote.key)
-                self.run.counts.failed += 1
+        removed: list[CopyRow] = []
+        stuck: list[str] = []
+        for copy in copies:
+            if copy.remote.key not in intended:
                 continue
-            here("cleanup.unlinked")
-            result.pruned.append(row.remote.key)
-            result.audits.append(Audit("pruned", row.remote.key, {"etag": row.remote.etag}))
+            try:
+                if copy.local_path is not None:
+                    await asyncio.to_thread(self.store.remove, copy.local_path)
+                here("cleanup.unlinked")
+                removed.append(copy)
+            except DiskError as error:
+                log().error("prune_failed", key=copy.remote.key, error=error.code, message=error.message)
+                stuck.append(copy.remote.key)
+        self.run.counts.failed += len(stuck)
         here("cleanup.all-unlinked")
-        await self.run.catalog.commit(result)
+        await self._record_pruned(removed, stuck)
         here("cleanup.done")
-        self.run.counts.pruned += len(result.pruned)
+
+    async def _record_pruned(self, removed: Sequence[CopyRow], kept: list[str]) -> None:
+        result = self._batch()
+        result.pruned = [copy.remote.key for copy in removed]
+        result.audits = [Audit("pruned", copy.remote.key, {"etag": copy.remote.etag}) for copy in removed]
+        result.kept = kept
+        await self.run.catalog.commit(result)
+        self.run.counts.pruned += len(removed)
 
     def _batch(self) -> Batch:
-        return Batch(self.run.id, self.run.source.id, self.run.source.bucket, datetime.now(UTC))
+        return Batch(self.run.id, self.run.source.id, self.run.source.bucket, self.clock())
 
-    def _say(self, verb: str, row: CopyRow, reason: str) -> None:
-        log().debug(verb, key=row.remote.key, reason=reason)
+    def _say(self, verb: str, copy: CopyRow, reason: str) -> None:
+        log().debug(verb, key=copy.remote.key, reason=reason)
         if self.options.dry_run and self.options.on_prune is not None:
-            self.options.on_prune(verb, f"{row.remote.key} ({reason})")
+            self.options.on_prune(verb, f"{copy.remote.key} ({reason})")

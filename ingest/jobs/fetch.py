@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
+from ingest.errors import ObjectChanged
+from ingest.jobs.large import LargeFetch
+from ingest.jobs.room import Room
+from ingest.jobs.stager import Stager
 from ingest.model import LocalCopy, RemoteObject
 from ingest.plan.checks import check_for
 from ingest.source.checksums import check_for_headers
@@ -15,8 +19,20 @@ if TYPE_CHECKING:
     from ingest.store.files import FileStore, Staged
 
 SMALL = 4 << 20
-"""Bytes up to which an object is held in memory whole; larger ones stream through."""
-_GATHER = 1 << 20
+"""Bytes up to which an object is held in memory whole; larger ones are written as they come."""
+TINY = 64 << 10
+"""Bytes up to which an object needs no room, for so many are never under way; and up to which hashing and writing
+(60 us) cost less than handing them to a thread."""
+MEMORY = 32 << 20
+"""Bytes of bodies that may be in memory at once."""
+
+
+class Fetched(NamedTuple):
+    """`received` bytes crossed the network; `seconds` passed before the first of them."""
+
+    staged: Staged | LocalCopy
+    received: int
+    seconds: float | None
 
 
 @dataclass
@@ -26,56 +42,52 @@ class Fetch:
     bucket: Bucket
     store: FileStore
     adopting: bool = False
+    room: Room = field(default_factory=lambda: Room(MEMORY))
 
-    async def __call__(self, remote: RemoteObject) -> tuple[Staged | LocalCopy, int]:
-        """The staged copy, and the bytes that crossed the network.
+    def __post_init__(self) -> None:
+        self._large = LargeFetch(self.bucket, self.store, self.room)
+        self._stager = Stager(self.store)
 
+    async def __call__(self, remote: RemoteObject) -> Fetched:
+        """
         Raises:
             SourceError: the bucket's side failed. DiskError: the disk did.
         """
-        check = check_for(remote.etag, remote.size)
         if self.adopting:
+            check = check_for(remote.etag, remote.size)
             copy = await asyncio.to_thread(self.store.adopt, remote.key, remote.size, check)
             if copy is not None:
-                return copy, 0
-        if remote.size <= SMALL:
-            response = await self.bucket.get(remote.key, etag=remote.etag or None, max_body=remote.size)
-            body = response.body
-            check = check_for_headers(response.headers, remote.etag, remote.size)
-            if remote.size <= _INLINE:
-                return self.store.stage(remote.key, body, remote.size, check), len(body)
-            return await asyncio.to_thread(self.store.stage, remote.key, body, remote.size, check), len(body)
-        return await self._stream(remote), remote.size
+                return Fetched(copy, 0, None)
+        if remote.size <= TINY:
+            return await self._whole(remote)
+        if remote.size > SMALL:
+            return Fetched(*await self._large(remote), None)
+        async with self.room.taken(remote.size):
+            return await self._whole(remote)
 
     async def newest(self, remote: RemoteObject) -> RemoteObject:
         """The object as it is now. Raises `NoSuchKey` when it is gone."""
         head = await self.bucket.head(remote.key)
         return RemoteObject(remote.key, head.size, head.etag, head.last_modified, head.storage_class)
 
-    async def _stream(self, remote: RemoteObject) -> Staged:
-        part_size = None
-        if "-" in remote.etag:
-            part_size = (await self.bucket.head(remote.key, part_number=1)).part_size
-            part_size = None if part_size == remote.size else part_size
-        check = check_for(remote.etag, remote.size, part_size=part_size)
-        staging = await asyncio.to_thread(self.store.open_staging, remote.key, check)
-        gathered = bytearray()
-
-        async def take(chunk: bytes) -> None:
-            gathered.extend(chunk)
-            if len(gathered) >= _GATHER:
-                await asyncio.to_thread(staging.write, bytes(gathered))
-                gathered.clear()
-
-        try:
-            await self.bucket.stream(remote.key, etag=remote.etag, on_chunk=take)
-            if gathered:
-                await asyncio.to_thread(staging.write, bytes(gathered))
-            return await asyncio.to_thread(self.store.finish, staging, remote.size)
-        except BaseException:
-            self.store.discard(staging)
-            raise
+    async def _whole(self, remote: RemoteObject) -> Fetched:
+        key, etag, size = remote.key, remote.etag, remote.size
+        answer = await self.bucket.get(key, etag=etag, max_body=size)
+        check = check_for_headers(answer.headers, etag, size)
+        if check.guesses or check.algorithm is None:
+            check = await self.bucket.sharpen(check, key, etag)
+        received = sum(map(len, answer.chunks))
+        if received != size:
+            raise ObjectChanged(f"{key!r}: it has {received} bytes now, and was listed with {size}")
+        if size <= TINY:
+            staged = self.store.stage(key, answer.chunks, size, check)
+        else:
+            staged = await self._stager.stage(key, answer.chunks, size, check)
+        return Fetched(staged, size, answer.seconds)
 
 
-_INLINE = 64 << 10
-"""Bytes up to which hashing and writing cost less than handing them to a thread."""
+class SameVersionOnly(Fetch):
+    """Never takes another version in the place of the recorded one."""
+
+    async def newest(self, remote: RemoteObject) -> RemoteObject:
+        raise ObjectChanged(f"{remote.key!r}: changed at source; `ingest sync` takes the new version")

@@ -11,8 +11,8 @@ from ingest.errors import IngestError, ListingUntrusted, OutOfOrder
 from ingest.jobs.tickets import Ticket
 from ingest.model import CatalogRow, ListingOrder, Page, Shard
 from ingest.observe.logs import log
-from ingest.plan.ranges import Probe
 from ingest.plan.shards import is_ascending, key_range
+from ingest.plan.splits import Probe
 from ingest.plan.storable import without_unstorable
 from ingest.source.bucket import Bucket, RawPage
 from ingest.source.listing import MOST_EMPTY_PAGES, Listed, cut_at_end, parse_page

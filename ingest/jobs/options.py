@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from ingest.model import Action
+from ingest.model import Action, DeliveryState
 from ingest.plan.selection import Selection
 
 
@@ -15,18 +15,22 @@ class SyncOptions:
     """One run of the engine over a selection of the bucket.
 
     `arguments` are the flags as they were written, for the run's row. `transfers` and `listers` of None find their own
-    level. `on_action` receives the actions of a dry run, in the order of the listing.
+    level. `bwlimit` is in bytes a second, over all transfers. `on_action` receives the actions of a dry run, in the
+    order of the listing.
     """
 
     selection: Selection = field(default_factory=Selection)
     dry_run: bool = False
     transfers: int | None = None
     listers: int | None = None
+    bwlimit: int | None = None
     resume: bool = False
     page_memory: bool = True
     """Believe the pages of a byte-ordered listing that come back byte for byte as they were."""
     arguments: dict[str, object] = field(default_factory=dict)
     on_action: Callable[[Action], None] | None = None
+    deliver_to: str = ""
+    """The service that every copy taken is put in line for; none when empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class CleanupOptions:
     dry_run: bool = False
     max_delete: int | None = None
     trust_catalog: bool = False
+    trust_clock: bool = False
     on_prune: Callable[[str, str], None] | None = None
     """Receives (``prune`` or ``keep``, line for people) of a dry run."""
 
@@ -45,12 +50,43 @@ class CleanupOptions:
 class RestoreOptions:
     """Which pruned copies to bring back: `keys`, or all with `prefix` (``""`` is everything).
 
-    `to` writes them under another directory and leaves the catalog's state alone.
+    `to` writes them under another directory and leaves the catalog's state alone. `bwlimit` is in bytes a second.
     """
 
     keys: tuple[str, ...] = ()
     prefix: str | None = None
     to: str | None = None
+    bwlimit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOptions:
+    """`keys`, or everything that starts with `prefix`; one of the two."""
+
+    keys: tuple[str, ...] = ()
+    prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """Which copies to look at (``""`` is all of them), and whether to download again what is missing or damaged."""
+
+    prefix: str = ""
+    repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverOptions:
+    """`limit` bounds how many deliveries are concluded; `again` takes up what was rejected or given up.
+
+    `take_over` readdresses what waits for an earlier VERIFY_URL. `patience`: seconds without progress after which what
+    waits is left to the next run.
+    """
+
+    limit: int | None = None
+    again: tuple[DeliveryState, ...] = ()
+    take_over: bool = False
+    patience: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

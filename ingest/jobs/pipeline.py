@@ -213,7 +213,9 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         store = FileStore(settings.data_dir, settings.required("bucket"))
         stack.callback(store.close)
         store.sweep()
-        bucket = await stack.enter_async_context(Bucket.open(settings, connections=concurrency.ceiling + LISTERS))
+        connections = concurrency.ceiling + LISTERS
+        opening = Bucket.open(settings, connections=connections, bwlimit=options.bwlimit)
+        bucket = await stack.enter_async_context(opening)
         adopting = run.source.is_new or await run.catalog.last_run_died(run.source.id)
         fetch = Fetch(bucket, store, adopting=adopting)
 
@@ -222,7 +224,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
             if isinstance(outcome.action, Download):
                 run.progress.finished(outcome.action.remote.size, failed=outcome.status is Status.FAILED)
 
-        builder = BatchBuilder(run.id, run.source.id, run.source.bucket)
+        builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=options.deliver_to)
         recorder = Recorder(run.catalog, store, builder, run.counts, committed)
         recorder.start()
         transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
@@ -232,6 +234,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         if nothing_left and options.selection.roots == [""] and not options.dry_run:
             await run.catalog.complete(run.source.id, datetime.now(UTC))
             here("sync.completed")
+            store.sweep(all_done=True)
 
 
 async def _drive(run: Run, pipeline: Pipeline) -> None:

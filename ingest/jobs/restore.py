@@ -7,33 +7,18 @@ from pathlib import Path
 
 from ingest.catalog import queries
 from ingest.catalog.queries import CopyRow
-from ingest.crashpoints import here
-from ingest.errors import NoSuchKey, ObjectChanged, RowNotFound
-from ingest.jobs.batches import BatchBuilder
-from ingest.jobs.fetch import Fetch
+from ingest.errors import RowNotFound
 from ingest.jobs.options import RestoreOptions
-from ingest.jobs.pipeline import GRACE, concurrency_for, log_outcome, log_retry
-from ingest.jobs.recorder import Recorder
+from ingest.jobs.refetch import refetching
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
-from ingest.jobs.transfers import Transfer, TransferPool
-from ingest.model import CatalogRow, Counts, Download, Outcome, RemoteObject, RunReport, State, Status
+from ingest.model import Outcome, RunReport, State
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
-from ingest.plan.concurrency import RetryBudget
 from ingest.settings import Settings
-from ingest.source.bucket import Bucket
 from ingest.source.paths import spellings
-from ingest.store.files import FileStore
 
 _BATCH = 500
-
-
-class _SameVersionOnly(Fetch):
-    """A restore never takes another version in the place of the recorded one."""
-
-    async def newest(self, remote: RemoteObject) -> RemoteObject:
-        raise ObjectChanged(f"{remote.key!r}: changed at source; `ingest sync` takes the new version")
 
 
 async def restore(settings: Settings, options: RestoreOptions, *, progress: Progress, stop: Stop) -> RunReport:
@@ -43,58 +28,23 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
 
     async def work(run: Run) -> None:
         target = Path(options.to).absolute() if options.to else settings.data_dir
-        store = FileStore(target, settings.required("bucket"))
-        try:
-            store.sweep()
-            concurrency = concurrency_for(None)
-            async with Bucket.open(settings, connections=concurrency.ceiling) as bucket:
-                transfer = Transfer(_SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
-                await _restore(run, options, spelled, store, transfer)
-        finally:
-            store.close()
+
+        def committed(outcome: Outcome) -> None:
+            if outcome.copy is not None:
+                run.counts.restored += 1
+                run.counts.bytes += outcome.received
+            else:
+                run.counts.failed += 1
+
+        refetch = refetching(
+            run, target, committed, called="restored", keeps_rows=bool(options.to), bwlimit=options.bwlimit
+        )
+        async with refetch as transfers:
+            async for row in _wanted(run, options, spelled):
+                run.stop.raise_if_requested()
+                await transfers.submit(row, "restore")
 
     return await execute("restore", settings, arguments, work, lock="retention", progress=progress, stop=stop)
-
-
-async def _restore(
-    run: Run, options: RestoreOptions, spelled: list[list[str]], store: FileStore, transfer: Transfer
-) -> None:
-    counts = run.counts
-    tallied = Counts()
-
-    def committed(outcome: Outcome) -> None:
-        log_outcome(outcome)
-        remote = outcome.action.remote if isinstance(outcome.action, Download) else None
-        if outcome.copy is not None:
-            counts.restored += 1
-            counts.bytes += outcome.received
-        else:
-            counts.failed += 1
-            if remote is not None and isinstance(outcome.error, NoSuchKey):
-                log().error("gone_at_source", key=remote.key, message=f"{remote.key}: gone at source")
-        if remote is not None:
-            run.progress.finished(remote.size, failed=outcome.status is Status.FAILED)
-
-    builder = BatchBuilder(run.id, run.source.id, run.source.bucket, downloaded="restored")
-    recorder = Recorder(run.catalog, store, builder, tallied, committed, keeps_rows=bool(options.to))
-    recorder.start()
-
-    pool = TransferPool(transfer, recorder.add, transfer.concurrency)
-    try:
-        async for row in _wanted(run, options, spelled):
-            run.stop.raise_if_requested()
-            await recorder.room()
-            run.progress.planned(1, row.remote.size)
-            known = CatalogRow(row.remote.key, row.remote.size, row.remote.etag, row.state, row.gone, row.local_path, 0)
-            await run.stop.during(pool.submit(Download(row.remote, None if options.to else known, "restore")))
-            here("restore.submitted")
-        await run.stop.during(pool.drain())
-        here("restore.downloaded")
-    finally:
-        try:
-            await pool.stop(GRACE)
-        finally:
-            await recorder.close()
 
 
 async def _wanted(run: Run, options: RestoreOptions, spelled: list[list[str]]) -> AsyncIterator[CopyRow]:

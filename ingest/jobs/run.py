@@ -17,6 +17,7 @@ from ingest.jobs.stop import Stop
 from ingest.model import Counts, RunReport, RunStatus
 from ingest.observe.logs import bind_run, log
 from ingest.observe.progress import Progress
+from ingest.private import make_directories
 from ingest.settings import Settings
 from ingest.store.directories import disk_error
 from ingest.store.locks import file_lock
@@ -58,7 +59,7 @@ def _require_data_dir(settings: Settings) -> None:
     if settings.sqlite_path is None or settings.own_dir not in settings.sqlite_path.parents:
         return
     try:
-        settings.own_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        make_directories(settings.own_dir)
         if not os.access(settings.own_dir, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "not writable")
     except OSError as error:

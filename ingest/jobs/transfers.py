@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ingest.jobs.fetch import Fetch
 
 MOST_ATTEMPTS = 5
-"""Tries for one object, the first included."""
+"""Tries for one object, the first included; of a large one, those in a row that bring nothing."""
 MOST_VERSIONS = 3
 """How often an object may change under our hands before it is left to the next run."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
@@ -58,9 +58,8 @@ class Transfer:
         remote, attempt, versions = action.remote, 0, 1
         while True:
             attempt += 1
-            started = time.monotonic()
             try:
-                staged, received = await self.fetch(remote)
+                fetched = await self.fetch(remote)
             except ObjectChanged as error:
                 versions += 1
                 newer = await self._look_again(remote)
@@ -74,17 +73,17 @@ class Transfer:
             except DiskError:
                 raise
             except SourceError as error:
+                attempt = 1 if error.progressed else attempt
                 pause = self._pause_before_retry(error, attempt)
                 if pause is None:
                     return Outcome(action, Status.FAILED, remote, error=error, attempts=attempt)
                 self.on_retry(action, error, attempt, pause)
                 await asyncio.sleep(pause)
             else:
-                now = time.monotonic()
-                if received < _LATENCY_SAMPLE:
-                    self.concurrency.succeeded(now - started, now)
+                if fetched.seconds is not None:
+                    self.concurrency.succeeded(fetched.seconds, time.monotonic())
                 self.budget.earn()
-                return Taken(action, remote, staged, attempt, received)
+                return Taken(action, remote, fetched.staged, attempt, fetched.received)
 
     async def _look_again(self, remote: RemoteObject) -> RemoteObject | IngestError | None:
         try:
@@ -105,10 +104,6 @@ class Transfer:
         return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))  # noqa: S311 - jitter, no secret
 
 
-_LATENCY_SAMPLE = 1 << 20
-"""Bytes: the time of larger bodies tells of bandwidth, not of queues, so the concurrency does not learn from it."""
-
-
 @dataclass
 class TransferPool:
     """Runs transfers at a level that follows `concurrency`; results go to `deliver` as they come."""
@@ -120,6 +115,8 @@ class TransferPool:
     """What made the pool stop taking work: a fault of the disk, or a defect."""
     last_error: IngestError | None = None
     _queue: asyncio.Queue[tuple[Download, Ticket | None]] = field(init=False)
+    _working: int = 0
+    """Workers that will take another action. Their tasks tell too late: several would leave for the same place."""
     _workers: set[asyncio.Task[None]] = field(default_factory=set)
     _failed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -135,10 +132,7 @@ class TransferPool:
         if self.failure is not None:
             raise self.failure
         await self._queue.put((action, ticket))
-        if len(self._workers) < self.concurrency.current:
-            worker = asyncio.create_task(self._work())
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+        self._hire()
 
     async def drain(self) -> None:
         """Waits until everything that was submitted is delivered.
@@ -180,13 +174,21 @@ class TransferPool:
                 worker.cancel()
             await asyncio.gather(*self._workers, return_exceptions=True)
 
+    def _hire(self) -> None:
+        if self._working < self.concurrency.current and not self._queue.empty():
+            self._working += 1
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
     def _drop_queue(self) -> None:
         while not self._queue.empty():
             self._queue.get_nowait()
             self._queue.task_done()
 
     async def _work(self) -> None:
-        while len(self._workers) <= self.concurrency.current:
+        while self._working <= self.concurrency.current:
+            self._hire()
             action, ticket = await self._queue.get()
             try:
                 result = await self.transfer(action)
@@ -201,6 +203,7 @@ class TransferPool:
                 raise
             finally:
                 self._queue.task_done()
+        self._working -= 1
 
     def _fail(self, error: Exception) -> None:
         if self.failure is None:

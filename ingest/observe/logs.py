@@ -10,15 +10,12 @@ from typing import Any
 import structlog
 
 from ingest.observe.escape import escape_key
+from ingest.redaction import redact
 
-_secrets: set[str] = set()
 
-
-def configure(*, verbosity: int, secrets: set[str], warnings: tuple[str, ...] = ()) -> None:
-    """`verbosity` is -1 (warnings only), 0 or 1 (debug). `secrets` are cut out of every line."""
+def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
+    """`verbosity` is -1 (warnings only), 0 or 1 (debug)."""
     level = {-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG)
-    _secrets.clear()
-    _secrets.update(secret for secret in secrets if len(secret) >= 4)
     on_terminal = sys.stderr.isatty()
     renderer: Any = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
@@ -37,6 +34,9 @@ def configure(*, verbosity: int, secrets: set[str], warnings: tuple[str, ...] = 
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
+    libraries = logging.StreamHandler()
+    libraries.setFormatter(_OneLine("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[libraries], force=True)
     # Their debug logs carry signatures and tokens.
     for name in ("botocore", "aiobotocore", "aioboto3", "aiohttp", "urllib3", "stamina", "sqlalchemy", "aiosqlite"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -57,8 +57,12 @@ def bind_run(run_id: int) -> None:
 def _one_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name, value in event.items():
         if isinstance(value, str):
-            shown = escape_key(value)
-            for secret in _secrets:
-                shown = shown.replace(secret, "***")
-            event[name] = shown
+            event[name] = redact(escape_key(value))
     return event
+
+
+class _OneLine(logging.Formatter):
+    """What a library has to say, traceback and all, in the manner of our own lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(escape_key(super().format(record)))

@@ -56,6 +56,11 @@ def _fits(size: int, part_size: int, parts: int) -> bool:
     return part_size > 0 and -(-size // part_size) == parts
 
 
+def etag_of_parts(digests: Sequence[bytes]) -> str:
+    """What S3 servers give a multipart upload for an etag: the MD5 of its parts' MD5s, and their number."""
+    return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
+
+
 class _Digest(Protocol):
     def update(self, chunk: bytes | memoryview, /) -> None: ...
 
@@ -146,5 +151,4 @@ class _PartwiseMd5:
             view = view[len(taken) :]
 
     def hexdigest(self) -> str:
-        parts = [*self._finished, self._part.digest()]
-        return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
+        return etag_of_parts([*self._finished, self._part.digest()])

@@ -13,8 +13,9 @@ _GROW_BELOW = 1.6
 """Of the best latency: below it nothing queues yet."""
 _SHRINK_ABOVE = 6.0
 _SMOOTHING = 0.1
-_BEST_DRIFT = 1.0005
-"""For each success the best latency is forgotten a little: the network of an hour ago is not today's."""
+_FORGOTTEN_AFTER = 900.0
+"""Seconds in which the best latency counts for e times as much: the network of an hour ago is not today's. Not sooner,
+for where requests always queue it is never seen again."""
 _PAUSE_AFTER_OVERLOAD = 2.0
 """Seconds without growth, and without a second halving, after the server asked for less."""
 
@@ -23,11 +24,12 @@ _PAUSE_AFTER_OVERLOAD = 2.0
 class Concurrency:
     """The level between `floor` and `ceiling`; equal bounds fix it. Latencies and times in seconds."""
 
-    floor: int = 24
+    floor: int = 32
     ceiling: int = 256
     current: int = 0
     best: float = float("inf")
     average: float = 0.0
+    _learnt: float = 0.0
     _quiet_until: float = 0.0
 
     def __post_init__(self) -> None:
@@ -39,7 +41,8 @@ class Concurrency:
 
     def succeeded(self, latency: float, now: float) -> None:
         """Learns from one answer that came in `latency` seconds."""
-        self.best = min(self.best * _BEST_DRIFT, latency)
+        self.best = min(self.best * (1 + (now - self._learnt) / _FORGOTTEN_AFTER), latency)
+        self._learnt = now
         self.average += (latency - self.average) * (_SMOOTHING if self.average else 1.0)
         if now < self._quiet_until:
             return

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
-from ingest.errors import AccessKeyUnknown, CredentialsExpired, ObjectChanged, SourceError, UnexpectedResponse
+from ingest.errors import (
+    AccessKeyUnknown,
+    CredentialsExpired,
+    ObjectChanged,
+    RangeIgnored,
+    SourceError,
+    UnexpectedResponse,
+)
+from ingest.model import Check
+from ingest.source.checksums import check_for_head
 from ingest.source.credentials import CredentialSource, credential_source
 from ingest.source.dial import Dialer
 from ingest.source.endpoint import Endpoint, quote_key, quote_query
@@ -22,6 +31,7 @@ from ingest.source.http_date import parse_http_date
 from ingest.source.pool import Pool
 from ingest.source.proxy import proxy_for
 from ingest.source.signing import Signer
+from ingest.source.throttle import Throttle
 from ingest.source.timeouts import Timeouts
 from ingest.source.tls import ssl_context
 from ingest.source.wire import Exchange, Headers, Response
@@ -35,7 +45,7 @@ _CHECKSUMS = ("x-amz-checksum-mode",)
 _PINNED = ("if-match", *_CHECKSUMS)
 _ENABLED = "ENABLED"
 
-OnChunk = Callable[[bytes], Awaitable[None]]
+OnChunks = Callable[[list[bytes]], Awaitable[None]]
 
 
 class RawPage(NamedTuple):
@@ -66,9 +76,10 @@ class Bucket:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, settings: Settings, *, connections: int, timeouts: Timeouts | None = None
+        cls, settings: Settings, *, connections: int, timeouts: Timeouts | None = None, bwlimit: int | None = None
     ) -> AsyncIterator[Self]:
-        """Connects to nothing yet. `connections` is how many requests may be under way at once.
+        """Connects to nothing yet. `connections` is how many requests may be under way at once, `bwlimit` how many
+        bytes a second they may receive together.
 
         Raises:
             SettingsError: the endpoint, bucket or CA file is not usable. CredentialsError: there are none.
@@ -91,7 +102,8 @@ class Bucket:
             target_prefix=target_prefix,
         )
         dialer = Dialer(endpoint.host, endpoint.port, tls=tls, proxy=proxy, timeout=times.connect)
-        pool = Pool(dialer, limit=connections, timeouts=times)
+        throttle = Throttle(bwlimit) if bwlimit else None
+        pool = Pool(dialer, limit=connections, timeouts=times, throttle=throttle)
         try:
             yield cls(endpoint, pool, signer, credentials)
         finally:
@@ -159,8 +171,8 @@ class Bucket:
             self._check_version(response, etag, key)
         return response
 
-    async def stream(self, key: str, *, etag: str | None = None, on_chunk: OnChunk) -> Headers:
-        """The whole object, piece by piece of about a megabyte at most, to `on_chunk`. Raises as `get` does."""
+    async def stream(self, key: str, *, etag: str | None = None, on_chunks: OnChunks) -> Headers:
+        """The whole object to `on_chunks`, about a megabyte at most at a time. Raises as `get` does."""
         await self._renew()
         names, values = (_CHECKSUMS, [_ENABLED]) if etag is None else (_PINNED, [f'"{etag}"', _ENABLED])
         head = self._signer.sign("GET", self._key_root + quote_key(key), "", names, values)
@@ -170,13 +182,13 @@ class Bucket:
                 raise UnexpectedResponse(f"GET {shown(key)}: a part was sent where the whole was asked for")
             self._check_version(response, etag, key)
 
-        return await self._stream(head, key, check, on_chunk)
+        return await self._stream(head, key, check, on_chunks)
 
-    async def get_range(self, key: str, *, etag: str, first: int, last: int, on_chunk: OnChunk) -> Headers:
-        """The bytes `first` to `last`, both included, to `on_chunk`. Raises as `get` does.
+    async def get_range(self, key: str, *, etag: str, first: int, last: int, on_chunks: OnChunks) -> Headers:
+        """The bytes `first` to `last`, both included, to `on_chunks`. Raises as `get` does.
 
         Raises:
-            UnexpectedResponse: the server ignored the range, or sent another one; nothing went to `on_chunk`.
+            RangeIgnored: the server sent something else than this range; nothing went to `on_chunks`.
         """
         await self._renew()
         values = (f'"{etag}"', f"bytes={first}-{last}")
@@ -188,11 +200,11 @@ class Bucket:
             self._check_version(response, etag, key)
             headers = response.headers
             if response.status != 206 or not headers.get(b"content-range", b"").startswith(promised):
-                raise UnexpectedResponse(f"GET {shown(key)}: the server did not send the range that was asked for")
+                raise RangeIgnored(f"GET {shown(key)}: the server did not send the range that was asked for")
             if headers.get(b"content-length", length) != length:
-                raise UnexpectedResponse(f"GET {shown(key)}: the range has another length than was asked for")
+                raise RangeIgnored(f"GET {shown(key)}: the range has another length than was asked for")
 
-        return await self._stream(head, key, check, on_chunk)
+        return await self._stream(head, key, check, on_chunks)
 
     async def head(self, key: str, *, part_number: int | None = None) -> ObjectHead:
         """What the server says of an object without sending it; with `part_number`, of that part too.
@@ -208,8 +220,18 @@ class Bucket:
             await self._refuse(response, f"HEAD {shown(key)}")
         return parse_head(response.headers, f"HEAD {shown(key)}", is_part=part_number is not None)
 
-    async def _stream(self, head: bytes, key: str, check: Callable[[Response], None], on_chunk: OnChunk) -> Headers:
-        response = await self._pool.stream(Exchange(head, streamed=True), check, on_chunk)
+    async def sharpen(self, check: Check, key: str, etag: str) -> Check:
+        """A better check for a multipart upload whose part size could only be guessed: asks for its first part."""
+        if "-" in etag and (check.guesses or check.algorithm is None):
+            with suppress(SourceError):  # not every server knows partNumber: the size stays a guess then
+                part = await self.head(key, part_number=1)
+                by_parts = check_for_head(part)
+                if part.etag == etag and by_parts.algorithm == "md5-parts":
+                    return by_parts
+        return check
+
+    async def _stream(self, head: bytes, key: str, check: Callable[[Response], None], on_chunks: OnChunks) -> Headers:
+        response = await self._pool.stream(Exchange(head, streamed=True), check, on_chunks)
         if response.status not in (200, 206):
             await self._refuse(response, f"GET {shown(key)}")
         return response.headers

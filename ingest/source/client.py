@@ -9,13 +9,13 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ingest.errors import DamagedTransfer, SourceError
-from ingest.model import Check, RemoteObject, Shard
+from ingest.model import RemoteObject, Shard
 from ingest.observe.logs import log
 from ingest.plan.checks import Hasher
 from ingest.settings import Settings
@@ -120,7 +120,7 @@ class S3Client:
             response = await self._bucket.get(key, max_body=MOST_BYTES_IN_MEMORY)
             body, etag = response.body, response.headers[b"etag"].decode("latin-1").strip('"')
             check = check_for_headers(response.headers, etag, len(body))
-            hasher = Hasher(await self._sharpened(check, key, etag))
+            hasher = Hasher(await self._bucket.sharpen(check, key, etag))
             await asyncio.to_thread(hasher.update, body)
             _require(hasher, len(body), len(body), key)
             return body
@@ -152,15 +152,16 @@ class S3Client:
         import aiofiles
 
         temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.part")
-        hasher = Hasher(await self._sharpened(check_for_head(head), key, head.etag))
+        hasher = Hasher(await self._bucket.sharpen(check_for_head(head), key, head.etag))
         try:
             async with aiofiles.open(temporary, "xb") as file:
 
-                async def take(chunk: bytes) -> None:
-                    await asyncio.to_thread(hasher.update, chunk)
-                    await file.write(chunk)
+                async def take(chunks: list[bytes]) -> None:
+                    piece = b"".join(chunks)
+                    await asyncio.to_thread(hasher.update, piece)
+                    await file.write(piece)
 
-                await self._bucket.stream(key, etag=head.etag, on_chunk=take)
+                await self._bucket.stream(key, etag=head.etag, on_chunks=take)
                 received = await file.tell()
                 await file.flush()
                 await asyncio.to_thread(os.fsync, file.fileno())
@@ -168,16 +169,6 @@ class S3Client:
             await asyncio.to_thread(_replace, temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-
-    async def _sharpened(self, check: Check, key: str, etag: str) -> Check:
-        """For a multipart etag, asks for the first part's size where it could only be guessed."""
-        if "-" in etag and (check.guesses or check.algorithm is None):
-            with suppress(SourceError):  # not every server knows partNumber: the size stays a guess then
-                part = await self._bucket.head(key, part_number=1)
-                by_parts = check_for_head(part)
-                if part.etag == etag and by_parts.algorithm == "md5-parts":
-                    return by_parts
-        return check
 
     async def _call(self, operation: str, **parameters: object) -> Any:
         """One call of the control plane, retried."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from ingest.errors import ConnectionTimedOut
 from ingest.source.dial import Dialer
+from ingest.source.throttle import Throttle
 from ingest.source.timeouts import Timeouts
 from ingest.source.wire import STREAMED_STATUS, Connection, Exchange, Response, StaleConnection
 
@@ -18,10 +19,11 @@ _FAREWELL_SECONDS = 1.0
 class Pool:
     """Nothing is retried here but one thing: a request that met a kept-alive connection's end before any answer."""
 
-    def __init__(self, dialer: Dialer, *, limit: int, timeouts: Timeouts) -> None:
+    def __init__(self, dialer: Dialer, *, limit: int, timeouts: Timeouts, throttle: Throttle | None = None) -> None:
         self._dialer = dialer
         self._limit = max(1, limit)
         self._timeouts = timeouts
+        self._throttle = throttle
         self._loop = asyncio.get_running_loop()
         self._busy = 0
         self._idle: list[Connection] = []
@@ -56,9 +58,9 @@ class Pool:
         self,
         exchange: Exchange,
         on_head: Callable[[Response], None],
-        on_chunk: Callable[[bytes], Awaitable[None]],
+        on_chunks: Callable[[list[bytes]], Awaitable[None]],
     ) -> Response:
-        """One request whose body goes to `on_chunk`, piece by piece; while it works, little more is read.
+        """One request whose body goes to `on_chunks`, some at a time; while it works, little more is read.
 
         `on_head` sees status and headers before the first piece, and may raise. An answer outside 200 and 206 comes
         back with its body, and neither is called. Raises `SourceError`, and whatever the two raise.
@@ -69,8 +71,8 @@ class Pool:
             if response.status in STREAMED_STATUS:
                 try:
                     on_head(response)
-                    while piece := await connection.read():
-                        await on_chunk(piece)
+                    while chunks := await connection.read():
+                        await on_chunks(chunks)
                 except BaseException:
                     connection.abort()
                     raise
@@ -143,7 +145,7 @@ class Pool:
 
     async def _open_one(self) -> Connection:
         name = str(self._dialer)
-        connection = await self._dialer.connect(lambda: Connection(name, self._loop, self._lost))
+        connection = await self._dialer.connect(lambda: Connection(name, self._loop, self._lost, self._throttle))
         if connection.reusable:  # else it is lost already, and its first request will say so
             self._open.add(connection)
         if self._sweeper is None:

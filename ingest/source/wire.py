@@ -7,12 +7,15 @@ Bodies are never decoded, redirects never followed. Source of the framing rules:
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import NamedTuple, cast
 
 import httptools
 
 from ingest.errors import ConnectionLost, NotTls, SourceError, UnexpectedResponse
+from ingest.source.throttle import RECEIVE_BUFFER, Throttle
 from ingest.source.timeouts import Watch
 
 Headers = dict[bytes, bytes]
@@ -29,11 +32,17 @@ _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 
 
 class Response(NamedTuple):
-    """`body` is empty where the body is streamed, and cut at `MOST_ERROR_BYTES` where the status is no success."""
+    """`chunks` are the body: none where it is streamed; cut at `MOST_ERROR_BYTES` where the status is no success."""
 
     status: int
     headers: Headers
-    body: bytes
+    chunks: list[bytes]
+    seconds: float = 0.0
+    """From the request to the head of its answer."""
+
+    @property
+    def body(self) -> bytes:
+        return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
 
 
 class Exchange(NamedTuple):
@@ -53,13 +62,21 @@ class StaleConnection(Exception):
 class Connection(asyncio.Protocol):
     """Carries one request at a time. `on_lost` is called once, when the connection is gone."""
 
-    def __init__(self, peer: str, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
+    def __init__(
+        self,
+        peer: str,
+        loop: asyncio.AbstractEventLoop,
+        on_lost: Callable[[Connection], None],
+        throttle: Throttle | None = None,
+    ) -> None:
         self.watch = Watch()
         self.received = 0
         """Bytes of the current answer, as they crossed the network."""
         self._peer = peer
         self._loop = loop
         self._on_lost = on_lost
+        self._throttle = throttle
+        self._resting = False
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
@@ -78,6 +95,9 @@ class Connection(asyncio.Protocol):
         self._headers: Headers = {}
         self._chunks: list[bytes] = []
         self._unread = 0
+        self._raw = 0
+        """Bytes of the body still to come; of a plain body with a length, they go round the parser."""
+        self._seconds = 0.0
         self._complete = False
 
     # What the pool asks for.
@@ -94,8 +114,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def held(self) -> bool:
-        """The answer is not read on because its reader is slow."""
-        return self._paused
+        """The answer is not read on because its reader is slow, or the rate is limited."""
+        return self._paused or self._resting
 
     async def request(self, exchange: Exchange) -> Response:
         """Sends a request; waits for its whole answer or, if that is to be streamed, for its head: then `read` it.
@@ -109,31 +129,30 @@ class Connection(asyncio.Protocol):
         self._reset()
         self._exchange = exchange
         self.watch.start(self._loop.time())
+        self._asked = monotonic()
         self._transport.write(exchange.head)
         await self._woken()
         if exchange.streamed and self._status in STREAMED_STATUS:
-            return Response(self._status, self._headers, b"")
+            return Response(self._status, self._headers, [], self._seconds)
         self._exchange = None
         self._used = True
-        chunks = self._chunks
-        return Response(self._status, self._headers, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        return Response(self._status, self._headers, self._chunks, self._seconds)
 
-    async def read(self) -> bytes:
-        """The next piece of a streamed body, up to about a megabyte; empty at its end. Raises as `request` does."""
+    async def read(self) -> list[bytes]:
+        """The next chunks of a streamed body, about a megabyte at most; none at its end. Raises as `request` does."""
         while not self._chunks and not self._complete:
             await self._woken()
         if self._error is not None:
             raise self._error
-        piece = b"".join(self._chunks)
-        self._chunks.clear()
+        chunks, self._chunks = self._chunks, []
         self._unread = 0
-        if self._paused and self._transport is not None:
+        if self._paused:
             self._paused = False
-            self._transport.resume_reading()
-        if not piece:
+            self._read_on()
+        if not chunks:
             self._exchange = None
             self._used = True
-        return piece
+        return chunks
 
     def abort(self, error: SourceError | None = None) -> None:
         """Closes at once; whoever waits for an answer gets `error`."""
@@ -167,6 +186,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if self._throttle is not None:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            self._rest(0)
 
     def data_received(self, data: bytes) -> None:
         if self._exchange is None or self._error is not None:
@@ -174,12 +196,43 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self.received += len(data)
+        if self._throttle is not None:
+            self._rest(len(data))
+        if self._raw:
+            self._take_raw(data)
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(self._not_http(data))
         if not self._status and self.received > _MOST_HEADER_BYTES:
             self._fail(UnexpectedResponse(f"{self._peer} sends headers without end"))
+
+    def _take_raw(self, data: bytes) -> None:
+        if len(data) > self._raw:
+            self.abort()  # more than its own length: there is no telling what it is
+            return
+        self._raw -= len(data)
+        self._keep(data)
+        if not self._raw:
+            self._parser = httptools.HttpResponseParser(self)  # the old one waits for the body
+            self._complete = True
+            self._wake()
+
+    def _rest(self, received: int) -> None:
+        pause = self._throttle.pause_after(received) if self._throttle is not None else 0.0
+        if pause > 0 and not self._resting and self._transport is not None:
+            self._resting = True
+            self._transport.pause_reading()
+            self._loop.call_later(pause, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self.held and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> None:
         """Returning None closes the transport."""
@@ -229,11 +282,23 @@ class Connection(asyncio.Protocol):
         if status < 200 or exchange is None:
             return
         self._status = status
+        self._seconds = monotonic() - self._asked
         if exchange.bodyless:
             self._finish()
             self._parser = httptools.HttpResponseParser(self)  # the old one waits for a body
-        elif exchange.streamed and status in STREAMED_STATUS:
+            return
+        length = self._headers.get(b"content-length", b"")
+        if status in STREAMED_STATUS and length.isdigit():
+            self._expect(int(length), exchange)
+        if exchange.streamed and status in STREAMED_STATUS:
             self._wake()
+
+    def _expect(self, length: int, exchange: Exchange) -> None:
+        if not exchange.streamed and length > exchange.max_body:
+            self._fail(UnexpectedResponse(f"{self._peer} sends more than the {exchange.max_body} bytes asked for"))
+            return
+        self._raw = length
+        self._keep_alive = self._parser.should_keep_alive()
 
     def on_body(self, chunk: bytes) -> None:
         exchange = self._exchange
@@ -241,18 +306,25 @@ class Connection(asyncio.Protocol):
             if self._keep_alive:  # else it is the rest of what was cut short
                 self.abort()
             return
+        if self._raw:
+            self._raw -= len(chunk)
+        self._keep(chunk)
+
+    def _keep(self, chunk: bytes) -> None:
+        exchange = self._exchange
         self._chunks.append(chunk)
         self._unread += len(chunk)
-        if exchange.streamed and self._status in STREAMED_STATUS:
+        if self._status >= 300:
+            if self._unread > MOST_ERROR_BYTES:
+                self._cut_short()
+        elif exchange is not None and exchange.streamed:
             self._wake()
             if self._unread > _HIGH_WATER and not self._paused and self._transport is not None:
+                if not self._resting:
+                    self._transport.pause_reading()
                 self._paused = True
-                self._transport.pause_reading()
-        elif self._status < 300:
-            if self._unread > exchange.max_body:
-                self._fail(UnexpectedResponse(f"{self._peer} sends more than the {exchange.max_body} bytes asked for"))
-        elif self._unread > MOST_ERROR_BYTES:
-            self._cut_short()
+        elif exchange is not None and self._unread > exchange.max_body:
+            self._fail(UnexpectedResponse(f"{self._peer} sends more than the {exchange.max_body} bytes asked for"))
 
     def on_message_complete(self) -> None:
         if self._status:  # else it was an interim answer (1xx): the real one follows

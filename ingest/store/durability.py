@@ -36,13 +36,25 @@ def make_durable(names: Collection[str], open_one: Callable[[str], int], file_sy
             os.close(descriptor)
 
 
-def _find_syncfs() -> ctypes._NamedFuncPointer | None:
+def start_writing(descriptor: int, start: int, end: int) -> None:
+    """Has the kernel begin to write these bytes to the disk, and does not wait: the barrier then finds little to do.
+
+    A hint, and no barrier: where it is not known, or fails, nothing happens.
+    """
+    if _sync_file_range is not None:
+        _sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(end - start), _START_WRITE)
+
+
+def _find(name: str) -> ctypes._NamedFuncPointer | None:
+    """A call of Linux's C library; None elsewhere."""
     if not sys.platform.startswith("linux"):
         return None
     try:
-        return ctypes.CDLL(None, use_errno=True).syncfs
+        found: ctypes._NamedFuncPointer = getattr(ctypes.CDLL(None, use_errno=True), name)
     except (OSError, AttributeError):
         return None
+    return found
 
 
-_syncfs = _find_syncfs()
+_START_WRITE = 2  # SYNC_FILE_RANGE_WRITE
+_syncfs, _sync_file_range = _find("syncfs"), _find("sync_file_range")

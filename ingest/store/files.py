@@ -7,6 +7,7 @@ version; a kill leaves at most a temporary file, which the next run sweeps.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import secrets
 import stat
@@ -22,11 +23,15 @@ from ingest.errors import DamagedTransfer, DiskError, UnsafePath
 from ingest.liveness import is_alive
 from ingest.model import Check, LocalCopy, Verified
 from ingest.plan.checks import Hasher
+from ingest.private import make_directories
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
+from ingest.store.partials import Partials
 from ingest.store.paths import below_file, beside_directory, encode_key
+from ingest.store.vectors import write_all
 
 _TEMPORARY = ".part"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
 
 
@@ -41,96 +46,68 @@ class Staged(NamedTuple):
 
 
 @dataclass
-class Staging:
-    """An open temporary file that an object's bytes are appended to, hashed on the way."""
-
-    key: str
-    temporary: str
-    descriptor: int
-    hasher: Hasher
-    size: int = 0
-
-    def write(self, chunk: bytes) -> None:
-        """Appends. Raises `DiskError` when the disk does not take it."""
-        try:
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(self.descriptor, view) :]
-        except OSError as error:
-            raise disk_error(error, self.temporary) from error
-        self.hasher.update(chunk)
-        self.size += len(chunk)
-        here("staging.written")
-
-
-@dataclass
 class FileStore:
     """Copies of one bucket under ``<data_dir>/<bucket>``; temporaries under ``<data_dir>/.ingest/tmp``."""
 
     data_dir: Path
     bucket: str
+    partials: Partials = field(init=False)
+    """Temporary files of large objects."""
     _temporaries: int = field(init=False)
+    _own: str = field(init=False)
+    _names: Iterator[int] = field(default_factory=itertools.count)
     _publishing: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         try:
             own = self.data_dir / ".ingest" / "tmp"
-            own.mkdir(mode=0o750, parents=True, exist_ok=True)
+            make_directories(own)
             with self._walking() as directories:
                 directories.at(self.bucket, create=True)
                 self._temporaries = os.dup(directories.at(".ingest/tmp"))
+            self.partials = Partials(self._temporaries, self.bucket)
+            self._own = f"{os.getpid()}-{secrets.token_hex(6)}-"
         except OSError as error:
             raise disk_error(error, str(self.data_dir)) from error
         except TakenByFile as error:
             raise UnsafePath(f"{self.data_dir}: a file stands where the tool needs a directory") from error
 
     def close(self) -> None:
+        self.partials.close()
         os.close(self._temporaries)
 
-    def open_staging(self, key: str, check: Check) -> Staging:
-        """A new temporary file for this object."""
-        temporary = f"{os.getpid()}-{secrets.token_hex(8)}{_TEMPORARY}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    def stage(self, key: str, chunks: Sequence[bytes], size: int, check: Check) -> Staged:
+        """A small object of `size` bytes, which came in `chunks`; checked before anything is written.
+
+        Raises:
+            DamagedTransfer: length or digest are not what the server said. DiskError: the disk does not take it.
+        """
+        hasher = Hasher(check)
+        for chunk in chunks:
+            hasher.update(chunk)
+        verdict = hasher.verdict()
+        received = sum(map(len, chunks))
+        if received != size:
+            raise DamagedTransfer(f"{key!r}: received {received} of {size} bytes")
+        if verdict is None:
+            raise DamagedTransfer(f"{key!r}: received bytes that do not match what the server says of them")
+        temporary = f"{self._own}{next(self._names)}{_TEMPORARY}"
         try:
-            descriptor = os.open(temporary, flags, 0o640, dir_fd=self._temporaries)
+            descriptor = os.open(temporary, _NEW, 0o640, dir_fd=self._temporaries)
         except OSError as error:
             raise disk_error(error, str(self.data_dir)) from error
         here("staging.opened")
-        return Staging(key, temporary, descriptor, Hasher(check))
-
-    def finish(self, staging: Staging, size: int) -> Staged:
-        """Closes and checks what was written.
-
-        Raises:
-            DamagedTransfer: length or digest are not what the server said; the temporary file is removed.
-        """
-        verdict = staging.hasher.verdict()
-        if verdict is None or staging.size != size:
-            self.discard(staging)
-            what = f"{staging.size} of {size} bytes" if staging.size != size else "bytes that do not match their etag"
-            raise DamagedTransfer(f"{staging.key!r}: received {what}")
         try:
-            os.close(staging.descriptor)
+            try:
+                write_all(descriptor, chunks)
+                here("staging.written")
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            raise disk_error(error, staging.key) from error
+            self._unlink(temporary)
+            raise disk_error(error, temporary) from error
         here("staging.finished")
-        return Staged(staging.key, staging.temporary, staging.size, staging.hasher.digest(), verdict)
-
-    def discard(self, staging: Staging) -> None:
-        with suppress(OSError):
-            os.close(staging.descriptor)
-        with suppress(OSError):
-            os.unlink(staging.temporary, dir_fd=self._temporaries)
-
-    def stage(self, key: str, body: bytes, size: int, check: Check) -> Staged:
-        """The whole of a small object at once."""
-        staging = self.open_staging(key, check)
-        try:
-            staging.write(body)
-            return self.finish(staging, size)
-        except DiskError:
-            self.discard(staging)
-            raise
+        return Staged(key, temporary, size, hasher.digest(), verdict)
 
     def publish(self, batch: Sequence[Staged], previous: Mapping[str, str]) -> dict[str, LocalCopy | DiskError]:
         """Makes the batch durable and renames it into place; `previous` maps keys to the path of an older copy.
@@ -151,10 +128,11 @@ class FileStore:
                     path = self._place(directories, staged, previous.get(staged.key))
                 except DiskError as error:
                     results[staged.key] = error
-                    with suppress(OSError):
-                        os.unlink(staged.temporary, dir_fd=self._temporaries)
+                    self._unlink(staged.temporary)
+                    self.partials.release(staged.temporary)
                     continue
                 here("batch.renamed")
+                self.partials.release(staged.temporary)
                 touched.add(path.rpartition("/")[0])
                 results[staged.key] = LocalCopy(path, staged.digest, staged.verified, staged.size)
             here("batch.all-renamed")
@@ -217,9 +195,12 @@ class FileStore:
             directories.forget()
             _remove_empty(directories, directory)
 
-    def sweep(self) -> int:
-        """Removes temporary files of runs that are gone; returns how many. Nothing else is touched."""
-        removed = 0
+    def sweep(self, *, all_done: bool = False) -> int:
+        """Removes temporary files of runs that are gone, but for the large ones that this run may go on with.
+
+        `all_done` says that nothing is left to go on with. Returns how many. Nothing else is touched.
+        """
+        removed = self.partials.sweep(all_done=all_done)
         for name in os.listdir(self._temporaries):
             pid, _, rest = name.partition("-")
             if rest.endswith(_TEMPORARY) and pid.isdigit() and not is_alive(int(pid)):
@@ -236,6 +217,10 @@ class FileStore:
             yield directories
         finally:
             directories.forget()
+
+    def _unlink(self, temporary: str) -> None:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=self._temporaries)
 
     def _open_temporary(self, name: str) -> int:
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._temporaries)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ingest.errors import LockedError
+from ingest.private import make_directories
 from ingest.store.directories import disk_error
 
 
@@ -22,7 +23,7 @@ def file_lock(path: Path, command: str) -> Iterator[None]:
         LockedError: another process holds it; the message says which. DiskError: the file cannot be made.
     """
     try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        make_directories(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise disk_error(error, str(path)) from error

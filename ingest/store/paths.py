@@ -13,7 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 MOST_BYTES = 255
 """Of one path segment, on every common file system (POSIX NAME_MAX)."""
-_DIGEST_MARK = "%~"
+DIGEST_MARK = "%~"
+"""What a path that cannot be decoded holds, and no other."""
 _DIGEST_LENGTH = 32
 _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CUT_ESCAPE = re.compile(r"(%[0-9A-F]?)$")
@@ -38,7 +39,7 @@ def decode_path(path: str) -> str | None:
 
     It also reads the conflict forms of `beside_directory` and `below_file`.
     """
-    if _DIGEST_MARK in path:
+    if DIGEST_MARK in path:
         return None
     return unquote_to_bytes(path).decode("utf-8", "surrogateescape")
 
@@ -75,7 +76,7 @@ def _reescape(name: str) -> str:
             and (position < 2 or name[position - 2] != "%")
         ):
             return name[:position] + _escape_all(letter) + name[position + 1 :]
-    return name.lower() if name != name.lower() else name + _DIGEST_MARK
+    return name.lower() if name != name.lower() else name + DIGEST_MARK
 
 
 def _undot(segment: str) -> str:
@@ -87,6 +88,6 @@ def _shorten(segment: str) -> str:
     if len(raw) <= MOST_BYTES:
         return segment
     digest = hashlib.sha256(raw).hexdigest()[:_DIGEST_LENGTH]
-    room = MOST_BYTES - len(_DIGEST_MARK) - _DIGEST_LENGTH
+    room = MOST_BYTES - len(DIGEST_MARK) - _DIGEST_LENGTH
     head = raw[:room].decode("utf-8", "ignore")
-    return _CUT_ESCAPE.sub("", head) + _DIGEST_MARK + digest
+    return _CUT_ESCAPE.sub("", head) + DIGEST_MARK + digest

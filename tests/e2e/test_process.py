@@ -56,6 +56,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         (["status"], {"DATABASE_URL": f"postgresql://u:{CANARY}@127.0.0.1:1/d"}, 6, "127.0.0.1"),
         (["sync"], {"INGEST_DATA_DIR": "/dev/null/data"}, 5, "/dev/null/data"),
         (["cleanup", "--older-than", "x"], {}, 2, "not a duration"),
+        (["sync", "--bwlimit", "fast"], {}, 2, "not a size"),
         (["restore"], {}, 2, "name keys"),
         (["sync"], {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_SECRET_KEY": CANARY}, 4, "refused"),
     ],
@@ -117,6 +118,28 @@ async def test_a_stop_is_clean_and_a_kill_is_repaired_by_the_next_run(weed: Buck
     assert list((root / ".ingest" / "tmp").iterdir()) == []
     again = json.loads(ingest("sync", "--json", variables=variables, cwd=tmp_path).stdout)
     assert (again["unchanged"], again["downloaded"]) == (600, 0)
+
+
+async def test_a_killed_large_download_is_gone_on_with(weed: Bucket, tmp_path: Path) -> None:
+    """The rate is limited so that the kill finds it half-way; the second run fetches what the first had not noted."""
+    body = random.Random("large").randbytes(80 << 20)
+    await weed.put({"large": body})
+    variables = weed.variables(tmp_path / "data")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ingest", "sync", "-q", "--bwlimit", "40MiB"],
+        env={**os.environ, **variables},
+        cwd=tmp_path,
+    )
+    temporaries = tmp_path / "data" / ".ingest" / "tmp"
+    while process.poll() is None and not list(temporaries.glob("large-*.json")):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    again = json.loads(ingest("sync", "--json", variables=variables, cwd=tmp_path).stdout)
+    assert (again["status"], again["downloaded"]) == ("ok", 1)
+    assert 0 < again["bytes"] <= 64 << 20
+    assert (tmp_path / "data" / weed.name / "large").read_bytes() == body
+    assert list(temporaries.iterdir()) == []
 
 
 def test_the_demo_keeps_its_promises_and_leaves_nothing(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def world(
     request: pytest.FixtureRequest, empty_databases: dict[str, Template], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[type[World]]:
     monkeypatch.setattr(transfers, "FIRST_PAUSE", 0.0)
-    configure(verbosity=-1, secrets=set())
+    configure(verbosity=-1)
     with running(MemoryS3()) as server, asyncio.Runner() as runner, stamina.set_testing(True, attempts=2):
 
         class Own(World):

@@ -42,8 +42,8 @@ class Sink:
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
 
-    async def __call__(self, piece: bytes) -> None:
-        self.pieces.append(piece)
+    async def __call__(self, chunks: list[bytes]) -> None:
+        self.pieces.extend(chunks)
 
     @property
     def body(self) -> bytes:
@@ -100,8 +100,8 @@ async def test_the_whole_read_path(real: servers.Bucket, tmp_path: Path) -> None
         assert (await bucket.get("loans/empty", max_body=0)).body == b""
 
         streamed, ranged = Sink(), Sink()
-        await bucket.stream("loans/big.bin", etag=head.etag, on_chunk=streamed)
-        await bucket.get_range("loans/big.bin", etag=head.etag, first=1_000, last=8_000_000, on_chunk=ranged)
+        await bucket.stream("loans/big.bin", etag=head.etag, on_chunks=streamed)
+        await bucket.get_range("loans/big.bin", etag=head.etag, first=1_000, last=8_000_000, on_chunks=ranged)
         assert streamed.body == body
         assert ranged.body == body[1_000:8_000_001]
 
@@ -119,10 +119,10 @@ async def test_refusals_of_real_servers(real: servers.Bucket, tmp_path: Path) ->
         with pytest.raises(errors.ObjectChanged):
             await bucket.get("key", etag=old, max_body=10)
         with pytest.raises(errors.ObjectChanged):
-            await bucket.stream("key", etag=old, on_chunk=sink)
+            await bucket.stream("key", etag=old, on_chunks=sink)
         new = (await bucket.head("key")).etag
         with pytest.raises(errors.RangeNotSatisfiable):
-            await bucket.get_range("key", etag=new, first=100, last=200, on_chunk=sink)
+            await bucket.get_range("key", etag=new, first=100, last=200, on_chunks=sink)
         with pytest.raises(errors.UnexpectedResponse, match="more than the 3 bytes"):
             await bucket.get("key", max_body=3)
     async with Bucket.open(real.settings(tmp_path, bucket="no-such-bucket"), connections=1) as bucket:
@@ -168,7 +168,7 @@ async def test_a_server_that_ignores_if_match_mixes_no_versions() -> None:
         with pytest.raises(errors.ObjectChanged):
             await bucket.get("k", etag="older", max_body=100)
         with pytest.raises(errors.ObjectChanged):
-            await bucket.stream("k", etag="older", on_chunk=sink)
+            await bucket.stream("k", etag="older", on_chunks=sink)
     assert sink.pieces == []
 
 
@@ -190,7 +190,7 @@ async def test_a_wrong_range_is_refused_before_its_first_byte(status: str, heade
     sink = Sink()
     async with against(script) as (bucket, _):
         with pytest.raises(errors.UnexpectedResponse):
-            await bucket.get_range("k", etag="e", first=5, last=8, on_chunk=sink)
+            await bucket.get_range("k", etag="e", first=5, last=8, on_chunks=sink)
     assert sink.pieces == []
 
 

@@ -15,6 +15,7 @@ from ingest.errors import (
 )
 from ingest.source.dial import Dialer
 from ingest.source.pool import Pool
+from ingest.source.throttle import Throttle
 from ingest.source.timeouts import Timeouts
 from ingest.source.wire import Response
 from tests.fixtures.pools import BODY, GET, STREAM, accept, connected, loop_policy, no_chunk, until
@@ -66,13 +67,13 @@ async def test_a_slow_reader_is_not_the_servers_fault_and_bounds_memory() -> Non
     progress: list[int] = []
     received: list[int] = []
 
-    async def sink(piece: bytes) -> None:
+    async def sink(chunks: list[bytes]) -> None:
         nonlocal sent_at_release
         if not received:
             asyncio.get_running_loop().call_later(1.0, release.set)
             await release.wait()
             sent_at_release = sum(progress)
-        received.append(len(piece))
+        received.append(sum(map(len, chunks)))
 
     async with connected(script, timeouts=Timeouts(idle=0.3, total=0.5)) as (pool, _):
         response = await pool.stream(STREAM, accept, sink)
@@ -80,6 +81,40 @@ async def test_a_slow_reader_is_not_the_servers_fault_and_bounds_memory() -> Non
     assert sum(received) == size
     assert max(received) < 4 << 20
     assert sent_at_release < size
+
+
+async def test_a_limited_rate_changes_no_byte() -> None:
+    """Reading pauses again and again, in the middle of bodies and between them; and pausing is no time-out."""
+
+    async def script(visit: Visit) -> None:
+        await visit.answer(BODY * 20)
+
+    class Counting(Throttle):
+        received = 0
+
+        def pause_after(self, received: int) -> float:
+            Counting.received += received
+            return super().pause_after(received)
+
+    async with raw_server(script) as server:
+        pool = Pool(
+            Dialer("127.0.0.1", server.port, tls=None),
+            limit=3,
+            timeouts=Timeouts(idle=0.5, total=0.5),
+            throttle=Counting(1 << 20),
+        )
+        whole = [pool.fetch(GET) for _ in range(4)]
+        for response in await asyncio.gather(*whole):
+            assert response.body == BODY * 20
+        pieces: list[bytes] = []
+
+        async def sink(chunks: list[bytes]) -> None:
+            pieces.extend(chunks)
+
+        await pool.stream(STREAM, accept, sink)
+        assert b"".join(pieces) == BODY * 20
+        assert Counting.received > 5 * len(BODY * 20)
+        await pool.aclose()
 
 
 async def test_what_on_head_or_the_sink_raises_comes_through() -> None:
@@ -90,7 +125,7 @@ async def test_what_on_head_or_the_sink_raises_comes_through() -> None:
         assert response.status == 200
         raise UnexpectedResponse("not this")
 
-    async def full_disk(_: bytes) -> None:
+    async def full_disk(_: list[bytes]) -> None:
         raise OSError("disk full")
 
     async with connected(script) as (pool, server):
@@ -107,7 +142,7 @@ async def test_a_streamed_error_document_does_not_reach_the_sink() -> None:
 
     async with connected(script) as (pool, server):
         for _ in range(2):
-            assert await pool.stream(STREAM, accept, no_chunk) == (404, {b"content-length": b"8"}, b"<Error/>")
+            assert (await pool.stream(STREAM, accept, no_chunk))[:3] == (404, {b"content-length": b"8"}, [b"<Error/>"])
         assert server.connections == 1
 
 
@@ -117,8 +152,8 @@ async def test_empty_and_small_streams_keep_their_connection() -> None:
 
     pieces: list[bytes] = []
 
-    async def sink(piece: bytes) -> None:
-        pieces.append(piece)
+    async def sink(chunks: list[bytes]) -> None:
+        pieces.extend(chunks)
 
     async with connected(script) as (pool, server):
         for _ in range(4):

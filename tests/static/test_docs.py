@@ -11,9 +11,10 @@ from pathlib import Path
 import click
 import pytest
 
-from ingest.cli import COMMANDS, main
+from ingest.cli import COMMANDS, error_docs, main
 from ingest.cli.docs import render
-from ingest.errors import ExitCode
+from ingest.cli.examples import EXAMPLES
+from ingest.errors import ExitCode, IngestError
 from ingest.settings import VARIABLES, Settings, Variable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +88,25 @@ def test_the_example_settings_load(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("code", ExitCode, ids=lambda code: code.name)
 def test_every_exit_code_has_its_line(code: ExitCode) -> None:
     assert f"\n| {int(code)} | {code.meaning} |" in read("docs/operations.md")
+
+
+def test_the_table_of_errors_is_what_the_code_says() -> None:
+    text = read("docs/operations.md")
+    assert text == error_docs.written_into(text), "run `make docs`"
+
+
+def subclasses(kind: type[IngestError]) -> list[type[IngestError]]:
+    return [kind, *chain.from_iterable(map(subclasses, kind.__subclasses__()))]
+
+
+@pytest.mark.parametrize("kind", subclasses(IngestError), ids=lambda kind: kind.__name__)
+def test_every_error_has_its_row(kind: type[IngestError]) -> None:
+    assert kind in error_docs.documented(), "errors that people see live in ingest/errors"
+    assert kind in EXAMPLES
+    assert vars(kind).get("__doc__"), "its docstring is its meaning"
+    assert "code" in vars(kind), "scripts tell errors apart by their codes"
+    row = rf"^\| {int(kind.exit_code)} \| `{kind.code}` \| [^|]+ \| [^|]+ \| [^|]"
+    assert len(re.findall(row, read("docs/operations.md"), re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)

@@ -1,98 +1,9 @@
-"""One tree of errors: each class says its exit code, whether a retry can help, and what to do next.
-
-Only these are shown to people; anything else is a defect and is reported as one. ``message`` is one line and
-holds no secret; ``hint`` is the next step for an operator.
-"""
+"""The bucket's side."""
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import ClassVar
-
-
-class ExitCode(IntEnum):
-    """The documented exit codes. `ingest --help` prints this table from the descriptions below."""
-
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    PARTIAL = 3
-    SOURCE = 4
-    DISK = 5
-    DATABASE = 6
-    DAMAGED = 7
-    LOCKED = 11
-    INTERRUPTED = 130
-    TERMINATED = 143
-
-    @property
-    def meaning(self) -> str:
-        return _MEANINGS[self]
-
-
-_MEANINGS: dict[ExitCode, str] = {
-    ExitCode.OK: "everything was done",
-    ExitCode.FAILED: "failed (a defect, or a failed connection check)",
-    ExitCode.USAGE: "wrong usage or settings",
-    ExitCode.PARTIAL: "partial: some objects failed, the rest is done and recorded",
-    ExitCode.SOURCE: "source: network, TLS, credentials, or a listing that cannot be trusted",
-    ExitCode.DISK: "local disk",
-    ExitCode.DATABASE: "database",
-    ExitCode.DAMAGED: "damage found by verify",
-    ExitCode.LOCKED: "another run holds the lock",
-    ExitCode.INTERRUPTED: "interrupted (what was finished is recorded)",
-    ExitCode.TERMINATED: "terminated (what was finished is recorded)",
-}
-
-
-class IngestError(Exception):
-    """Base of every error that a person may see."""
-
-    code: ClassVar[str] = "error"
-    """Stable name for logs and scripts."""
-    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
-    retryable: ClassVar[bool] = False
-    hint: str = ""
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        if hint is not None:
-            self.hint = hint
-
-
-class SettingsError(IngestError):
-    """A setting, flag or argument is wrong. The message names it and what it wants."""
-
-    code = "settings"
-    exit_code = ExitCode.USAGE
-    hint = "See `.env.example` for every setting, and `ingest COMMAND --help` for every flag."
-
-
-class LockedError(IngestError):
-    """Another run of the same kind is at work on this source."""
-
-    code = "locked"
-    exit_code = ExitCode.LOCKED
-    hint = "Wait for it to end, or look at `ingest runs`. The lock dies with its holder; nothing to remove by hand."
-
-
-class InterruptedRun(IngestError):
-    """SIGINT: what was finished is recorded."""
-
-    code = "interrupted"
-    exit_code = ExitCode.INTERRUPTED
-    hint = "Run the command again: it goes on where this run stopped."
-
-
-class TerminatedRun(InterruptedRun):
-    """SIGTERM: what was finished is recorded."""
-
-    code = "terminated"
-    exit_code = ExitCode.TERMINATED
-
-
-# --- source -------------------------------------------------------------------------------------------------
+from ingest.errors.base import IngestError
+from ingest.exits import ExitCode
 
 
 class SourceError(IngestError):
@@ -101,21 +12,29 @@ class SourceError(IngestError):
     code = "source"
     exit_code = ExitCode.SOURCE
     hint = "Run `ingest check` to test the connection step by step."
+    progressed = False
+    """Whether the attempt left something that the next one need not fetch again."""
 
 
 class ConnectionRefused(SourceError):
+    """Nothing listens at the address, or it turned the connection away."""
+
     code = "refused"
     retryable = True
     hint = "Is the server up, and S3_ENDPOINT's host and port right? A firewall may also refuse."
 
 
 class ConnectionTimedOut(SourceError):
+    """No connection, or no answer, within the time that is given to it."""
+
     code = "timeout"
     retryable = True
     hint = "A firewall may drop the packets, or the server is overloaded. Check host, port and route."
 
 
 class NameNotResolved(SourceError):
+    """The endpoint's host name is not known to this machine."""
+
     code = "dns"
     retryable = True
     hint = "Check the spelling of S3_ENDPOINT, and that this machine's resolver knows the name."
@@ -129,11 +48,15 @@ class ConnectionLost(SourceError):
 
 
 class TlsError(SourceError):
+    """The TLS handshake failed. Nothing signed was sent."""
+
     code = "tls"
     hint = "Compare the server's certificate with what S3_CA_BUNDLE trusts."
 
 
 class CertificateUntrusted(TlsError):
+    """Nobody whom this machine trusts vouches for the server's certificate. Nothing signed was sent."""
+
     code = "tls_untrusted"
     hint = (
         "If the server uses a self-signed certificate, save it with `ingest check --save-ca FILE`, compare its "
@@ -142,16 +65,22 @@ class CertificateUntrusted(TlsError):
 
 
 class CertificateExpired(TlsError):
+    """The server's certificate was valid once. Nothing signed was sent."""
+
     code = "tls_expired"
     hint = "Renew the server's certificate; if it is not expired, compare this machine's clock."
 
 
 class CertificateNotYetValid(TlsError):
+    """The server's certificate will be valid later. Nothing signed was sent."""
+
     code = "tls_not_yet_valid"
     hint = "Compare this machine's clock with the server's; the certificate starts in the future."
 
 
 class CertificateWrongHost(TlsError):
+    """The server's certificate names another host. Nothing signed was sent."""
+
     code = "tls_wrong_host"
     hint = "Use a host name in S3_ENDPOINT that the certificate names, or have the certificate reissued."
 
@@ -164,37 +93,61 @@ class NotTls(TlsError):
 
 
 class CredentialsError(SourceError):
+    """There are no credentials to sign with."""
+
     code = "credentials"
     hint = "Set S3_ACCESS_KEY and S3_SECRET_KEY, or configure the standard AWS chain (profile, role)."
 
 
 class AccessKeyUnknown(CredentialsError):
+    """The server does not know the access key."""
+
     code = "access_key_unknown"
     hint = "Check S3_ACCESS_KEY: the server does not know it."
 
 
 class SignatureMismatch(CredentialsError):
+    """The server knows the access key, and the request was not signed with the key's own secret."""
+
     code = "signature"
     hint = "Check S3_SECRET_KEY (and S3_REGION): the server computed another signature."
 
 
 class CredentialsExpired(CredentialsError):
+    """Temporary credentials are over, and loading them once more did not help."""
+
     code = "credentials_expired"
     retryable = True
     hint = "Renew the session token or the role's credentials."
 
 
 class ClockSkewed(SourceError):
+    """The server refuses the request's time: this machine's clock and its own are too far apart."""
+
     code = "clock_skew"
     hint = "Set this machine's clock (NTP): the server refuses requests more than 15 minutes off."
 
 
+class ClockUntrusted(ClockSkewed):
+    """This machine's clock does not fit the runs before or the server's, so no copy's age can be told."""
+
+    code = "clock_untrusted"
+    hint = (
+        "Set this machine's clock (NTP), then run again. If it is right now, and was wrong in an earlier run, say "
+        "`ingest cleanup --trust-clock`."
+    )
+
+
 class AccessDenied(SourceError):
+    """The server knows the key, and its policy does not allow the request."""
+
     code = "access_denied"
     hint = "The key is valid but may not do this. See the bucket policy in docs/operations.md."
 
 
 class NoSuchBucket(SourceError):
+    """The server has no such bucket."""
+
     code = "no_such_bucket"
     hint = "Check S3_BUCKET; `ingest check` lists the buckets that exist."
 
@@ -224,6 +177,8 @@ class ObjectArchived(SourceError):
 
 
 class RangeNotSatisfiable(SourceError):
+    """The object is shorter than it was."""
+
     code = "range_not_satisfiable"
     exit_code = ExitCode.PARTIAL
     hint = "The object changed its size; the next run takes the new version."
@@ -250,6 +205,12 @@ class UnexpectedResponse(SourceError):
 
     code = "unexpected_response"
     hint = "Is this an S3 endpoint, and not its web console or a proxy's page?"
+
+
+class RangeIgnored(UnexpectedResponse):
+    """Asked for a range, the server sent something else; the object is fetched whole."""
+
+    code = "range_ignored"
 
 
 class RedirectRefused(SourceError):
@@ -280,70 +241,3 @@ class DamagedTransfer(SourceError):
     exit_code = ExitCode.PARTIAL
     retryable = True
     hint = "If it happens again, the object is damaged at the source, or a proxy alters it."
-
-
-# --- disk ---------------------------------------------------------------------------------------------------
-
-
-class DiskError(IngestError):
-    code = "disk"
-    exit_code = ExitCode.DISK
-    hint = "Check the data directory's file system and permissions, then run again; nothing recorded was lost."
-
-
-class DiskFull(DiskError):
-    code = "disk_full"
-    hint = "Free space or inodes (see `ingest cleanup --dry-run`), then run again."
-
-
-class UnsafePath(DiskError):
-    """A symlink or a foreign file stands where the tool would write."""
-
-    code = "unsafe_path"
-    hint = "Remove what stands there, if it should not; symlinks below the data directory are never followed."
-
-
-# --- catalog ------------------------------------------------------------------------------------------------
-
-
-class DatabaseError(IngestError):
-    code = "database"
-    exit_code = ExitCode.DATABASE
-    hint = "Check DATABASE_URL and that the database is up; nothing that was recorded is lost."
-
-
-class DatabaseBusy(DatabaseError):
-    """Another program holds the database, or two transactions were in each other's way."""
-
-    code = "database_busy"
-    retryable = True
-    hint = "Another program holds the database; run again when it has ended."
-
-
-class DatabaseLost(DatabaseError):
-    """The connection to the database broke, and did not come back in time."""
-
-    code = "database_lost"
-    retryable = True
-
-
-class SchemaMissing(DatabaseError):
-    """The schema is missing or behind."""
-
-    code = "schema_behind"
-    hint = "Run `ingest db upgrade`."
-
-
-class SchemaAhead(DatabaseError):
-    """The database was migrated by a newer version of the tool."""
-
-    code = "schema_ahead"
-    hint = "Upgrade `ingest`; an older version never writes to a newer schema."
-
-
-class RowNotFound(IngestError):
-    """A key that the catalog does not hold."""
-
-    code = "unknown_key"
-    exit_code = ExitCode.FAILED
-    hint = "`ingest status` shows what is recorded; `ingest ls PREFIX` what the bucket holds."

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.plan.ranges import Probe, branch_points, finer_points, pieces
+from ingest.plan.splits import Probe, branch_points, finer_points, pieces
 
 KEYS = st.lists(st.text("ab0129/-z~é\U0001f600", min_size=1, max_size=8), min_size=1, max_size=60, unique=True).map(
     sorted

@@ -1,0 +1,88 @@
+"""What ``cleanup`` asks, and its intent: written, and checked once more, before any copy is unlinked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, exists, false, func, select, text, update
+
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.holds import is_held
+from ingest.catalog.queries import CopyRow, as_copy
+from ingest.catalog.tables import deliveries, objects, runs
+from ingest.model import State
+
+_DELIVERED = ("delivered", "rejected")
+"""The final states of a hand-over: the service has the bytes, and has given its verdict."""
+
+
+class Candidate(NamedTuple):
+    """A copy old enough to go, and what may keep it."""
+
+    copy: CopyRow
+    held: bool
+    undelivered: bool
+
+
+async def candidates(
+    catalog: Catalog, source_id: int, *, after: str, limit: int, downloaded_before: datetime, delivering: bool
+) -> list[Candidate]:
+    """Up to `limit` present copies in key order from `after`; `delivering` says that hand-overs count."""
+    query = (
+        select(objects, is_held().label("held"), _undelivered(delivering).label("undelivered"))
+        .where(
+            objects.c.source_id == source_id,
+            objects.c.key > after,
+            objects.c.state == State.PRESENT.value,
+            objects.c.downloaded_at <= downloaded_before,
+        )
+        .order_by(objects.c.key)
+        .limit(limit)
+    )
+    async with catalog.reading() as connection:
+        found = await connection.execute(query)
+        return [Candidate(as_copy(row), bool(row.held), bool(row.undelivered)) for row in found]
+
+
+async def intend(
+    catalog: Catalog, source_id: int, copies: Sequence[CopyRow], *, at: datetime, delivering: bool
+) -> set[str]:
+    """Writes down that these copies are about to be unlinked; returns the keys for which that still holds.
+
+    A copy that was replaced, held or queued for delivery since it was looked at is left out.
+    """
+    keys = [copy.remote.key for copy in copies]
+    of_keys = objects.c.source_id == source_id, objects.c.key.in_(keys)
+    allowed = objects.c.state == State.PRESENT.value, ~is_held(), ~_undelivered(delivering)
+    async with catalog.writing() as connection:
+        if catalog.is_postgres:  # SQLite's write lock does the same: a hold comes before the intent, or sees it
+            await connection.execute(text("LOCK TABLE holds, deliveries IN SHARE MODE"))
+        looked_at = {(copy.remote.key, copy.remote.etag, copy.local_path, copy.downloaded_at) for copy in copies}
+        query = select(objects.c.key, objects.c.etag, objects.c.local_path, objects.c.downloaded_at)
+        still = [tuple(row) for row in await connection.execute(query.where(*of_keys, *allowed))]
+        intended = {str(row[0]) for row in still if row in looked_at}
+        marked = objects.c.source_id == source_id, objects.c.key.in_(intended)
+        await connection.execute(update(objects).where(*marked).values(pruned_at=at))
+    return intended
+
+
+async def newest_time(catalog: Catalog, source_id: int, but_run: int) -> datetime | None:
+    """The latest time that any other run of this source has written; None before there was one."""
+    times = (func.max(column) for column in (runs.c.started_at, runs.c.heartbeat_at, runs.c.finished_at))
+    query = select(*times).where(runs.c.source_id == source_id, runs.c.id != but_run)
+    async with catalog.reading() as connection:
+        return max((moment for moment in (await connection.execute(query)).one() if moment), default=None)
+
+
+def _undelivered(delivering: bool) -> ColumnElement[bool]:
+    if not delivering:
+        return false()
+    waiting = exists().where(
+        deliveries.c.source_id == objects.c.source_id,
+        deliveries.c.key == objects.c.key,
+        deliveries.c.etag == objects.c.etag,
+        deliveries.c.state.not_in(_DELIVERED),
+    )
+    return waiting.correlate(objects)

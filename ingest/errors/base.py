@@ -1,0 +1,55 @@
+"""The root of the tree, and what a run itself may end with."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ingest.exits import ExitCode as ExitCode  # noqa: PLC0414 - errors and their codes are imported together
+from ingest.redaction import redact
+
+
+class IngestError(Exception):
+    """Base of every error that a person may see; by itself a defect of the tool."""
+
+    code: ClassVar[str] = "error"
+    """Stable name for logs and scripts."""
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+    retryable: ClassVar[bool] = False
+    hint: str = "Run again with -v and report what it prints."
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        self.message = redact(message)
+        super().__init__(self.message)
+        if hint is not None:
+            self.hint = hint
+
+
+class SettingsError(IngestError):
+    """A setting, flag or argument is wrong. The message names it and what it wants."""
+
+    code = "settings"
+    exit_code = ExitCode.USAGE
+    hint = "See `.env.example` for every setting, and `ingest COMMAND --help` for every flag."
+
+
+class LockedError(IngestError):
+    """Another run of the same kind is at work on this source."""
+
+    code = "locked"
+    exit_code = ExitCode.LOCKED
+    hint = "Wait for it to end, or look at `ingest runs`. The lock dies with its holder; nothing to remove by hand."
+
+
+class InterruptedRun(IngestError):
+    """SIGINT: what was finished is recorded."""
+
+    code = "interrupted"
+    exit_code = ExitCode.INTERRUPTED
+    hint = "Run the command again: it goes on where this run stopped."
+
+
+class TerminatedRun(InterruptedRun):
+    """SIGTERM: what was finished is recorded."""
+
+    code = "terminated"
+    exit_code = ExitCode.TERMINATED

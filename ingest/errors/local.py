@@ -1,0 +1,87 @@
+"""This machine's side: the copies, the disk and the catalog."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ingest.errors.base import IngestError
+from ingest.exits import ExitCode
+
+
+class DamageFound(IngestError):
+    """Copies on disk are missing, or are not the bytes that were downloaded. The log names each."""
+
+    code = "damaged"
+    exit_code = ExitCode.DAMAGED
+    hint = "Run `ingest verify --repair` to download them again."
+    after_repair: ClassVar[str] = (
+        "The log says for each why it could not be repaired. A version that is gone or changed at its source is in no "
+        "bucket any more: bring its file back from a backup."
+    )
+
+
+class DiskError(IngestError):
+    """The local disk failed: it cannot be read or written where the data directory is."""
+
+    code = "disk"
+    exit_code = ExitCode.DISK
+    hint = "Check the data directory's file system and permissions, then run again; nothing recorded was lost."
+
+
+class DiskFull(DiskError):
+    """The file system has no space, no inodes or no quota left."""
+
+    code = "disk_full"
+    hint = "Free space or inodes (see `ingest cleanup --dry-run`), then run again."
+
+
+class UnsafePath(DiskError):
+    """A symlink or a foreign file stands where the tool would write."""
+
+    code = "unsafe_path"
+    hint = "Remove what stands there, if it should not; symlinks below the data directory are never followed."
+
+
+class DatabaseError(IngestError):
+    """The catalog's database cannot be reached, or did not do what it was asked."""
+
+    code = "database"
+    exit_code = ExitCode.DATABASE
+    hint = "Check DATABASE_URL and that the database is up; nothing that was recorded is lost."
+
+
+class DatabaseBusy(DatabaseError):
+    """Another program held the database for longer than 30 seconds, or its transaction won."""
+
+    code = "database_busy"
+    retryable = True
+    hint = "Another program holds the database; run again when it has ended."
+
+
+class DatabaseLost(DatabaseError):
+    """The connection to the database broke, and did not come back in time."""
+
+    code = "database_lost"
+    retryable = True
+
+
+class SchemaMissing(DatabaseError):
+    """The schema is missing or behind."""
+
+    code = "schema_behind"
+    hint = "Run `ingest db upgrade`."
+
+
+class SchemaAhead(DatabaseError):
+    """The database was migrated by a newer version of the tool."""
+
+    code = "schema_ahead"
+    hint = "Upgrade `ingest`; an older version never writes to a newer schema."
+
+
+class RowNotFound(IngestError):
+    """A key that the catalog does not hold."""
+
+    code = "unknown_key"
+    exit_code = ExitCode.FAILED
+    hint = "`ingest status` shows what is recorded; `ingest ls PREFIX` what the bucket holds."

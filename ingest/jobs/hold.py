@@ -1,0 +1,94 @@
+"""Exempts copies from cleanup, by key or by prefix; every hold and release is in the audit trail."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from ingest.catalog import queries
+from ingest.catalog.holds import Holder, all_holds
+from ingest.errors import RowNotFound
+from ingest.jobs.options import HoldOptions
+from ingest.jobs.run import Run, execute, open_source
+from ingest.jobs.stop import Stop
+from ingest.model import RunReport
+from ingest.observe.progress import Silence
+from ingest.settings import Settings
+from ingest.source.paths import spellings
+
+
+async def place(settings: Settings, options: HoldOptions, reason: str, stop: Stop) -> RunReport:
+    """Holds the keys of `options`, which the catalog must know, or a prefix, which may be of objects to come."""
+
+    async def work(run: Run) -> None:
+        holder = Holder(run.catalog, run.id, run.source.id)
+        is_prefix = options.prefix is not None
+        keys = await _keys(run, options)
+        run.report.notes["held"] = await holder.place(
+            keys, is_prefix=is_prefix, reason=reason, by=_who(), at=datetime.now(UTC)
+        )
+
+    return await _execute("hold add", settings, {**asdict(options), "reason": reason}, work, stop)
+
+
+async def release(settings: Settings, options: HoldOptions, stop: Stop) -> RunReport:
+    """Ends holds. A key under a held prefix stays held: a prefix is released as it was held."""
+
+    async def work(run: Run) -> None:
+        holder = Holder(run.catalog, run.id, run.source.id)
+        keys = await _keys(run, options)
+        is_prefix = options.prefix is not None
+        found = await holder.release(keys, is_prefix=is_prefix, by=_who(), at=datetime.now(UTC))
+        unheld = [key for key in keys if key not in found]
+        if unheld:
+            kind = "prefix" if is_prefix else "key"
+            hint = "`ingest hold list` shows every hold. A key is not released from the hold of a prefix."
+            raise RowNotFound(f"no hold on the {kind} {unheld[0]!r}; nothing was released", hint=hint)
+        run.report.notes["released"] = len(keys)
+
+    return await _execute("hold remove", settings, asdict(options), work, stop)
+
+
+async def listed(settings: Settings) -> list[dict[str, Any]]:
+    """Every hold, in key order."""
+    async with open_source(settings) as (catalog, source):
+        return [hold._asdict() for hold in await all_holds(catalog, source.id)]
+
+
+async def _execute(
+    command: str, settings: Settings, arguments: dict[str, object], work: Callable[[Run], Awaitable[None]], stop: Stop
+) -> RunReport:
+    # A lock of their own: a hold must be possible while a cleanup runs. The catalog orders the two.
+    return await execute(command, settings, arguments, work, lock="hold", progress=Silence(), stop=stop)
+
+
+async def _keys(run: Run, options: HoldOptions) -> list[str]:
+    """The prefix as it stands, or each key in the spelling that the catalog knows.
+
+    Raises:
+        RowNotFound: the catalog does not know one of the keys.
+    """
+    if options.prefix is not None:
+        return [options.prefix]
+    spelled = [spellings(text, run.source.bucket) for text in options.keys]
+    known = await queries.copies_of(run.catalog, run.source.id, [key for keys in spelled for key in keys])
+    found: list[str] = []
+    for text, keys in zip(options.keys, spelled, strict=True):
+        key = next((key for key in keys if key in known), None)
+        if key is None:
+            raise RowNotFound(f"{text!r} is not in the catalog; a prefix can be held before its objects come")
+        found.append(key)
+    return list(dict.fromkeys(found))
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,120 @@
+"""Takes recorded versions again: what restore and repair share. Another version is never taken in their place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.catalog.queries import CopyRow
+from ingest.crashpoints import here
+from ingest.errors import NoSuchKey, ObjectChanged
+from ingest.jobs.batches import BatchBuilder
+from ingest.jobs.fetch import SameVersionOnly
+from ingest.jobs.pipeline import GRACE, concurrency_for, log_outcome, log_retry
+from ingest.jobs.recorder import Recorder
+from ingest.jobs.run import Run
+from ingest.jobs.transfers import Transfer, TransferPool
+from ingest.model import CatalogRow, Counts, Download, Outcome, Status
+from ingest.observe.logs import log
+from ingest.plan.concurrency import RetryBudget
+from ingest.source.bucket import Bucket
+from ingest.store.files import FileStore
+
+
+@dataclass(frozen=True)
+class Refetch:
+    """Open transfers. `keeps_rows` writes files only, and leaves the catalog as it is."""
+
+    run: Run
+    recorder: Recorder
+    pool: TransferPool
+    keeps_rows: bool
+
+    async def submit(self, row: CopyRow, reason: str) -> None:
+        """Waits for a place in the queue.
+
+        Raises:
+            IngestError: recording ended, or the disk failed.
+        """
+        remote = row.remote
+        await self.recorder.room()
+        self.run.progress.planned(1, remote.size)
+        known = CatalogRow(remote.key, remote.size, remote.etag, row.state, row.gone, row.local_path, 0)
+        await self.pool.submit(Download(remote, None if self.keeps_rows else known, reason))
+        here("restore.submitted")
+
+    async def drain(self) -> None:
+        """Waits until everything that was submitted is staged.
+
+        Raises:
+            IngestError: the disk failed, or the run was asked to stop.
+        """
+        drained = asyncio.ensure_future(self.pool.drain())
+        stopping = asyncio.ensure_future(self.run.stop.wait())
+        try:
+            await asyncio.wait({drained, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if drained.done():
+                await drained
+                here("restore.downloaded")
+            else:
+                self.run.stop.raise_if_requested()
+        finally:
+            drained.cancel()
+            stopping.cancel()
+
+
+@asynccontextmanager
+async def refetching(
+    run: Run,
+    target: Path,
+    committed: Callable[[Outcome], None],
+    *,
+    called: str,
+    keeps_rows: bool = False,
+    bwlimit: int | None = None,
+) -> AsyncIterator[Refetch]:
+    """Transfers into the store at `target`; what was submitted is recorded when the block is left.
+
+    `committed` sees each outcome once it is recorded; the audit trail has the copies as `called`.
+    """
+    store = FileStore(target, run.source.bucket)
+    try:
+        store.sweep()
+        concurrency = concurrency_for(None)
+        async with Bucket.open(run.settings, connections=concurrency.ceiling, bwlimit=bwlimit) as bucket:
+            transfer = Transfer(SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
+            builder = BatchBuilder(run.id, run.source.id, run.source.bucket, downloaded=called)
+
+            def seen(outcome: Outcome) -> None:
+                _log(outcome)
+                if outcome.remote is not None:
+                    run.progress.finished(outcome.remote.size, failed=outcome.status is Status.FAILED)
+                committed(outcome)
+
+            recorder = Recorder(run.catalog, store, builder, Counts(), seen, keeps_rows=keeps_rows)
+            recorder.start()
+            open_transfers = Refetch(run, recorder, TransferPool(transfer, recorder.add, concurrency), keeps_rows)
+            try:
+                yield open_transfers
+                await open_transfers.drain()
+            finally:
+                try:
+                    await open_transfers.pool.stop(GRACE)
+                finally:
+                    await recorder.close()
+    finally:
+        store.close()
+
+
+def _log(outcome: Outcome) -> None:
+    log_outcome(outcome)
+    remote = outcome.remote
+    if remote is None:
+        return
+    if isinstance(outcome.error, NoSuchKey):
+        log().error("gone_at_source", key=remote.key, message=f"{remote.key}: gone at source")
+    elif isinstance(outcome.error, ObjectChanged):
+        log().error("changed_at_source", key=remote.key, message=f"{remote.key}: changed at source")

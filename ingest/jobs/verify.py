@@ -1,0 +1,166 @@
+"""The catalog against the disk: copies that are missing or damaged, and files that nobody knows.
+
+`sync` trusts the catalog; this is what makes it trustworthy. Without ``repair`` nothing is asked of the bucket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ingest.catalog import inventory, queries
+from ingest.catalog.batch import Batch
+from ingest.catalog.queries import CopyRow
+from ingest.errors import DamageFound
+from ingest.jobs.options import VerifyOptions
+from ingest.jobs.orphans import find_orphans
+from ingest.jobs.refetch import Refetch, refetching
+from ingest.jobs.run import Run, execute
+from ingest.jobs.stop import Stop
+from ingest.model import Audit, Outcome, RunReport, State
+from ingest.observe.logs import log
+from ingest.observe.progress import Progress
+from ingest.settings import Settings
+from ingest.store.inspection import Expected, Finding, Inspector, Verdict
+
+READERS = 8
+"""Threads that read and hash, each with one chunk in memory."""
+_PAGE, _SLICE = 500, 25
+"""Rows of one query, and copies that one thread looks at before it takes others."""
+_LOOKS, _PAUSE = 5, 1.0
+"""How often, and after how many seconds, a suspicious copy is looked at again while another run is at work."""
+_SUSPICIOUS = frozenset({Verdict.MISSING, Verdict.DAMAGED, Verdict.UNSAFE})
+
+Suspect = tuple[CopyRow, Finding]
+
+
+async def verify(settings: Settings, options: VerifyOptions, *, progress: Progress, stop: Stop) -> RunReport:
+    """Looks at every copy that the catalog says is present.
+
+    The report's error is `DamageFound` when damage stays.
+    """
+    arguments: dict[str, object] = {"prefix": options.prefix, "repair": options.repair}
+
+    async def work(run: Run) -> None:
+        async with AsyncExitStack() as stack:
+            readers = stack.enter_context(ThreadPoolExecutor(READERS, "verify"))
+            inspector = Inspector(settings.data_dir, run.source.bucket, lambda: stop.requested)
+            found = _Verify(run, options, inspector, readers)
+            transfers: Refetch | None = None
+            if options.repair:
+                opened = refetching(run, settings.data_dir, found.repaired, called="repaired")
+                transfers = await stack.enter_async_context(opened)
+            await found.work(transfers)
+        run.stop.raise_if_requested()
+        orphans = await find_orphans(run, options.prefix)
+        run.report.notes.update(orphaned=orphans.files, symlinks=orphans.symlinks)
+        found.conclude()
+
+    return await execute("verify", settings, arguments, work, lock="retention", progress=progress, stop=stop)
+
+
+@dataclass
+class _Verify:
+    run: Run
+    options: VerifyOptions
+    inspector: Inspector
+    readers: ThreadPoolExecutor
+    checked: int = 0
+    missing: int = 0
+
+    async def work(self, transfers: Refetch | None) -> None:
+        after = ""
+        while rows := await self._next(after):
+            after = rows[-1].remote.key
+            suspects = await self._suspects(rows)
+            self.run.stop.raise_if_requested()
+            self.checked += len(rows)
+            self.run.progress.listed(len(rows))
+            await self._note(suspects)
+            for row, finding in suspects if transfers is not None else ():
+                if finding.verdict is not Verdict.UNSAFE and transfers is not None:
+                    await transfers.submit(row, "repair")
+        self.run.progress.listing_done()
+
+    def repaired(self, outcome: Outcome) -> None:
+        """Counts one committed repair."""
+        if outcome.copy is not None:
+            self.run.counts.repaired += 1
+            self.run.counts.bytes += outcome.received
+        else:
+            self.run.counts.failed += 1
+
+    def conclude(self) -> None:
+        """
+        Raises:
+            DamageFound: some of it stays.
+        """
+        counts = self.run.counts
+        self.run.report.notes.update(checked=self.checked, missing=self.missing)
+        staying = counts.damaged - counts.repaired
+        if staying:
+            said = f"{staying} of {self.checked} copies are missing or damaged"
+            raise DamageFound(said, hint=DamageFound.after_repair if self.options.repair else None)
+
+    async def _next(self, after: str) -> Sequence[CopyRow]:
+        catalog, source_id = self.run.catalog, self.run.source.id
+        return await queries.copies(
+            catalog, source_id, [State.PRESENT], after=after, limit=_PAGE, prefix=self.options.prefix
+        )
+
+    async def _suspects(self, rows: Sequence[CopyRow]) -> list[Suspect]:
+        """The copies that are not what their rows say, also when row and file are read once more.
+
+        Another run may have put a newer version in place and not have committed its row yet.
+        """
+        catalog, source_id = self.run.catalog, self.run.source.id
+        suspects = await self._inspect(rows)
+        for _ in range(_LOOKS):
+            if not suspects or self.run.stop.requested:
+                break
+            busy = await inventory.others_at_work(catalog, source_id, self.run.id)
+            fresh = await queries.copies_of(catalog, source_id, [row.remote.key for row, _ in suspects])
+            suspects = await self._inspect([row for row in fresh.values() if row.state == State.PRESENT])
+            if not busy:
+                break
+            await asyncio.sleep(_PAUSE if suspects else 0)
+        for row, finding in suspects:
+            if finding.verdict is Verdict.UNREADABLE:
+                self.run.counts.failed += 1
+                log().error("copy_unreadable", key=row.remote.key, path=row.local_path, message=finding.detail)
+        return [(row, finding) for row, finding in suspects if finding.verdict in _SUSPICIOUS]
+
+    async def _inspect(self, rows: Sequence[CopyRow]) -> list[Suspect]:
+        """Reads these copies in several threads; returns those that are not intact."""
+        loop = asyncio.get_running_loop()
+        slices = [rows[start : start + _SLICE] for start in range(0, len(rows), _SLICE)]
+        expected = [[Expected(row.local_path or "", row.remote.size, row.digest) for row in part] for part in slices]
+        found = await asyncio.gather(
+            *(loop.run_in_executor(self.readers, self.inspector.inspect, part) for part in expected)
+        )
+        looked_at = zip(rows, (finding for part in found for finding in part), strict=True)
+        return [(row, finding) for row, finding in looked_at if not _as_it_should_be(row, finding)]
+
+    async def _note(self, suspects: Sequence[Suspect]) -> None:
+        """Writes down what is damaged. The state stays; the failed attempt says why, and unsettles the row."""
+        if not suspects:
+            return
+        batch = Batch(self.run.id, self.run.source.id, self.run.source.bucket, datetime.now(UTC))
+        for row, finding in suspects:
+            verdict, key = finding.verdict.value, row.remote.key
+            log().error("copy_damaged", key=key, path=row.local_path, found=verdict, message=finding.detail)
+            batch.failed.append((row.remote, f"{verdict}: {finding.detail}"))
+            detail: dict[str, object] = {"found": verdict, "detail": finding.detail, "digest": row.digest}
+            batch.audits.append(Audit("damaged", key, detail))
+        await self.run.catalog.commit(batch)
+        self.run.counts.damaged += len(suspects)
+        self.missing += sum(finding.verdict is Verdict.MISSING for _, finding in suspects)
+
+
+def _as_it_should_be(row: CopyRow, finding: Finding) -> bool:
+    # A cleanup that was killed between its intent and its end leaves a row whose file is gone: the next one ends it.
+    return finding.verdict is Verdict.INTACT or (row.pruning and finding.verdict is Verdict.MISSING)

@@ -1,0 +1,286 @@
+"""Large objects on their way: temporary files written at offsets, which a killed run leaves for the next one.
+
+A file ``large-<digest of bucket and key>.part`` has a note beside it that says which object it is and which of its
+pieces are written. The note is no proof: what it names is hashed again before the file is published. While a process
+works on a file it holds a lock on it, which dies with the process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ingest.crashpoints import here
+from ingest.store.directories import disk_error
+from ingest.store.durability import start_writing
+from ingest.store.vectors import write_all
+
+PREFIX, DATA, NOTE, _DRAFT = "large-", ".part", ".json", ".draft"
+_OWN = re.compile(r"(large-[0-9a-f]{40})\.(?:part|json|draft)")
+KEPT_SECONDS = 7 * 86_400
+"""How long a partial that nobody came back for is kept."""
+_MOST_NOTE_BYTES = 8 << 20
+_NOTES = 1_000
+"""Notes that are written for one file, about: of a huge one, not each piece is worth its own."""
+_BUFFER = 256 << 10
+"""Bytes read back at once to be hashed: they stay in the processor's cache."""
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Identity(NamedTuple):
+    """Which bytes a partial holds, and how they are cut: only the same may go on with it."""
+
+    bucket: str
+    key: str
+    etag: str
+    size: int
+    part_size: int | None
+
+
+@dataclass
+class Partial:
+    """One open temporary file. All methods block, and may be called from several threads at once."""
+
+    identity: Identity
+    temporary: str
+    finished: set[int]
+    """Numbers of the pieces that are written."""
+    pieces: int
+    """How many there are."""
+    _descriptor: int
+    _write_note: Callable[[Partial], None] | None
+    """None for a file that only this process knows."""
+    _unnoted: int = 0
+    _users: int = 0
+    _closed: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def write(self, start: int, chunks: Sequence[bytes]) -> None:
+        """Raises `DiskError` when the disk does not take it."""
+        with self._using() as descriptor:
+            try:
+                write_all(descriptor, chunks, start)
+            except OSError as error:
+                raise disk_error(error, self.temporary) from error
+        here("partial.written")
+
+    def finish_piece(self, number: int, start: int, end: int) -> None:
+        """Notes that a piece is written, from `start` up to `end`."""
+        with self._using() as descriptor:
+            start_writing(descriptor, start, end)
+            self._note(number)
+        here("partial.noted")
+
+    def _note(self, number: int) -> None:
+        with self._lock:
+            self.finished.add(number)
+            self._unnoted += 1
+            if self._write_note is not None and self._unnoted > self.pieces // _NOTES:
+                self._unnoted = 0
+                with suppress(OSError):  # without the note, the next run fetches the piece again
+                    self._write_note(self)
+
+    def read(self, start: int, end: int, update: Callable[[memoryview], None]) -> None:
+        """Hands what is written from `start` up to `end` to `update`, in order. Raises `DiskError`."""
+        buffer = memoryview(bytearray(_BUFFER))
+        with self._using() as descriptor:
+            try:
+                while start < end:
+                    count = os.preadv(descriptor, [buffer[: end - start]], start)
+                    if not count:
+                        return  # shorter than it should be: the hash will say so
+                    update(buffer[:count])
+                    start += count
+            except OSError as error:
+                raise disk_error(error, self.temporary) from error
+
+    def close(self) -> None:
+        """Gives the file free for others; a thread that still writes to it ends first."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._users == 0:
+                os.close(self._descriptor)
+
+    @contextmanager
+    def _using(self) -> Iterator[int]:
+        # A cancelled task leaves its thread behind: the descriptor must not be given to another file under its hands.
+        with self._lock:
+            if self._closed:
+                raise disk_error(OSError(f"{self.temporary} is closed"), self.temporary)
+            self._users += 1
+        try:
+            yield self._descriptor
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._closed and self._users == 0:
+                    os.close(self._descriptor)
+
+
+@dataclass
+class Partials:
+    """The partials of one bucket in the directory `directory`, a descriptor."""
+
+    directory: int
+    bucket: str
+    _open: dict[str, Partial] = field(default_factory=dict)
+
+    def open(self, identity: Identity, pieces: int, *, resumable: bool) -> Partial:
+        """A file for this object of so many pieces: what an earlier run left of it, or an empty one.
+
+        `resumable` is false where the final check proves nothing: then nothing is taken over, and nothing left.
+
+        Raises:
+            DiskError: it cannot be made.
+        """
+        try:
+            return self._open_one(identity, pieces, resumable=resumable)
+        except OSError as error:
+            raise disk_error(error, identity.key) from error
+
+    def release(self, temporary: str, *, remove: bool = False) -> None:
+        """The file has got its final name, or is given up: then `remove` it. Other temporary files are let be."""
+        partial = self._open.pop(temporary, None)
+        if partial is None:
+            return
+        if remove:
+            self._unlink(temporary)
+        if temporary.startswith(PREFIX):
+            self._unlink(temporary.removesuffix(DATA) + NOTE)
+        partial.close()
+
+    def leave(self, partial: Partial) -> None:
+        """Leaves the file to whoever goes on with it."""
+        if partial.temporary.startswith(PREFIX):
+            self._open.pop(partial.temporary, None)
+            partial.close()
+        else:
+            self.release(partial.temporary, remove=True)
+
+    def close(self) -> None:
+        for partial in tuple(self._open.values()):
+            partial.close()
+        self._open.clear()
+
+    def sweep(self, *, all_done: bool) -> int:
+        """Removes what no run will go on with: what is too old or has no note, or, when `all_done`, everything that no
+        living process holds. Returns how many files."""
+        names = {match[0]: match[1] for match in map(_OWN.fullmatch, os.listdir(self.directory)) if match}
+        useless = [stem for stem in set(names.values()) if self._is_useless(stem, all_done=all_done)]
+        return sum(self._remove_unlocked(stem) for stem in useless)
+
+    def _open_one(self, identity: Identity, pieces: int, *, resumable: bool) -> Partial:
+        name = self._name(identity.key)
+        descriptor = self._lock(name + DATA) if resumable else None
+        if descriptor is None:
+            return self._open_private(identity, pieces)
+        note = self._read_note(name)
+        finished = note[1] if note is not None and note[0] == identity else set()
+        os.ftruncate(descriptor, identity.size if finished else 0)
+        os.ftruncate(descriptor, identity.size)
+        partial = Partial(identity, name + DATA, finished, pieces, descriptor, self._write_note)
+        self._open[partial.temporary] = partial
+        return partial
+
+    def _remove_unlocked(self, stem: str) -> bool:
+        try:
+            descriptor = self._lock(stem + DATA)
+        except OSError:
+            return False  # not ours after all: a symlink, a directory
+        if descriptor is None:
+            return False
+        try:
+            for ending in (NOTE, _DRAFT, DATA):
+                self._unlink(stem + ending)
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _name(self, key: str) -> str:
+        digest = hashlib.sha256(f"{self.bucket}\0{key}".encode("utf-8", "surrogateescape"))
+        return PREFIX + digest.hexdigest()[:40]
+
+    def _lock(self, name: str) -> int | None:
+        """A locked descriptor of the file; None while another one works on it."""
+        while True:
+            descriptor = os.open(name, _FLAGS, 0o640, dir_fd=self.directory)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_ino == os.stat(name, dir_fd=self.directory, follow_symlinks=False).st_ino:
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                return None
+            except FileNotFoundError:
+                pass  # between opening and locking, its owner published it: what is locked now is a copy in its place
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+    def _open_private(self, identity: Identity, pieces: int) -> Partial:
+        name = f"{os.getpid()}-{secrets.token_hex(8)}{DATA}"
+        descriptor = os.open(name, _FLAGS | os.O_EXCL, 0o640, dir_fd=self.directory)
+        partial = self._open[name] = Partial(identity, name, set(), pieces, descriptor, None)
+        return partial
+
+    def _read_note(self, name: str) -> tuple[Identity, set[int]] | None:
+        try:
+            descriptor = os.open(name + NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory)
+            with os.fdopen(descriptor, "rb") as file:
+                note = json.loads(file.read(_MOST_NOTE_BYTES))
+            identity = Identity(*(note[field] for field in Identity._fields))
+            return identity, {number for first, last in note["finished"] for number in range(first, last + 1)}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _write_note(self, partial: Partial) -> None:
+        stem = partial.temporary.removesuffix(DATA)
+        note = {**partial.identity._asdict(), "finished": list(_runs(partial.finished))}
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(stem + _DRAFT, flags, 0o640, dir_fd=self.directory)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(note, file)
+        os.replace(stem + _DRAFT, stem + NOTE, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+
+    def _is_useless(self, stem: str, *, all_done: bool) -> bool:
+        note = self._read_note(stem)
+        if note is None or self._age(stem + NOTE) > KEPT_SECONDS:
+            return True
+        return all_done and note[0].bucket == self.bucket
+
+    def _age(self, name: str) -> float:
+        try:
+            return time.time() - os.stat(name, dir_fd=self.directory, follow_symlinks=False).st_mtime
+        except OSError:
+            return 0.0
+
+    def _unlink(self, name: str) -> None:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=self.directory)
+
+
+def _runs(numbers: set[int]) -> Iterator[list[int]]:
+    """First and last of each run of consecutive numbers: pieces are finished nearly in order, so these are few."""
+    run: list[int] = []
+    for number in sorted(numbers):
+        if run and number == run[1] + 1:
+            run[1] = number
+            continue
+        if run:
+            yield run
+        run = [number, number]
+    if run:
+        yield run

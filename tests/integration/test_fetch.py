@@ -1,0 +1,112 @@
+"""One object's bytes are checked by what the answer's headers say of them, and only by that."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from ingest.errors import DamagedTransfer, ObjectChanged
+from ingest.jobs import fetch
+from ingest.jobs.fetch import Fetch
+from ingest.model import Verified
+from ingest.plan import pieces
+from ingest.source.bucket import Bucket
+from ingest.store.files import FileStore, Staged
+from tests.fixtures import servers
+from tests.fixtures.objects import ServedObject, multipart_etag
+
+BODY = Random("statement").randbytes(300_001)
+NO_MD5 = hashlib.md5(b"something else").hexdigest()
+SHA256 = f"x-amz-checksum-sha256: {b64encode(hashlib.sha256(BODY).digest()).decode()}\r\n"
+WRONG_SHA256 = f"x-amz-checksum-sha256: {b64encode(hashlib.sha256(b'').digest()).decode()}\r\n"
+KMS = "x-amz-server-side-encryption: aws:kms\r\n"
+CUSTOMER = "x-amz-server-side-encryption-customer-algorithm: AES256\r\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[FileStore]:
+    found = FileStore(tmp_path / "data", "statements")
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=["whole", "ranges"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small and large objects go different ways, and must come to the same verdict."""
+    if request.param == "ranges":
+        monkeypatch.setattr(fetch, "SMALL", 100_000)
+        monkeypatch.setattr(fetch, "TINY", 1_000)
+        monkeypatch.setattr(pieces, "PIECE", 70_000)
+
+
+async def staged(served: ServedObject, store: FileStore) -> Staged:
+    async with served.bucket(store.data_dir) as bucket:
+        found = (await Fetch(bucket, store)(served.remote())).staged
+    assert isinstance(found, Staged)
+    return found
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    ("etag", "headers", "verified"),
+    [
+        pytest.param("", "", Verified.VERIFIED, id="an MD5"),
+        pytest.param(NO_MD5, KMS, Verified.UNVERIFIABLE, id="KMS"),
+        pytest.param(NO_MD5, CUSTOMER, Verified.UNVERIFIABLE, id="customer's key"),
+        pytest.param(NO_MD5, KMS + SHA256, Verified.VERIFIED, id="KMS with a checksum"),
+        pytest.param("opaque", SHA256, Verified.VERIFIED, id="opaque with a checksum"),
+        pytest.param("opaque", "", Verified.UNVERIFIABLE, id="opaque"),
+        pytest.param(NO_MD5, "", None, id="damaged by its MD5"),
+        pytest.param(NO_MD5, "x-amz-server-side-encryption: AES256\r\n", None, id="SSE-S3 keeps the MD5"),
+        pytest.param(NO_MD5, KMS + WRONG_SHA256, None, id="damaged by its checksum"),
+    ],
+)
+async def test_the_headers_decide_the_check(
+    store: FileStore, etag: str, headers: str, verified: Verified | None
+) -> None:
+    served = ServedObject(BODY, etag, headers)
+    if verified is None:
+        with pytest.raises(DamagedTransfer):
+            await staged(served, store)
+        assert list((store.data_dir / ".ingest" / "tmp").iterdir()) == []
+        return
+    found = await staged(served, store)
+    assert (found.verified, found.size) == (verified, len(BODY))
+    assert (store.data_dir / ".ingest" / "tmp" / found.temporary).read_bytes() == BODY
+
+
+@pytest.mark.usefixtures("way")
+async def test_the_size_of_a_multipart_uploads_parts_is_asked_for(store: FileStore) -> None:
+    """No common part size fits these, so without asking they could not be checked."""
+    served = ServedObject(BODY, multipart_etag(BODY, 99_999), part_size=99_999)
+    assert (await staged(served, store)).verified is Verified.VERIFIED
+    damaged = ServedObject(BODY[:-1] + b"?", served.etag, part_size=99_999)
+    with pytest.raises(DamagedTransfer):
+        await staged(damaged, store)
+
+
+async def test_an_object_of_another_size_has_changed(store: FileStore) -> None:
+    served = ServedObject(BODY)
+    async with served.bucket(store.data_dir) as bucket:
+        with pytest.raises(ObjectChanged):
+            await Fetch(bucket, store)(served.remote()._replace(size=len(BODY) + 1))
+
+
+async def test_a_real_server_takes_the_question_for_checksums(moto: servers.Bucket, tmp_path: Path) -> None:
+    """`x-amz-checksum-mode` is signed and sent with each GET: harmless where unknown, and answered where known."""
+    async with moto._client() as raw:
+        await raw.put_object(Bucket=moto.name, Key="plain", Body=BODY)
+        await raw.put_object(Bucket=moto.name, Key="kms", Body=BODY, ServerSideEncryption="aws:kms")
+    store = FileStore(tmp_path / "data", moto.name)
+    async with Bucket.open(moto.settings(tmp_path / "data"), connections=4) as bucket:
+        take = Fetch(bucket, store)
+        for key, algorithm in (("plain", "md5"), ("kms", "sha256")):
+            found = (await take(await take.newest(ServedObject(BODY).remote(key)))).staged
+            # The KMS one by the checksum that its uploader had stored: its etag is not looked at.
+            assert (found.verified, found.digest.partition(":")[0]) == (Verified.VERIFIED, algorithm)
+    store.close()
