@@ -32,6 +32,7 @@ LABELS = frozenset(
         "batch.committed",
         # Cleanup: intent, unlink, done.
         "cleanup.decided",
+        "cleanup.intent-written",
         "cleanup.intended",
         "cleanup.unlinked",
         "cleanup.all-unlinked",

@@ -52,7 +52,7 @@ ARMED: dict[str, tuple[str, ...]] = {
     "nightly": (*sorted(LABELS - NOT_NIGHTLY), "batch.renamed:2", "staging.written:3"),
     "cleanup": (
         "run.locked", "run.worked", "cleanup.decided", "cleanup.intended", "cleanup.unlinked", "cleanup.unlinked:2",
-        "cleanup.all-unlinked", "cleanup.done", "batch.rows-written", "batch.rows-written:2",
+        "cleanup.all-unlinked", "cleanup.done", "cleanup.intent-written", "batch.rows-written",
     ),
     "restore": (
         "restore.submitted:2", "restore.downloaded", "staging.finished:2", "batch.barrier-passed", "batch.renamed:2",
