@@ -35,6 +35,8 @@ class Batch:
     """Ranges ``[after, upto)`` of a prefix whose remembered pages no longer hold; None is the end of the listing."""
     settled: list[tuple[str, KnownPage]] = field(default_factory=list)
     """Pages of a prefix in which nothing is left to do."""
+    taken_later: list[str] = field(default_factory=list)
+    """Keys that were recorded without a copy, and have one now."""
     deliveries: list[Delivery] = field(default_factory=list)
     """To be handed over to `target`; a version that stands in its outbox already is left as it is."""
     target: str = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ingest.catalog.batch import Batch
 from ingest.catalog.lane import Lane, Statement, Steps
 from ingest.model import KnownPage
@@ -17,6 +19,7 @@ _FORGET_RANGE = "DELETE FROM pages WHERE source_id = ? AND prefix = ? AND start_
 _FORGET_REST = "DELETE FROM pages WHERE source_id = ? AND prefix = ? AND start_after >= ?"
 _FORGET_ALL = "DELETE FROM pages WHERE source_id = ?"
 _FORGET_KEYS = "DELETE FROM pages WHERE source_id = ? AND start_after < ? AND last_key >= ?"
+_RECOUNT = f"{_FORGET_KEYS} AND skipped > 0"
 _REMEMBER = (
     "INSERT INTO pages (source_id, prefix, start_after, last_key, listed, skipped, fingerprint, filters) "
     "SELECT ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS "
@@ -34,11 +37,12 @@ async def read(lane: Lane, source_id: int, prefix: str, start: str, limit: int) 
 
 def keep(batch: Batch) -> Steps[None]:
     """Forgets the pages that the batch unsettles or relists, then remembers those that it settles."""
-    keys = sorted(remote.key for remote, _ in (*batch.failed, *batch.blocked))
-    spans = zip(keys, keys, strict=True) if len(keys) <= _MOST_KEYS else [(keys[0], keys[-1])]
-    unsettled = [(batch.source_id, last, first) for first, last in spans]
-    if unsettled:
-        yield Statement(_FORGET_KEYS, rows=unsettled)
+    for forget, keys in (
+        (_FORGET_KEYS, [remote.key for remote, _ in (*batch.failed, *batch.blocked)]),
+        (_RECOUNT, batch.taken_later),  # they are counted as unchanged from now on, by whatever prefix they are listed
+    ):
+        if keys:
+            yield Statement(forget, rows=[(batch.source_id, last, first) for first, last in _spans(keys)])
     for prefix, after, upto in batch.relisted:
         if upto is None:
             yield Statement(_FORGET_REST, (batch.source_id, prefix, after))
@@ -50,6 +54,11 @@ def keep(batch: Batch) -> Steps[None]:
             for prefix, page in batch.settled
         ]
         yield Statement(_REMEMBER, rows=rows)
+
+
+def _spans(keys: Sequence[str]) -> list[tuple[str, str]]:
+    """Each key by itself; of many, the range that holds them all."""
+    return [(key, key) for key in keys] if len(keys) <= _MOST_KEYS else [(min(keys), max(keys))]
 
 
 def forget_all(source_id: int) -> Steps[None]:

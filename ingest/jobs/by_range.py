@@ -19,7 +19,7 @@ from ingest.plan.splits import Probe, branch_points, finer_points, pages_ahead, 
 
 _PAGES_AT_ONCE = 5_000
 """Remembered pages that are read from the catalog at a time."""
-_WORTH_SPLITTING = 3.0
+_WORTH_SPLITTING = 6.0
 """Pages that must lie ahead of a lister."""
 _REMAINDER = 100
 """Keys to ask for behind a page that changed: what was added to it, as a rule few."""
@@ -33,6 +33,8 @@ class Stretch:
     remembered: bool
     """Pages of it are in the memory: few, gathered to become whole again."""
     cursor: str = ""
+    page_start: str = ""
+    """The first key of the last page."""
     pages: int = 0
     split_again: int = 1
     """Pages after which a split may be tried."""
@@ -200,6 +202,7 @@ class ByRange:
                 answer = (await upcoming).cut_at(stretch.shard)
                 upcoming = None
                 stretch.cursor, stretch.pages = answer.page.last_key, stretch.pages + 1
+                stretch.page_start = answer.page.objects[0].key if answer.page.objects else stretch.cursor
                 if answer.is_last:
                     self._walking.discard(stretch)
                     async with stretch.splitting:
@@ -232,7 +235,7 @@ class ByRange:
             prefix, end = stretch.shard.prefix, stretch.shard.end
             cursor = stretch.cursor
             try:
-                first = await self._probe(stretch.shard, branch_points(cursor, prefix, end))
+                first = await self._probe(stretch.shard, branch_points(cursor, prefix, end, stretch.page_start))
                 second = await self._probe(stretch.shard, finer_points(cursor, first, end))
             except SourceError:  # the lister that walks here meets the same fault, and says so
                 first = second = []

@@ -30,6 +30,8 @@ BATCH = 2_000
 """Outcomes that make a batch at once."""
 INTERVAL = 1.0
 """Seconds after which a smaller batch is committed."""
+_KNOWN_AT_ONCE = 4
+"""Rows without a copy that weigh as much as one outcome: they cost no file, and no line of the audit trail."""
 MOST_WAITING = 4 * BATCH
 """Outcomes that may wait; then whoever adds more waits as well, so memory stays flat."""
 
@@ -102,7 +104,7 @@ class Recorder:
     def add(self, result: Outcome | Taken | Tallied, ticket: Ticket | None = None) -> None:
         """Takes one result. It is committed with a later batch; `ticket.remaining` counted it already."""
         self._waiting.append(Entry(result, ticket))
-        self._weight += 1 + len(result.known) if isinstance(result, Tallied) else 1
+        self._weight += 1 + len(result.known) // _KNOWN_AT_ONCE if isinstance(result, Tallied) else 1
         if not self._wake.is_set():
             self._wake.set()
         if self._weight >= BATCH:

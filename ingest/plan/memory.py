@@ -97,13 +97,18 @@ def entries_of(body: bytes) -> list[bytes]:
 
 def fingerprint(entries: bytes | memoryview) -> bytes:
     """Digests the bytes from the first entry to the last."""
-    return hashlib.sha256(entries).digest()
+    return hashlib.blake2b(entries, digest_size=32).digest()
 
 
 def is_unchanged(body: bytes, page: KnownPage) -> bool:
     """Whether an answer holds the page's entries as they were, byte for byte."""
+    return _digest(body) == page.fingerprint
+
+
+def _digest(body: bytes) -> bytes:
+    """Of the entries of an answer; of nothing, when it has none."""
     start, end = body.find(_OPEN), body.rfind(_CLOSE)
-    return 0 <= start < end and fingerprint(memoryview(body)[start : end + len(_CLOSE)]) == page.fingerprint
+    return fingerprint(memoryview(body)[start : end + len(_CLOSE)] if 0 <= start < end else b"")
 
 
 @dataclass(slots=True)
@@ -132,18 +137,23 @@ class Region:
         keys = self._keys
         if not keys or not self._readable:
             return []
+        if len(self._bodies) == 1 and len(keys) <= PAGE and self._bodies[0][0].count(_CLOSE) == len(keys):
+            return [self._page(self.start_after, keys, _digest(self._bodies[0][0]))]
         entries: list[bytes] = []
         for body, count in self._bodies:
             entries.extend(entries_of(body)[:count])
         if len(entries) != len(keys):
             return []
-        found, start_after, without_copy = [], self.start_after, frozenset(self._without_copy)
+        found, start_after = [], self.start_after
         size = -(-len(keys) // -(-len(keys) // PAGE))
         for first in range(0, len(keys), size):
             some = keys[first : first + size]
-            skipped = sum(key in without_copy for key in some) if without_copy else 0
-            digest = fingerprint(b"".join(entries[first : first + size]))
-            filters = self.filters if skipped else b""
-            found.append(KnownPage(start_after, some[-1], len(some), skipped, digest, filters))
+            found.append(self._page(start_after, some, fingerprint(b"".join(entries[first : first + size]))))
             start_after = some[-1]
         return found
+
+    def _page(self, start_after: str, keys: Sequence[str], digest: bytes) -> KnownPage:
+        skipped = len(self._without_copy)
+        if skipped and len(keys) < len(self._keys):
+            skipped = len(frozenset(self._without_copy).intersection(keys))
+        return KnownPage(start_after, keys[-1], len(keys), skipped, digest, self.filters if skipped else b"")

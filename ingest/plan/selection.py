@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from fnmatch import translate
 from functools import cached_property
 
 from ingest.model import RemoteObject
 from ingest.plan.shards import minimal_prefixes
+
+_EVER, _NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,19 @@ class Selection:
     def outside_window(self, last_modified: datetime) -> bool:
         return bool((self.since and last_modified < self.since) or (self.until and last_modified >= self.until))
 
-    def unwanted(self, remote: RemoteObject) -> str | None:
-        """Why this object is not wanted; None when it is."""
-        if self.outside_window(remote.last_modified):
-            return "outside the window"
-        return "excluded" if self.excluded(remote.key) else None
+    @cached_property
+    def unwanted(self) -> Callable[[RemoteObject], str | None]:
+        """Tells why an object is not wanted; None when it is. A function, since it is asked for every key listed."""
+        since, until = self.since or _EVER, self.until or _NEVER
+        included, excluded = self._patterns
+
+        def outside(remote: RemoteObject) -> str | None:
+            return None if since <= remote.last_modified < until else "outside the window"
+
+        def judge(remote: RemoteObject) -> str | None:
+            return outside(remote) or ("excluded" if self.excluded(remote.key) else None)
+
+        return outside if included is None and excluded is None else judge
 
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:

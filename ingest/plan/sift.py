@@ -13,6 +13,7 @@ from ingest.model import Action, Block, CatalogRow, MarkGone, Pair, Record, Remo
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
 
+_KNOWN = State.KNOWN.value
 _HAD_A_COPY = frozenset({State.PRESENT.value, State.PRUNED.value})
 
 
@@ -53,12 +54,16 @@ def sift(
         if row is None:
             if key in seen:
                 continue
-            if unwanted is not None and not remote.is_directory_marker and unwanted(remote) is not None:
+            if unwanted is not None and unwanted(remote) is not None and not remote.is_directory_marker:
                 found.known.append(remote)
             else:
                 found.actions.extend(decide(Pair(remote, None), selection))
-        elif row[2] == remote[2] and row[1] == remote[1] and row[3] in _HAD_A_COPY and not row[4]:
+        elif row[2] != remote[2] or row[1] != remote[1] or row[4]:
+            _decide(remote, row, selection, found)
+        elif row[3] in _HAD_A_COPY:
             unchanged += 1
+        elif row[3] == _KNOWN and unwanted is not None and unwanted(remote) is not None:
+            found.skipped.append(key)
         else:
             _decide(remote, row, selection, found)
         seen.add(key)

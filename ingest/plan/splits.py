@@ -15,6 +15,7 @@ MOST_PROBES = 48
 """Questions of one round. They are small (one key each) and travel together, so that a round costs one round trip."""
 _BRANCHES = 3
 """Levels of the tree, from the top, whose branches are looked for one by one."""
+_DIGIT_STEPS = "0123456789:"
 _STEPS = "0123456789:ADGJMPSVY[adgjmpsvy{\x7f"
 """Where a branch may begin: every digit, every third letter, and what lies behind each of these kinds."""
 _DIGITS = 12
@@ -28,9 +29,14 @@ class Probe(NamedTuple):
     found: str | None
 
 
-def branch_points(cursor: str, prefix: str, end: str | None) -> list[str]:
-    """For each character of `cursor` behind `prefix`: where the keys begin that differ from it there, and lie above."""
-    points = {cursor[:index] + _next(cursor[index]) for index in range(len(prefix), min(len(cursor), MOST_PROBES))}
+def branch_points(cursor: str, prefix: str, end: str | None, page_start: str) -> list[str]:
+    """For each character of `cursor` behind `prefix`: where the keys begin that differ from it there, and lie above.
+
+    `page_start` is the first key of the page that ends with the cursor: what differs behind their common beginning is
+    less than a page away.
+    """
+    upto = min(_shared(page_start, cursor) + 1, len(cursor), len(prefix) + MOST_PROBES)
+    points = {cursor[:index] + _next(cursor[index]) for index in range(len(prefix), upto)}
     return sorted(point for point in points if point > cursor and (end is None or point < end))
 
 
@@ -42,7 +48,9 @@ def finer_points(cursor: str, probes: Sequence[Probe], end: str | None) -> list[
         level = len(probe.at) - 1
         if probe.found is None or probe.found[:level] != cursor[:level] or len(probe.found) <= level:
             continue
-        points.update(cursor[:level] + step for step in _STEPS if step > probe.found[level])
+        first = probe.found[level]
+        steps = _DIGIT_STEPS if first.isdigit() and cursor[level].isdigit() else _STEPS
+        points.update(cursor[:level] + step for step in steps if step > first)
         levels += 1
         if levels == _BRANCHES:
             break

@@ -25,7 +25,7 @@ def ask(keys: list[str], at: str, end: str | None) -> Probe:
 def test_the_pieces_tile_the_range(keys: list[str], data: st.DataObject) -> None:
     cursor = data.draw(st.sampled_from(keys))
     end = data.draw(st.sampled_from([None, *(key for key in keys if key > cursor)]))
-    first = [ask(keys, point, end) for point in branch_points(cursor, "", end)]
+    first = [ask(keys, point, end) for point in branch_points(cursor, "", end, keys[max(0, keys.index(cursor) - 2)])]
     second = [ask(keys, point, end) for point in finer_points(cursor, first, end)]
     cut = pieces(cursor, [*first, *second], end)
     assert cut[0][0] == cursor
@@ -39,7 +39,7 @@ def test_the_pieces_tile_the_range(keys: list[str], data: st.DataObject) -> None
 def test_years_months_and_numbers_are_found() -> None:
     keys = [f"s/{year}/{month:02}/{n:04}" for year in range(2015, 2027) for month in range(1, 13) for n in range(50)]
     cursor = keys[999]
-    first = [ask(keys, point, None) for point in branch_points(cursor, "", None)]
+    first = [ask(keys, point, None) for point in branch_points(cursor, "", None, keys[0])]
     second = [ask(keys, point, None) for point in finer_points(cursor, first, None)]
     starts = [after for after, _ in pieces(cursor, [*first, *second], None)]
     assert {"s/2017", "s/2018", "s/2019"} <= set(starts)
