@@ -5,7 +5,7 @@ RIVALS := benchmarks/.venv
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3 ...")
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: setup demo test lint docs bench lock clean
+.PHONY: setup demo test soak lint docs bench lock clean
 
 setup: .venv/.installed
 
@@ -22,6 +22,12 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The random loops of tests/faults for longer: SOAK seconds of the model test on each database, and 400 kills.
+SOAK ?= 300
+soak: setup
+	INGEST_TEST_SOAK=$(SOAK) INGEST_TEST_KILLS=400 $(BIN)/python -m pytest -n 2 --dist loadfile \
+		tests/faults/test_model.py tests/faults/test_crash_points.py
 
 # What can be said without running a server.
 lint: setup

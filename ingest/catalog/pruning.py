@@ -12,6 +12,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.holds import is_held
 from ingest.catalog.queries import CopyRow, as_copy
 from ingest.catalog.tables import deliveries, objects, runs
+from ingest.crashpoints import here
 from ingest.model import State
 
 _DELIVERED = ("delivered", "rejected")
@@ -65,6 +66,7 @@ async def intend(
         intended = {str(row[0]) for row in still if row in looked_at}
         marked = objects.c.source_id == source_id, objects.c.key.in_(intended)
         await connection.execute(update(objects).where(*marked).values(pruned_at=at))
+        here("cleanup.intent-written")
     return intended
 
 

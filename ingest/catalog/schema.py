@@ -89,7 +89,7 @@ async def _create(target: Target) -> None:
 
     def create(_dialect: Dialect) -> Steps[None]:
         if (yield Statement(f"SELECT {_SQLITE_TABLE}"))[0][0] is None:
-            for statement in SNAPSHOT.read_text(encoding="utf-8").split(";\n\n"):
+            for statement in SNAPSHOT.read_text(encoding="utf-8").rstrip(";\n").split(";\n\n"):
                 yield Statement(statement)
 
     async with open_lane(target) as lane:

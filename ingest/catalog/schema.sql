@@ -35,8 +35,7 @@ CREATE TABLE objects (
         CONSTRAINT pk_objects PRIMARY KEY (source_id, "key"),
         CONSTRAINT fk_objects_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
 )
- WITHOUT ROWID
-;
+ WITHOUT ROWID;
 
 CREATE TABLE runs (
         id INTEGER NOT NULL,

@@ -1,7 +1,7 @@
-"""Writes what the migrations end in on SQLite, as one script: ``python -m ingest.catalog.snapshot`` (`make docs` does).
+"""Writes what the migrations end in on SQLite, as one script (`make docs` runs it).
 
-A new SQLite catalog is made by that script in a few milliseconds; importing alembic and running every migration would take
-longer than many a run. A test holds the two equal.
+A new SQLite catalog is made by that script in a few milliseconds; importing alembic and running every migration would
+take longer than many a run. A test holds the two equal.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ def dump(file: Path) -> str:
         statements = [str(row[0]) for row in made]
         (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     connection.close()
-    statements.append(f"INSERT INTO alembic_version (version_num) VALUES ('{revision}')")
-    return (
-        ";\n\n".join("\n".join(line.rstrip() for line in sql.expandtabs().splitlines()) for sql in statements) + ";\n"
-    )
+    statements.append(f"INSERT INTO alembic_version (version_num) VALUES ('{revision}')")  # noqa: S608 - ours
+    tidy = ("\n".join(line.rstrip() for line in sql.strip().expandtabs().splitlines()) for sql in statements)
+    return ";\n\n".join(tidy) + ";\n"
 
 
 async def migrated() -> str:

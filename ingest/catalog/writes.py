@@ -9,6 +9,7 @@ from typing import Any
 from ingest.catalog import audit, pages
 from ingest.catalog.batch import Batch
 from ingest.catalog.lane import Dialect, Statement, Steps
+from ingest.crashpoints import here
 from ingest.model import DeliveryState, RemoteObject, Shard, State
 
 _LISTED = ("source_id", "key", "size", "etag", "last_modified", "storage_class", "source_s3_path", "state")
@@ -76,10 +77,13 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
         if keys:
             sql = f"UPDATE objects SET {assignment} WHERE source_id = ? AND key {dialect.among}"  # noqa: S608
             yield Statement(sql, (*values, batch.source_id, dialect.listed(keys)))
+    here("batch.rows-written")
     yield from audit.append(dialect, batch.run_id, batch.source_id, batch.at, batch.audits)
     yield from pages.keep(batch)
+    here("batch.pages-written")
     if batch.cursors:
         yield Statement(_MOVE_CURSOR, rows=[_shard(batch.run_id, *cursor) for cursor in batch.cursors])
+    here("batch.cursors-written")
 
 
 def plan_shards(run_id: int, planned: Sequence[Shard]) -> Steps[None]:

@@ -17,8 +17,9 @@ from ingest.errors import SourceError
 from ingest.jobs.listed import ListedKeys
 from ingest.jobs.listing import Listing
 from ingest.jobs.tickets import Ticket
-from ingest.model import ListingOrder, Shard
+from ingest.model import ListingOrder, Page, Shard
 from ingest.plan.shards import key_range, last_of_prefix, order_of_page, order_of_server, top_level
+from ingest.plan.storable import without_unstorable
 from ingest.source.bucket import RawPage
 from ingest.source.listing import Listed, pages
 
@@ -96,12 +97,13 @@ class ByPrefix:
         async with aclosing(pages(ask, listing.source.bucket, shard)) as answers:
             async for listed in answers:
                 self._learn(listed)
-                prefixes.update(listed.page.prefixes)
-                await self._take(walk, listed)
+                page = without_unstorable(listed.page)
+                prefixes.update(page.prefixes)
+                await self._take(walk, page)
         return prefixes
 
-    async def _take(self, walk: Walk, listed: Listed) -> None:
-        page, listing = listed.page, self.listing
+    async def _take(self, walk: Walk, page: Page) -> None:
+        listing = self.listing
         keys = [remote.key for remote in page.objects]
         rows = await listing.catalog.rows_for(listing.source.id, keys)
         walk.met += sum(not row.gone for row in rows.values())

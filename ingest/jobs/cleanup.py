@@ -14,6 +14,7 @@ from ingest.catalog import pruning
 from ingest.catalog.batch import Batch
 from ingest.catalog.pruning import Candidate
 from ingest.catalog.queries import CopyRow
+from ingest.crashpoints import here
 from ingest.errors import ClockUntrusted, DiskError, IngestError, NoSuchKey
 from ingest.jobs.options import CleanupOptions
 from ingest.jobs.run import Run, execute
@@ -84,7 +85,7 @@ class _Cleanup:
             self.run.stop.raise_if_requested()
             after = found[-1].copy.remote.key
             waiting = await self._finish(found)
-            reasons = await self._reasons(waiting)
+            reasons = await self.run.stop.during(self._reasons(waiting))
             kept = [(row.copy, reason) for row, reason in zip(waiting, reasons, strict=True) if reason is not None]
             await self._keep(kept)
             doomed = [row.copy for row, reason in zip(waiting, reasons, strict=True) if reason is None]
@@ -168,8 +169,10 @@ class _Cleanup:
         if not copies:
             return
         catalog, source_id = self.run.catalog, self.run.source.id
+        here("cleanup.decided")
         intended = await pruning.intend(catalog, source_id, copies, at=self.clock(), delivering=self._delivering)
         self.run.counts.kept += len(copies) - len(intended)
+        here("cleanup.intended")
         removed: list[CopyRow] = []
         stuck: list[str] = []
         for copy in copies:
@@ -178,12 +181,15 @@ class _Cleanup:
             try:
                 if copy.local_path is not None:
                     await asyncio.to_thread(self.store.remove, copy.local_path)
+                here("cleanup.unlinked")
                 removed.append(copy)
             except DiskError as error:
                 log().error("prune_failed", key=copy.remote.key, error=error.code, message=error.message)
                 stuck.append(copy.remote.key)
         self.run.counts.failed += len(stuck)
+        here("cleanup.all-unlinked")
         await self._record_pruned(removed, stuck)
+        here("cleanup.done")
 
     async def _record_pruned(self, removed: Sequence[CopyRow], kept: list[str]) -> None:
         result = self._batch()

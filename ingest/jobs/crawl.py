@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ingest.crashpoints import here
 from ingest.errors import SourceError
 from ingest.jobs.by_prefix import ByPrefix
 from ingest.jobs.by_range import ByRange
@@ -42,5 +43,6 @@ async def crawl(
     finally:
         if listing.order is not listing.source.order:
             await listing.catalog.learn_order(listing.source.id, listing.order)
+            here("order.learnt")
     if listing.failures:
         raise listing.failures[0]

@@ -13,6 +13,7 @@ from ingest.model import CatalogRow, ListingOrder, Page, Shard
 from ingest.observe.logs import log
 from ingest.plan.shards import is_ascending, key_range
 from ingest.plan.splits import Probe
+from ingest.plan.storable import without_unstorable
 from ingest.source.bucket import Bucket, RawPage
 from ingest.source.listing import MOST_EMPTY_PAGES, Listed, cut_at_end, parse_page
 from ingest.source.retries import retried
@@ -117,7 +118,7 @@ class Listing:
         if not is_ascending(listed.page.objects, start_after):
             self.order = ListingOrder.DIRECTORY
             raise OutOfOrder(f"listing {shard}: the server does not list in the order of the keys' bytes")
-        return Answer(listed.page, listed.token, raw.body).cut_at(shard)
+        return Answer(without_unstorable(listed.page), listed.token, raw.body).cut_at(shard)
 
     async def first_key(self, shard: Shard, above: str) -> Probe:
         """The first key of the range above `above`."""

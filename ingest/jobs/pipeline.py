@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ingest.crashpoints import here
 from ingest.errors import DiskError, IngestError, SourceError, UnsafePath
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.crawl import LISTERS, crawl
@@ -39,6 +40,7 @@ from ingest.observe.logs import log
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.plan.memory import filters_of
 from ingest.plan.sift import sift
+from ingest.plan.storable import refusal
 from ingest.plan.tally import tally_many, tally_plan
 from ingest.source.bucket import Bucket
 from ingest.store.files import FileStore
@@ -102,6 +104,7 @@ class Pipeline:
             )
         except* IngestError as group:
             raise _first(group) from group
+        here("shards.listed")
         run.progress.listing_done()
 
     async def _unfinished(self) -> Sequence[Shard]:
@@ -123,6 +126,7 @@ class Pipeline:
         """See `Intake`."""
         if shards and not self.options.dry_run:
             await self.run.catalog.plan_shards(self.run.id, shards)
+            here("shards.planned")
 
     def open(self, ticket: Ticket) -> None:
         """See `Intake`."""
@@ -180,9 +184,10 @@ class Pipeline:
             self.recorder.add(result, ticket)
 
     def _refuse(self, page: Page) -> None:
-        """Keys that are no UTF-8 cannot be named, neither in the catalog nor in a request: each is a failed object."""
+        """Keys that the catalog cannot keep, or that no request can name: each is a failed object."""
         for raw in page.undecodable:
-            log().error("object_failed", key=repr(raw), error="undecodable_key", message="the key is not UTF-8")
+            code, message = refusal(raw)
+            log().error("object_failed", key=repr(raw)[2:-1], error=code, message=message)
         counts, number = self.run.counts, len(page.undecodable)
         counts.listed += number
         counts.new += number
@@ -231,6 +236,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         nothing_left = not run.counts.failed and options.selection.takes_everything
         if nothing_left and options.selection.roots == [""] and not options.dry_run:
             await run.catalog.complete(run.source.id, datetime.now(UTC))
+            here("sync.completed")
             store.sweep(all_done=True)
 
 
@@ -249,10 +255,12 @@ async def _drive(run: Run, pipeline: Pipeline) -> None:
                 await asyncio.wait({drained, stopping, recording}, return_when=asyncio.FIRST_COMPLETED)
                 failure = (await _result(drained) if drained.done() else await _cancel(drained)) or failure
     finally:
-        for task in (crawling, stopping, recording):
-            await _cancel(task)
-        await pipeline.pool.stop(0.0 if failure is not None and not isinstance(failure, SourceError) else GRACE)
-        await pipeline.recorder.close()
+        try:
+            for task in (crawling, stopping, recording):
+                await _cancel(task)
+            await pipeline.pool.stop(0.0 if failure is not None and not isinstance(failure, SourceError) else GRACE)
+        finally:
+            await pipeline.recorder.close()
     if failure is None and isinstance(pipeline.pool.failure, IngestError):
         failure = pipeline.pool.failure  # it showed only when the last files were put in their places
     if failure is not None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from ingest.crashpoints import here
 from ingest.errors import DiskError, IngestError
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.tickets import CursorBook, Ticket
@@ -132,7 +133,11 @@ class Recorder:
         self._wake.set()
         self._full.set()
         if self._task is not None:
-            await asyncio.shield(self._task)
+            try:
+                await asyncio.shield(self._task)
+            except asyncio.CancelledError:
+                await asyncio.wait({self._task})
+                raise
         if self.failure is not None:
             raise self.failure
 
@@ -154,7 +159,9 @@ class Recorder:
     async def _commit(self) -> None:
         entries, self._waiting, self._weight = self._waiting, [], 0
         self._room.set()
+        here("batch.collected")
         results = await self._publish(entries)
+        here("batch.published")
         outcomes = [result for result in results if isinstance(result, Outcome)]
         for (_, ticket), result in zip(entries, results, strict=True):
             if ticket is not None:
@@ -170,6 +177,7 @@ class Recorder:
         batch.cursors.extend(self._book.advance())
         if not batch.is_empty:
             await self.catalog.commit(batch)
+            here("batch.committed")
         for result in results:
             if isinstance(result, Tallied):
                 tally_many(self.counts, result.unchanged, result.skipped + len(result.known))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.catalog.queries import CopyRow
+from ingest.crashpoints import here
 from ingest.errors import NoSuchKey, ObjectChanged
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.fetch import SameVersionOnly
@@ -43,6 +44,7 @@ class Refetch:
         self.run.progress.planned(1, remote.size)
         known = CatalogRow(remote.key, remote.size, remote.etag, row.state, row.gone, row.local_path, 0)
         await self.pool.submit(Download(remote, None if self.keeps_rows else known, reason))
+        here("restore.submitted")
 
     async def drain(self) -> None:
         """Waits until everything that was submitted is staged.
@@ -56,6 +58,7 @@ class Refetch:
             await asyncio.wait({drained, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if drained.done():
                 await drained
+                here("restore.downloaded")
             else:
                 self.run.stop.raise_if_requested()
         finally:
@@ -79,6 +82,7 @@ async def refetching(
     """
     store = FileStore(target, run.source.bucket)
     try:
+        store.sweep()
         concurrency = concurrency_for(None)
         async with Bucket.open(run.settings, connections=concurrency.ceiling, bwlimit=bwlimit) as bucket:
             transfer = Transfer(SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
@@ -97,8 +101,10 @@ async def refetching(
                 yield open_transfers
                 await open_transfers.drain()
             finally:
-                await open_transfers.pool.stop(GRACE)
-                await recorder.close()
+                try:
+                    await open_transfers.pool.stop(GRACE)
+                finally:
+                    await recorder.close()
     finally:
         store.close()
 

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from ingest.catalog.catalog import Catalog, Source
+from ingest.crashpoints import here
 from ingest.errors import DatabaseError, ExitCode, IngestError, InterruptedRun, LockedError, UnsafePath
 from ingest.jobs.stop import Stop
 from ingest.model import Counts, RunReport, RunStatus
@@ -90,7 +91,9 @@ async def execute(
             lock_file = settings.own_dir / "locks" / f"{source.bucket}-{lock}.lock"
             stack.enter_context(file_lock(lock_file, command))
             await stack.enter_async_context(catalog.lock(f"{lock} of source {source.id}"))
+            here("run.locked")
             report.run_id = await catalog.start_run(command, arguments, source.id)
+            here("run.started")
             bind_run(report.run_id)
             await _work(Run(settings, catalog, source, report.run_id, report, progress, stop), work)
     except IngestError as error:
@@ -106,6 +109,7 @@ async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
     beating = asyncio.create_task(_beat(run))
     try:
         await work(run)
+        here("run.worked")
     except IngestError as error:
         run.report.error = error
     except BaseException as defect:
@@ -117,6 +121,7 @@ async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
         shown = run.report.error.message if run.report.error else None
         with suppress(DatabaseError):  # it is the run's own error already, or nothing that can be helped now
             await asyncio.shield(run.catalog.finish_run(run.id, run.report.status, run.counts, shown))
+            here("run.finished")
 
 
 async def _beat(run: Run) -> None:

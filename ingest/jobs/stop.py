@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal as signals
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ingest.errors import InterruptedRun, TerminatedRun
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -32,6 +36,19 @@ class Stop:
         if self.signal is signals.SIGTERM:
             return TerminatedRun("terminated; what was finished is recorded")
         return InterruptedRun("interrupted; what was finished is recorded")
+
+    async def during(self, work: Awaitable[T]) -> T:
+        """What `work` returns; when asked to stop it is cancelled. Raises as `raise_if_requested` does."""
+        working, asked = asyncio.ensure_future(work), asyncio.ensure_future(self._asked.wait())
+        try:
+            await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise self.error
+        finally:
+            for task in (working, asked):
+                task.cancel()
+            await asyncio.gather(working, asked, return_exceptions=True)
 
     def raise_if_requested(self) -> None:
         """Raises `InterruptedRun` or `TerminatedRun`."""

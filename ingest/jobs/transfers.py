@@ -158,14 +158,21 @@ class TransferPool:
             raise self.last_error
 
     async def stop(self, grace: float) -> None:
-        """Drops what is queued, gives what is under way `grace` seconds, and ends the workers."""
+        """Drops what is queued, gives what is under way `grace` seconds, and ends the workers.
+
+        Where the run is cancelled, before or meanwhile, there is no grace.
+        """
         self._drop_queue()
         under_way = asyncio.ensure_future(self._queue.join())
-        await asyncio.wait({under_way}, timeout=grace)
-        under_way.cancel()
-        for worker in list(self._workers):
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        task = asyncio.current_task()
+        try:
+            if task is None or not task.cancelling():
+                await asyncio.wait({under_way}, timeout=grace)
+        finally:
+            under_way.cancel()
+            for worker in list(self._workers):
+                worker.cancel()
+            await asyncio.gather(*self._workers, return_exceptions=True)
 
     def _hire(self) -> None:
         if self._working < self.concurrency.current and not self._queue.empty():

@@ -61,6 +61,7 @@ def spellings(text: str, bucket: str) -> list[str]:
     Raises:
         SettingsError: it names another bucket, or no key.
     """
-    normal = normalise_key(text, bucket)
     literal = [] if text.lower().startswith("s3://") else [text, text.removeprefix("/")]
+    # Slashes and line ends alone name no object, unless just that is its key.
+    normal = text if text and not text.strip("/\r\n") else normalise_key(text, bucket)
     return list(dict.fromkeys(key for key in (*literal, normal) if key))

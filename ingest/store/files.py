@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from ingest.crashpoints import here
 from ingest.errors import DamagedTransfer, DiskError, UnsafePath
 from ingest.liveness import is_alive
 from ingest.model import Check, LocalCopy, Verified
@@ -95,14 +96,17 @@ class FileStore:
             descriptor = os.open(temporary, _NEW, 0o640, dir_fd=self._temporaries)
         except OSError as error:
             raise disk_error(error, str(self.data_dir)) from error
+        here("staging.opened")
         try:
             try:
                 write_all(descriptor, chunks)
+                here("staging.written")
             finally:
                 os.close(descriptor)
         except OSError as error:
             self._unlink(temporary)
             raise disk_error(error, temporary) from error
+        here("staging.finished")
         return Staged(key, temporary, size, hasher.digest(), verdict)
 
     def publish(self, batch: Sequence[Staged], previous: Mapping[str, str]) -> dict[str, LocalCopy | DiskError]:
@@ -116,6 +120,7 @@ class FileStore:
         """
         with self._publishing, self._walking() as directories:
             self._make_durable([staged.temporary for staged in batch], self._open_temporary, batch[0].temporary)
+            here("batch.barrier-passed")
             results: dict[str, LocalCopy | DiskError] = {}
             touched: set[str] = set()
             for staged in batch:
@@ -126,12 +131,15 @@ class FileStore:
                     self._unlink(staged.temporary)
                     self.partials.release(staged.temporary)
                     continue
+                here("batch.renamed")
                 self.partials.release(staged.temporary)
                 touched.add(path.rpartition("/")[0])
                 results[staged.key] = LocalCopy(path, staged.digest, staged.verified, staged.size)
+            here("batch.all-renamed")
             # New directories have entries in their parents: those must be durable as well.
             ancestors = {directory[:cut] for directory in touched for cut in _cuts(directory)}
             self._make_durable(ancestors, lambda directory: os.dup(directories.at(directory)), self.bucket)
+            here("batch.directories-durable")
             return results
 
     def adopt(self, key: str, size: int, check: Check) -> LocalCopy | None:

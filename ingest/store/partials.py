@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ingest.crashpoints import here
 from ingest.store.directories import disk_error
 from ingest.store.durability import start_writing
 from ingest.store.vectors import write_all
@@ -71,12 +72,14 @@ class Partial:
                 write_all(descriptor, chunks, start)
             except OSError as error:
                 raise disk_error(error, self.temporary) from error
+        here("partial.written")
 
     def finish_piece(self, number: int, start: int, end: int) -> None:
         """Notes that a piece is written, from `start` up to `end`."""
         with self._using() as descriptor:
             start_writing(descriptor, start, end)
             self._note(number)
+        here("partial.noted")
 
     def _note(self, number: int) -> None:
         with self._lock:

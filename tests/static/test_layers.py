@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exits": set(),
     "units": NOUNS,
     "liveness": set(),
+    "crashpoints": set(),
     "private": set(),
     "redaction": set(),
     "plan": NOUNS,
@@ -29,10 +30,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observe": NOUNS | {"plan", "settings"},
     # Siblings: they meet in the jobs alone.
     "source": BELOW_THE_JOBS,
-    "store": BELOW_THE_JOBS | {"liveness"},
-    "catalog": BELOW_THE_JOBS | {"liveness"},
+    "store": BELOW_THE_JOBS | {"liveness", "crashpoints"},
+    "catalog": BELOW_THE_JOBS | {"liveness", "crashpoints"},
     "delivery": BELOW_THE_JOBS,
-    "jobs": BELOW_THE_JOBS | {"source", "store", "catalog", "delivery"},
+    "jobs": BELOW_THE_JOBS | {"source", "store", "catalog", "delivery", "crashpoints"},
     "demo": BELOW_THE_JOBS | {"source"},
     "cli": BELOW_THE_JOBS | {"jobs", "demo", "__version__"},
     # The public names, each from its home.

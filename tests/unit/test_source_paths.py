@@ -64,6 +64,8 @@ def test_what_names_no_key_of_this_bucket_is_refused(text: str, says: str) -> No
 def test_the_literal_key_is_among_the_spellings_and_first() -> None:
     assert spellings("statements/50%25.pdf", "statements") == ["statements/50%25.pdf", "50%.pdf"]
     assert spellings("/a", "statements") == ["/a", "a"]
+    assert spellings("/", "statements") == ["/"]
+    assert spellings("\n", "statements") == ["\n"]
     assert spellings("s3://statements/statements/a", "statements") == ["statements/a"]
 
 

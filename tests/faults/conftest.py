@@ -1,0 +1,30 @@
+"""Migrated databases to copy from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from ingest.catalog import schema
+from tests.faults.databases import Template
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def empty_databases(
+    postgres_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, Template]]:
+    """An empty catalog on each engine."""
+    connection = await asyncpg.connect(postgres_uri)
+    await connection.execute("CREATE DATABASE empty_catalog")
+    await connection.close()
+    base, _, query = postgres_uri.partition("?")
+    urls = {
+        "sqlite": f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('empty')}/catalog.db",
+        "postgresql": f"postgresql+asyncpg://{base.partition('://')[2].rpartition('/')[0]}/empty_catalog?{query}",
+    }
+    for url in urls.values():
+        await schema.upgrade(url)
+    yield {name: Template(url) for name, url in urls.items()}

@@ -1,0 +1,207 @@
+"""A process killed at each labelled point, on both databases: run again, everything is as if it had never been killed."""
+
+from __future__ import annotations
+
+import ast
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from ingest.crashpoints import LABELS
+from ingest.jobs.cleanup import cleanup
+from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions
+from ingest.jobs.restore import restore
+from ingest.jobs.stop import Stop
+from ingest.jobs.sync import sync
+from ingest.model import RunReport
+from ingest.observe.progress import Silence
+from tests.faults.databases import Template, copy_of, template_on
+from tests.faults.invariants_after import Seen, assert_counts_add_up, look
+from tests.faults.memory_s3 import MemoryS3, running
+
+ROOT = Path(__file__).resolve().parents[2]
+LARGE = random.Random(0).randbytes((4 << 20) + 4096)
+BEFORE = {
+    "a": b"1",
+    "a/b": b"2",
+    "d/1": b"3" * 300,
+    "d/2": b"",
+    "d/2-b/x": b"8",
+    "d/2/x": b"9",
+    "d/gone": b"4",
+    "e/": b"",
+    "changing": b"old",
+}
+AFTER = {"d/3": b"5", "new": b"6" * 70_000, "new/below": b"7", "big": LARGE, "changing": b"the new one"}
+
+NOT_NIGHTLY = {label for label in LABELS if label.startswith(("cleanup.", "restore."))} | {"order.learnt"}
+ARMED: dict[str, tuple[str, ...]] = {
+    "fresh": ("order.learnt", "batch.renamed:3", "batch.published", "batch.committed", "shards.planned:2"),
+    "nightly": (*sorted(LABELS - NOT_NIGHTLY), "batch.renamed:2", "staging.written:3"),
+    "cleanup": (
+        "run.locked", "run.worked", "cleanup.decided", "cleanup.intended", "cleanup.unlinked", "cleanup.unlinked:2",
+        "cleanup.all-unlinked", "cleanup.done", "cleanup.intent-written", "batch.rows-written",
+    ),
+    "restore": (
+        "restore.submitted:2", "restore.downloaded", "staging.finished:2", "batch.barrier-passed", "batch.renamed:2",
+        "batch.published", "batch.cursors-written", "batch.committed", "run.worked",
+    ),
+}  # fmt: skip
+"""Scenario -> where its process is killed."""
+
+
+def test_every_label_is_passed_somewhere_and_known() -> None:
+    passed = set()
+    for path in (ROOT / "ingest").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "here":
+                passed.add(ast.literal_eval(node.args[0]))
+    assert passed == LABELS
+    assert {order.partition(":")[0] for orders in ARMED.values() for order in orders} == LABELS
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MemoryS3]:
+    with running(MemoryS3()) as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A copy of one starting point: a bucket, a data directory and a database that belong together."""
+
+    scenario: str
+    server: MemoryS3
+    data_dir: Path
+    url: str
+
+    @property
+    def command(self) -> list[str]:
+        return {"cleanup": ["cleanup", "--older-than", "0d"], "restore": ["restore", "--prefix", ""]}.get(
+            self.scenario, ["sync"]
+        )
+
+    def start(self, **variables: str) -> subprocess.Popen[bytes]:
+        """The command as a process of its own."""
+        clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
+        own = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url}
+        arguments = [sys.executable, "-m", "ingest", *self.command, "-q"]
+        return subprocess.Popen(arguments, env=clean | own | variables, cwd=ROOT)
+
+    async def run(self) -> RunReport:
+        """The same command in this process."""
+        settings = self.server.bucket.settings(self.data_dir, database_url=self.url)
+        if self.scenario == "cleanup":
+            return await cleanup(settings, CleanupOptions(timedelta(0)), progress=Silence(), stop=Stop())
+        if self.scenario == "restore":
+            return await restore(settings, RestoreOptions(prefix=""), progress=Silence(), stop=Stop())
+        return await sync(settings, SyncOptions(), progress=Silence(), stop=Stop())
+
+    async def look(self) -> Seen:
+        return await look(self.server, self.data_dir, self.url)
+
+
+@dataclass
+class Bases:
+    """The starting points of each scenario, and how each ends when nothing is killed."""
+
+    server: MemoryS3
+    home: Path
+    templates: dict[str, Template]
+    ends: dict[str, Seen]
+
+    @classmethod
+    async def build(cls, server: MemoryS3, home: Path, empty: Template) -> Bases:
+        bases = cls(server, home, {"fresh": empty}, {})
+        (home / "fresh").mkdir()
+        server.objects.clear()
+        for key, body in BEFORE.items():
+            server.put(key, body)
+        first = await bases.copy("fresh", "first")
+        await first.run()
+        bases._keep("nightly", first)
+        bases._keep("cleanup", first)
+        del server.objects["d/gone"]
+        for key, body in AFTER.items():
+            server.put(key, body)
+        pruned = await bases.copy("cleanup", "pruned")
+        await pruned.run()
+        bases._keep("restore", pruned)
+        for scenario in ARMED:
+            rig = await bases.copy(scenario, f"{scenario}-end")
+            report = await rig.run()
+            assert report.exit_code == 0, report.error
+            bases.ends[scenario] = await rig.look()
+        return bases
+
+    def _keep(self, scenario: str, rig: Rig) -> None:
+        self.templates[scenario] = template_on(rig.url)
+        shutil.copytree(rig.data_dir, self.home / scenario)
+
+    async def copy(self, scenario: str, name: str) -> Rig:
+        data_dir = self.home / name
+        shutil.copytree(self.home / scenario, data_dir)
+        return Rig(scenario, self.server, data_dir, await copy_of(self.templates[scenario], self.home / f"{name}.db"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "postgresql"])
+async def bases(
+    request: pytest.FixtureRequest,
+    server: MemoryS3,
+    empty_databases: dict[str, Template],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Bases]:
+    home = tmp_path_factory.mktemp(f"bases-{request.param}")
+    yield await Bases.build(server, home, empty_databases[request.param])
+
+
+@pytest.mark.parametrize(("scenario", "order"), [(name, order) for name, orders in ARMED.items() for order in orders])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_killed_there_and_run_again_it_ends_as_if_never_killed(bases: Bases, scenario: str, order: str) -> None:
+    rig = await bases.copy(scenario, f"{scenario}-{order.replace(':', '-')}")
+    assert rig.start(INGEST_CRASH_AT=order).wait(60) == -signal.SIGKILL
+    (await rig.look()).assert_whole(rig.server)
+    report = await rig.run()
+    assert report.exit_code == 0, report.error
+    assert_counts_add_up(report)
+    end = await rig.look()
+    end.assert_settled()
+    end.assert_same(bases.ends[scenario])
+    shutil.rmtree(rig.data_dir)
+
+
+KILLS = int(os.environ.get("INGEST_TEST_KILLS", "6"))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.timeout(0 if KILLS > 6 else 60)
+async def test_killed_at_any_time_it_is_repaired_by_running_again(bases: Bases) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")  # noqa: T201 - shown by pytest when the test fails
+    chance = random.Random(seed)
+    for number in range(KILLS // 2):
+        scenario = chance.choice(sorted(ARMED))
+        rig = await bases.copy(scenario, f"random-{number}")
+        process = rig.start()
+        time.sleep(chance.uniform(0.2, 0.7))
+        process.kill()
+        assert process.wait(60) in (0, -signal.SIGKILL)
+        (await rig.look()).assert_whole(rig.server)
+        report = await rig.run()
+        assert report.exit_code == 0, report.error
+        end = await rig.look()
+        end.assert_settled()
+        end.assert_same(bases.ends[scenario])
+        shutil.rmtree(rig.data_dir)

@@ -1,0 +1,336 @@
+"""The model test: anything that may happen to bucket, disk and runs, in any order, against dictionaries (model.py).
+
+After each step the invariants hold; at the end everything is healed, one run puts all right, and the next does nothing.
+The alphabet is deliberately tiny, so that steps meet. A failure prints its seed and the shortest steps that show it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hypothesis
+import pytest
+import stamina
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from ingest.catalog import audit
+from ingest.catalog.lane import Lane, open_lane
+from ingest.catalog.target import Target
+from ingest.jobs import transfers
+from ingest.jobs.cleanup import cleanup
+from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions
+from ingest.jobs.restore import restore
+from ingest.jobs.stop import Stop
+from ingest.jobs.sync import sync
+from ingest.model import RunReport
+from ingest.observe.logs import configure
+from ingest.observe.progress import Silence
+from ingest.plan.selection import Selection
+from ingest.settings import Settings
+from ingest.store.paths import decode_path
+from tests.faults.databases import Template, copy_of
+from tests.faults.invariants_after import assert_counts_add_up
+from tests.faults.memory_s3 import CUT, WRONG, MemoryS3, Request, running
+from tests.faults.model import Filters, Row, Rows, after_cleanup, after_restore, after_sync, etag_of, may_be
+
+T = TypeVar("T")
+KEYS = st.sampled_from(["a", "a/", "a/b", "a/b/c", "a-b/x", "A", "é", "b/../c"])
+BODIES = st.sampled_from([b"", b"1", b"22"])
+FILTERS = st.builds(Filters, st.sampled_from(["", "", "a", "a/", "é"]), st.sampled_from(["", "", "a*", "*b*"]))
+DAY = timedelta(days=1)
+_TO_THE_PAST = "UPDATE objects SET downloaded_at = '2020-01-01 00:00:00.000000' WHERE downloaded_at IS NOT NULL"
+_ROWS = "SELECT key, state, etag, gone_at IS NOT NULL, local_path, digest, pruned_at IS NOT NULL FROM objects"
+
+Job = Callable[[Settings, Stop], Coroutine[Any, Any, RunReport]]
+
+
+def sync_job(filters: Filters = Filters()) -> Job:  # noqa: B008 - immutable
+    selection = Selection(
+        (filters.prefix,) if filters.prefix else (), (), (filters.exclude,) if filters.exclude else ()
+    )
+    return lambda own, stop: sync(own, SyncOptions(selection), progress=Silence(), stop=stop)
+
+
+def cleanup_job(age: timedelta) -> Job:
+    return lambda own, stop: cleanup(own, CleanupOptions(age), progress=Silence(), stop=stop)
+
+
+def restore_job(own: Settings, stop: Stop) -> Coroutine[Any, Any, RunReport]:
+    return restore(own, RestoreOptions(prefix=""), progress=Silence(), stop=stop)
+
+
+class World(RuleBasedStateMachine):
+    """One bucket, one data directory, one catalog; `server`, `runner` and `template` are the test's."""
+
+    server: MemoryS3
+    runner: asyncio.Runner
+    template: Template
+    steps: int = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.home = Path(tempfile.mkdtemp(prefix="ingest-model-"))
+        self.stack = AsyncExitStack()
+        self.rows: Rows = {}
+        self.spoilt: set[str] = set()
+        """Keys whose copy was damaged or removed behind the catalog's back."""
+        self.copies: dict[str, tuple[str, str]] = {}
+        """The local path and digest of every row that is present."""
+        self.fault: Callable[[Request], int | None] | None = None
+
+    @initialize(by_directory=st.booleans(), page=st.sampled_from([1, 2, 1000]))
+    def start(self, by_directory: bool, page: int) -> None:
+        server = self.server
+        server.by_directory, server.page, server.fault = by_directory, page, None
+        server.objects.clear()
+        server.versions.clear()
+        self.url = self.wait(copy_of(self.template, self.home / "catalog.db"))
+        self.lane: Lane = self.wait(self.stack.enter_async_context(open_lane(Target.of(self.url))))
+        self.settings = server.bucket.settings(self.home / "data", database_url=self.url)
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    @property
+    def bucket(self) -> dict[str, bytes]:
+        return {key: stored.body for key, stored in self.server.objects.items()}
+
+    # What others do to the bucket and the disk.
+
+    @rule(key=KEYS, body=BODIES)
+    def put(self, key: str, body: bytes) -> None:
+        self.server.put(key, body)
+
+    @rule(key=KEYS)
+    def delete(self, key: str) -> None:
+        self.server.objects.pop(key, None)
+
+    @rule(key=KEYS, remove=st.booleans())
+    def spoil(self, key: str, remove: bool) -> None:
+        if key in self.copies:
+            path = self.settings.data_dir / self.copies[key][0]
+            if remove:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(b"damaged")
+            self.spoilt.add(key)
+
+    @rule()
+    def time_passes(self) -> None:
+        """Every copy is as old as can be."""
+
+        async def age() -> None:
+            if self.lane.dialect.is_postgres:
+                await self.lane.fetch(_TO_THE_PAST.replace(".000000'", "+00'"))
+            else:
+                async with open_lane(Target.of(self.url)) as lane:
+                    await lane.fetch(_TO_THE_PAST)
+
+        self.wait(age())
+
+    # Faults of the next run.
+
+    @rule(key=KEYS, verb=st.sampled_from(["GET", "HEAD"]), how=st.sampled_from([403, 404, 500, WRONG, CUT]))
+    def break_object(self, key: str, verb: str, how: int) -> None:
+        self.fault = lambda request: how if (request.verb, request.name) == (verb, key) else None
+
+    @rule(prefix=st.sampled_from(["", "a/", "a-b/"]), how=st.sampled_from([403, 500, CUT]), good=st.integers(0, 2))
+    def break_listing(self, prefix: str, how: int, good: int) -> None:
+        left = good
+
+        def fault(request: Request) -> int | None:
+            nonlocal left
+            if request.verb != "LIST" or request.name != prefix:
+                return None
+            left -= 1
+            return how if left < 0 else None
+
+        self.fault = fault
+
+    # Runs.
+
+    @rule(filters=FILTERS)
+    def sync(self, filters: Filters) -> None:
+        before, asked = self.rows, len(self.server.requests)
+        expected = after_sync(before, self.bucket, filters)
+        report = self.run(sync_job(filters), expected.rows)
+        if report is not None:
+            assert report.exit_code == 0, report.error
+            assert (report.counts.downloaded, report.counts.gone) == (len(expected.taken), len(expected.gone))
+            asked_for = [request.name for request in self.server.requests[asked:] if request.verb == "GET"]
+            assert set(asked_for) <= expected.taken
+
+    @rule(age=st.sampled_from([timedelta(0), DAY]), young=st.booleans())
+    def cleanup(self, age: timedelta, young: bool) -> None:
+        if age and not young:
+            self.time_passes()
+        if age and young:
+            return
+        report = self.run(cleanup_job(age), after_cleanup(self.rows, self.bucket))
+        assert report is None or report.exit_code == 0, report.error
+
+    @rule()
+    def restore(self) -> None:
+        self.run(restore_job, after_restore(self.rows, self.bucket))
+
+    @rule(
+        filters=FILTERS,
+        after=st.integers(0, 12),
+        hard=st.booleans(),
+        job=st.sampled_from(["sync", "cleanup", "restore"]),
+    )
+    def interrupted(self, filters: Filters, after: int, hard: bool, job: str) -> None:
+        """The run is asked to stop, or cancelled, at its n-th request."""
+        jobs = {
+            "sync": (sync_job(filters), after_sync(self.rows, self.bucket, filters).rows),
+            "cleanup": (cleanup_job(timedelta(0)), after_cleanup(self.rows, self.bucket)),
+            "restore": (restore_job, after_restore(self.rows, self.bucket)),
+        }
+        self.run(*jobs[job], stop_after=(after, hard))
+
+    def run(self, job: Job, expected: Rows, stop_after: tuple[int, bool] | None = None) -> RunReport | None:
+        """Runs a job; holds the catalog to `expected`, or to what lies between where faults were ordered.
+
+        Returns the report of a run that met no fault.
+        """
+        faulted = self.fault is not None or stop_after is not None
+        before = self.rows
+        report = self.wait(self._run(job, stop_after))
+        self.fault = self.server.fault = None
+        if report is not None:
+            assert_counts_add_up(report)
+        found = self.wait(self._read())
+        for key in before.keys() | found.keys() | expected.keys():
+            was, now, should = before.get(key), found.get(key), expected.get(key)
+            if faulted:
+                assert now in may_be(was, should, self.bucket, key), (key, was, now, should)
+            else:
+                assert now == should, (key, was)
+        self.spoilt -= {key for key, row in found.items() if row != before.get(key)}
+        self.rows = found
+        return None if faulted else report
+
+    async def _run(self, job: Job, stop_after: tuple[int, bool] | None) -> RunReport | None:
+        stop, loop = Stop(), asyncio.get_running_loop()
+        task = asyncio.ensure_future(job(self.settings, stop))
+        fault, seen = self.fault, 0
+
+        def watched(request: Request) -> int | None:
+            nonlocal seen
+            if stop_after is not None and seen == stop_after[0]:
+                loop.call_soon_threadsafe(task.cancel if stop_after[1] else lambda: stop.request(signal.SIGTERM))
+            seen += 1
+            return fault(request) if fault is not None else None
+
+        self.server.fault = watched
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return None
+
+    async def _read(self) -> Rows:
+        rows: Rows = {}
+        self.copies = {}
+        for key, state, etag, gone, path, digest, pruning in await self.lane.fetch(_ROWS):
+            rows[key] = Row(state, etag, bool(gone))
+            if state == "present" and not pruning:
+                self.copies[key] = (path, digest)
+        return rows
+
+    @invariant()
+    def every_recorded_copy_is_there_and_whole(self) -> None:
+        for key, (path, digest) in self.copies.items():
+            if key not in self.spoilt:
+                body = (self.settings.data_dir / path).read_bytes()
+                assert digest == "md5:" + hashlib.md5(body).hexdigest()
+                assert self.rows[key].etag == etag_of(body)
+                assert decode_path(path.partition("/")[2]) == key
+
+    @invariant()
+    def every_file_is_a_version_that_there_was(self) -> None:
+        for key, body in self.files().items():
+            assert key in self.spoilt or body in self.server.versions[key]
+
+    def files(self) -> dict[str, bytes]:
+        root = self.home / "data" / "statements"
+        found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+        by_key = {decode_path(name) or "": path.read_bytes() for name, path in found.items()}
+        assert len(by_key) == len(found), "two files of one key"
+        return by_key
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "lane"):
+                self.heal()
+        finally:
+            type(self).steps += 1
+            self.wait(self.stack.aclose())
+            shutil.rmtree(self.home)
+
+    def heal(self) -> None:
+        self.fault = None
+        self.sync(Filters())
+        requests = len(self.server.requests)
+        rows = self.rows
+        again = self.run(sync_job(), rows)
+        assert again is not None
+        assert (again.counts.downloaded, again.counts.failed, again.counts.gone) == (0, 0, 0)
+        assert not [request for request in self.server.requests[requests:] if request.verb != "LIST"]
+        assert list((self.settings.data_dir / ".ingest" / "tmp").iterdir()) == []
+        assert self.wait(audit.broken_links(self.lane)) == []
+        assert set(self.files()) - self.spoilt <= {key for key, row in self.rows.items() if row.state == "present"}
+
+
+@pytest.fixture
+def world(
+    request: pytest.FixtureRequest, empty_databases: dict[str, Template], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[type[World]]:
+    monkeypatch.setattr(transfers, "FIRST_PAUSE", 0.0)
+    configure(verbosity=-1)
+    with running(MemoryS3()) as server, asyncio.Runner() as runner, stamina.set_testing(True, attempts=2):
+
+        class Own(World):
+            pass
+
+        Own.server, Own.runner, Own.template = server, runner, empty_databases[request.param]
+        yield Own
+
+
+SOAK = float(os.environ.get("INGEST_TEST_SOAK", "0"))
+"""Seconds for each database; 0 is one bounded round, as in the suite."""
+ROUND = settings(
+    max_examples=40,
+    stateful_step_count=16,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],
+)
+
+
+@pytest.mark.parametrize("world", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.timeout(int(SOAK) + 170)
+def test_whatever_happens_the_invariants_hold_and_one_run_heals(world: type[World]) -> None:
+    end = time.monotonic() + SOAK
+    given = os.environ.get("INGEST_TEST_SEED")
+    while True:
+        seed = int(given) if given else random.randrange(1 << 32)
+        print(f"again with INGEST_TEST_SEED={seed}")  # noqa: T201 - pytest shows it when the test fails
+        run_state_machine_as_test(hypothesis.seed(seed)(world), settings=ROUND)
+        if time.monotonic() >= end:
+            return
