@@ -47,6 +47,14 @@ VARIABLES: dict[str, Variable] = {
     "kafka_bootstrap_servers": Variable("KAFKA_BOOTSTRAP_SERVERS", "host:port, several separated by commas"),
     "kafka_topic": Variable("KAFKA_TOPIC", "the topic that names the objects"),
     "kafka_group_id": Variable("KAFKA_GROUP_ID", "the consumer group"),
+    "kafka_dead_letter_topic": Variable(
+        "KAFKA_DEAD_LETTER_TOPIC", "the topic for messages that were given up; empty for KAFKA_TOPIC with .dead"
+    ),
+    "kafka_security_protocol": Variable("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
+    "kafka_sasl_mechanism": Variable("KAFKA_SASL_MECHANISM", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+    "kafka_sasl_username": Variable("KAFKA_SASL_USERNAME", "the broker's user, for a SASL protocol"),
+    "kafka_sasl_password": Variable("KAFKA_SASL_PASSWORD", "the password of KAFKA_SASL_USERNAME", secret=True),
+    "kafka_ca_bundle": Variable("KAFKA_CA_BUNDLE", "a PEM file with the certificates to trust as the broker's"),
     "verify_url": Variable("VERIFY_URL", "the verification service, for example https://verify.example.com/v1/verify"),
 }
 """Field -> variable. The documentation, the error messages and `.env.example`'s test read this table."""
@@ -60,7 +68,31 @@ _DIALECTS = {
 }
 
 
-class Settings(BaseModel):
+class KafkaSettings(BaseModel):
+    """Where the events come from."""
+
+    kafka_bootstrap_servers: str = ""
+    kafka_topic: str = ""
+    kafka_group_id: str = "ingest"
+    kafka_dead_letter_topic: str = ""
+    """Empty on input: the topic with ``.dead`` behind it, where there is a topic."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: str = ""
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ca_bundle: Path | None = None
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> Self:
+        if self.kafka_security_protocol.startswith("SASL"):
+            if not self.kafka_sasl_username or self.kafka_sasl_password is None:
+                raise ValueError("a SASL protocol wants KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
+        if self.kafka_topic and not self.kafka_dead_letter_topic:
+            object.__setattr__(self, "kafka_dead_letter_topic", f"{self.kafka_topic}.dead")
+        return self
+
+
+class Settings(KafkaSettings):
     """Everything the tool is told from outside. See `VARIABLES` for the names and wants of each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -80,9 +112,6 @@ class Settings(BaseModel):
     """Empty on input: SQLite under the data directory. Always complete after validation."""
     data_dir: Path = Path("data")
     retention: timedelta = timedelta(days=30)
-    kafka_bootstrap_servers: str = ""
-    kafka_topic: str = ""
-    kafka_group_id: str = "ingest"
     verify_url: str = ""
     warnings: tuple[str, ...] = Field(default=(), repr=False)
     """What a person should be told at every run."""
@@ -163,7 +192,7 @@ class Settings(BaseModel):
             raise ValueError("bucket names have 3 to 63 characters")
         return value
 
-    @field_validator("ca_bundle")
+    @field_validator("ca_bundle", "kafka_ca_bundle")
     @classmethod
     def _readable_bundle(cls, value: Path | None) -> Path | None:
         if value is not None and not (value.is_file() and os.access(value, os.R_OK)):

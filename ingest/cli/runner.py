@@ -163,7 +163,9 @@ def _secrets(settings: Settings) -> set[str]:
     from sqlalchemy.engine import make_url
 
     values = {
-        secret.get_secret_value() for secret in (settings.secret_key, settings.session_token) if secret is not None
+        secret.get_secret_value()
+        for secret in (settings.secret_key, settings.session_token, settings.kafka_sasl_password)
+        if secret is not None
     }
     if "postgresql" in settings.database_url.get_secret_value():
         values.add(str(make_url(settings.database_url.get_secret_value()).password or ""))
