@@ -275,6 +275,63 @@ class DamagedTransfer(SourceError):
     hint = "If it happens again, the object is damaged at the source, or a proxy alters it."
 
 
+# --- delivery -----------------------------------------------------------------------------------------------
+
+
+class DeliveryError(IngestError):
+    """The verification service failed, or cannot be reached. Nothing is lost: what waits is delivered later."""
+
+    code = "delivery"
+    exit_code = ExitCode.SOURCE
+    hint = "Nothing is lost: run `ingest deliver` again when the service is back."
+
+
+class EndpointUnreachable(DeliveryError):
+    code = "endpoint_unreachable"
+    retryable = True
+    hint = "Is the service up, and VERIFY_URL's host and port right? Nothing is lost: run `ingest deliver` again."
+
+
+class EndpointTimedOut(DeliveryError):
+    """No complete answer within the deadline."""
+
+    code = "endpoint_timeout"
+    retryable = True
+
+
+class EndpointFault(DeliveryError):
+    """5xx, or a connection that broke."""
+
+    code = "endpoint_fault"
+    retryable = True
+
+
+class EndpointBusy(DeliveryError):
+    """429: the service asks for a pause."""
+
+    code = "endpoint_busy"
+    retryable = True
+
+
+class EndpointUntrusted(DeliveryError):
+    code = "endpoint_tls"
+    hint = "Compare the service's certificate with what VERIFY_CA_BUNDLE trusts; nothing was sent to it."
+
+
+class EndpointRefused(DeliveryError):
+    """401, 403, 405 or 407: about our credentials or the address, not about the object."""
+
+    code = "endpoint_refused"
+    hint = "Check VERIFY_AUTHORIZATION and VERIFY_URL. Nothing is lost: run `ingest deliver` again."
+
+
+class EndpointRedirects(DeliveryError):
+    """3xx: bytes and credentials go to no address that the settings do not name."""
+
+    code = "endpoint_redirect"
+    hint = "Set VERIFY_URL to the service's own address, if you trust it; nothing was sent elsewhere."
+
+
 # --- disk ---------------------------------------------------------------------------------------------------
 
 
@@ -340,7 +397,9 @@ class BrokerError(IngestError):
 
     code = "broker"
     exit_code = ExitCode.SOURCE
-    hint = "Check KAFKA_BOOTSTRAP_SERVERS, and that the broker is up; offsets of what is not recorded stay as they were."
+    hint = (
+        "Check KAFKA_BOOTSTRAP_SERVERS, and that the broker is up; offsets of what is not recorded stay as they were."
+    )
 
 
 class BrokerRefused(BrokerError):

@@ -40,6 +40,17 @@ class Verified(StrEnum):
     UNVERIFIABLE = "unverifiable"
 
 
+class DeliveryState(StrEnum):
+    """Where one object version stands on its way to the verification service."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    """The service's own verdict (4xx): recorded, not tried again by itself."""
+    DEAD = "dead"
+    """Given up: its bytes cannot be had any more, or it was tried too often. The reason is with it."""
+
+
 class ListingOrder(StrEnum):
     """The order in which a server lists keys. Only ``BYTES`` may be split and merged by key range."""
 
@@ -234,6 +245,14 @@ class Audit(NamedTuple):
     detail: dict[str, object]
 
 
+class Delivery(NamedTuple):
+    """One object version to hand over. `fields` are the event's own further fields; none for what ``sync`` found."""
+
+    key: str
+    etag: str
+    fields: dict[str, str]
+
+
 class RunStatus(StrEnum):
     OK = "ok"
     PARTIAL = "partial"
@@ -260,6 +279,11 @@ class Counts:
     restored: int = 0
     damaged: int = 0
     repaired: int = 0
+    delivered: int = 0
+    rejected: int = 0
+    pending: int = 0
+    """Deliveries that still wait at the end of the run; `dead` ones were given up."""
+    dead: int = 0
 
 
 @dataclass(slots=True)

@@ -56,6 +56,11 @@ VARIABLES: dict[str, Variable] = {
     "kafka_sasl_password": Variable("KAFKA_SASL_PASSWORD", "the password of KAFKA_SASL_USERNAME", secret=True),
     "kafka_ca_bundle": Variable("KAFKA_CA_BUNDLE", "a PEM file with the certificates to trust as the broker's"),
     "verify_url": Variable("VERIFY_URL", "the verification service, for example https://verify.example.com/v1/verify"),
+    "verify_authorization": Variable(
+        "VERIFY_AUTHORIZATION", "the Authorization header for it, for example Bearer TOKEN", secret=True
+    ),
+    "verify_ca_bundle": Variable("VERIFY_CA_BUNDLE", "a PEM file with the certificates to trust for it"),
+    "verify_timeout": Variable("VERIFY_TIMEOUT", "how long one delivery may take, for example 60s"),
 }
 """Field -> variable. The documentation, the error messages and `.env.example`'s test read this table."""
 
@@ -92,7 +97,40 @@ class KafkaSettings(BaseModel):
         return self
 
 
-class Settings(KafkaSettings):
+class VerifySettings(BaseModel):
+    """The verification service that copies are handed to."""
+
+    verify_url: str = ""
+    verify_authorization: SecretStr | None = None
+    verify_ca_bundle: Path | None = None
+    verify_timeout: timedelta = timedelta(seconds=60)
+
+    @field_validator("verify_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("not an http(s) URL")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("credentials do not belong in the address; set VERIFY_AUTHORIZATION")
+        if any(letter.isspace() or not letter.isprintable() for letter in value):
+            raise ValueError("not an http(s) URL")
+        return value
+
+    @field_validator("verify_authorization")
+    @classmethod
+    def _one_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not (value.get_secret_value().isascii() and value.get_secret_value().isprintable()):
+            raise ValueError("not the value of one header")
+        return value
+
+    @field_validator("verify_timeout", mode="before")
+    @classmethod
+    def _timeout(cls, value: object) -> object:
+        return parse_duration(value) if isinstance(value, str) else value
+
+
+class Settings(KafkaSettings, VerifySettings):
     """Everything the tool is told from outside. See `VARIABLES` for the names and wants of each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -112,7 +150,6 @@ class Settings(KafkaSettings):
     """Empty on input: SQLite under the data directory. Always complete after validation."""
     data_dir: Path = Path("data")
     retention: timedelta = timedelta(days=30)
-    verify_url: str = ""
     warnings: tuple[str, ...] = Field(default=(), repr=False)
     """What a person should be told at every run."""
 
@@ -192,7 +229,7 @@ class Settings(KafkaSettings):
             raise ValueError("bucket names have 3 to 63 characters")
         return value
 
-    @field_validator("ca_bundle", "kafka_ca_bundle")
+    @field_validator("ca_bundle", "kafka_ca_bundle", "verify_ca_bundle")
     @classmethod
     def _readable_bundle(cls, value: Path | None) -> Path | None:
         if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
@@ -203,13 +240,6 @@ class Settings(KafkaSettings):
     @classmethod
     def _duration(cls, value: object) -> object:
         return parse_duration(value) if isinstance(value, str) else value
-
-    @field_validator("verify_url")
-    @classmethod
-    def _http_url(cls, value: str) -> str:
-        if value and urlsplit(value).scheme not in ("http", "https"):
-            raise ValueError("not an http(s) URL")
-        return value
 
     @model_validator(mode="before")
     @classmethod

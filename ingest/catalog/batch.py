@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ingest.model import Audit, LocalCopy, RemoteObject, Shard
+from ingest.model import Audit, Delivery, LocalCopy, RemoteObject, Shard
 
 
 @dataclass(slots=True)
@@ -33,6 +33,9 @@ class Batch:
     """Intents that were given up: the copy stays."""
     audits: list[Audit] = field(default_factory=list)
     cursors: list[tuple[Shard, str, bool]] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    """To be handed over to `target`; a version that stands in its outbox already is left as it is."""
+    target: str = ""
 
     @property
     def is_empty(self) -> bool:
@@ -48,4 +51,5 @@ class Batch:
             or self.kept
             or self.audits
             or self.cursors
+            or self.deliveries
         )

@@ -170,7 +170,14 @@ deliveries = Table(
     Column("next_attempt_at", UtcTime),
     Column("response_status", Integer),
     Column("response", Text),
+    Column("fields", JSON, nullable=False, server_default=text("'{}'")),
+    Column("created_at", UtcTime),
+    Column("delivered_at", UtcTime),
+    Column("claimed_by", Text),
+    Column("claimed_until", UtcTime),
+    Column("last_error", Text),
     UniqueConstraint("source_id", "key", "etag", "target"),
+    Index("ix_deliveries_state", "source_id", "state", "next_attempt_at"),
 )
 
 dead_letters = Table(

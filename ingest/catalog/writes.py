@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest.catalog import audit
 from ingest.catalog.batch import Batch
-from ingest.catalog.tables import objects, shards
-from ingest.model import RemoteObject, Shard, State
+from ingest.catalog.tables import deliveries, objects, shards
+from ingest.model import DeliveryState, RemoteObject, Shard, State
 
 _HAD_A_COPY = (State.PRESENT.value, State.PRUNED.value)
 _LISTED = ("size", "etag", "last_modified", "storage_class")
@@ -36,6 +36,7 @@ async def write(connection: AsyncConnection, batch: Batch) -> None:
     await _mark(connection, batch, batch.pruning, {"pruned_at": batch.at})
     await _mark(connection, batch, batch.pruned, {"state": State.PRUNED.value})
     await _mark(connection, batch, batch.kept, {"pruned_at": None})
+    await _enqueue(connection, batch)
     await audit.append(connection, batch.run_id, batch.source_id, batch.at, batch.audits)
     await put_cursors(connection, batch.run_id, batch.cursors)
 
@@ -132,3 +133,25 @@ async def _mark(connection: AsyncConnection, batch: Batch, keys: list[str], valu
         return
     statement = update(objects).where(objects.c.source_id == batch.source_id, objects.c.key == bindparam("wanted"))
     await connection.execute(statement.values(**values), [{"wanted": key} for key in keys])
+
+
+async def _enqueue(connection: AsyncConnection, batch: Batch) -> None:
+    """Puts the batch's deliveries in line; a version that stands there already stays as it is."""
+    if not batch.deliveries:
+        return
+    rows = [
+        {
+            "source_id": batch.source_id,
+            "key": delivery.key,
+            "etag": delivery.etag,
+            "target": batch.target,
+            "state": DeliveryState.PENDING.value,
+            "fields": delivery.fields,
+            "created_at": batch.at,
+            "next_attempt_at": batch.at,
+        }
+        for delivery in batch.deliveries
+    ]
+    statement = upsert(connection, deliveries)
+    unique = ["source_id", "key", "etag", "target"]
+    await connection.execute(statement.on_conflict_do_nothing(index_elements=unique), rows)

@@ -162,11 +162,10 @@ def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunRepor
 def _secrets(settings: Settings) -> set[str]:
     from sqlalchemy.engine import make_url
 
-    values = {
-        secret.get_secret_value()
-        for secret in (settings.secret_key, settings.session_token, settings.kafka_sasl_password)
-        if secret is not None
-    }
+    kept = (settings.secret_key, settings.session_token, settings.verify_authorization, settings.kafka_sasl_password)
+    values = {secret.get_secret_value() for secret in kept if secret is not None}
+    if settings.verify_authorization is not None:  # the token alone, without its scheme, is as secret
+        values.add(settings.verify_authorization.get_secret_value().rpartition(" ")[2])
     if "postgresql" in settings.database_url.get_secret_value():
         values.add(str(make_url(settings.database_url.get_secret_value()).password or ""))
     return values

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ingest.catalog.batch import Batch
 from ingest.errors import NoSuchKey, ObjectArchived
-from ingest.model import Audit, Block, Download, MarkGone, Outcome, Record, Return
+from ingest.model import Audit, Block, Delivery, Download, MarkGone, Outcome, Record, RemoteObject, Return, Skip
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,14 @@ class BatchBuilder:
     bucket: str
     downloaded: str = "downloaded"
     """What the audit trail calls a copy that was taken: ``restored`` and ``repaired`` are downloads, too."""
+    deliver_to: str = ""
+    """The service that every copy taken is put in line for; none when empty."""
+    fields: Mapping[str, dict[str, str]] = field(default_factory=dict)
+    """By key: the further fields of the event that asked for it. Such a key is put in line also when its copy is
+    present already."""
 
     def build(self, outcomes: Sequence[Outcome]) -> Batch:
-        batch = Batch(self.run_id, self.source_id, self.bucket, datetime.now(UTC))
+        batch = Batch(self.run_id, self.source_id, self.bucket, datetime.now(UTC), target=self.deliver_to)
         for outcome in outcomes:
             action = outcome.action
             if isinstance(action, Download):
@@ -34,6 +39,9 @@ class BatchBuilder:
             elif isinstance(action, Return):
                 batch.returned.append(action.remote.key)
                 batch.audits.append(Audit("returned", action.remote.key, {"etag": action.remote.etag}))
+            elif isinstance(action, Skip):
+                if action.unchanged and action.remote.key in self.fields:
+                    self._put_in_line(batch, action.remote)
             elif isinstance(action, MarkGone):
                 self._add_gone(batch, action.row.key, action.row.etag)
         return batch
@@ -42,6 +50,7 @@ class BatchBuilder:
         remote = outcome.remote or action.remote
         if outcome.copy is not None:
             batch.present.append((remote, outcome.copy))
+            self._put_in_line(batch, remote)
             changed = action.reason == "changed" and action.row is not None
             what = "changed" if changed else self.downloaded
             detail: dict[str, object] = {"etag": remote.etag, "size": remote.size, "digest": outcome.copy.digest}
@@ -56,6 +65,10 @@ class BatchBuilder:
         elif outcome.error is not None:
             batch.failed.append((remote, f"{outcome.error.code}: {outcome.error.message}"))
             batch.audits.append(Audit("failed", remote.key, {"error": outcome.error.code, "etag": remote.etag}))
+
+    def _put_in_line(self, batch: Batch, remote: RemoteObject) -> None:
+        if self.deliver_to:
+            batch.deliveries.append(Delivery(remote.key, remote.etag, self.fields.get(remote.key, {})))
 
     @staticmethod
     def _add_gone(batch: Batch, key: str, etag: str) -> None:

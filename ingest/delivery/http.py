@@ -1,0 +1,312 @@
+"""One POST of one copy to the verification service. Nothing is retried here, and no redirect followed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from ingest.delivery.multipart import Envelope, wrap
+from ingest.errors import (
+    DeliveryError,
+    EndpointBusy,
+    EndpointFault,
+    EndpointRedirects,
+    EndpointRefused,
+    EndpointTimedOut,
+    EndpointUnreachable,
+    EndpointUntrusted,
+    SettingsError,
+)
+from ingest.plan.rulings import LONGEST_RETRY_AFTER, Ruling, rule
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
+
+    from ingest.settings import Settings
+
+CONNECT_SECONDS = 10.0
+KEEP_SECONDS = 4.0
+"""Of an idle connection: less than the five that uvicorn keeps one, so that none is used while it is being closed."""
+SLOWEST = 256 << 10
+"""Bytes a second that a large file must move at, above the deadline of the settings."""
+MOST_ANSWER_BYTES = 64 << 10
+CHUNK = 256 << 10
+"""Bytes read at once, and the most of a file that is ever in memory."""
+INLINE = 64 << 10
+"""Bytes up to which reading and hashing cost less than handing them to a thread."""
+
+
+class WrongBytes(Exception):
+    """The local copy is not what the catalog says; the service was not given a complete request."""
+
+
+class Parcel(NamedTuple):
+    """What is to be posted: the copy's size and digest (``md5:…``, ``sha256:…``) are checked on the way."""
+
+    key: str
+    etag: str
+    size: int
+    digest: str | None
+    fields: Mapping[str, str]
+
+
+class Answer(NamedTuple):
+    """What came of one POST. `body` is JSON, or text, of at most `MOST_ANSWER_BYTES`; `retry_after` in seconds."""
+
+    ruling: Ruling
+    status: int | None = None
+    body: str | None = None
+    error: DeliveryError | None = None
+    retry_after: float | None = None
+
+
+@dataclass
+class Verifier:
+    """The service at VERIFY_URL; use ``async with Verifier(settings)``. `connections` bounds the requests at once."""
+
+    settings: Settings
+    connections: int = 16
+
+    def __post_init__(self) -> None:
+        self.target = self.settings.required("verify_url")
+        self._shown = urlsplit(self.target).netloc
+        self._source = (self.settings.required("endpoint"), self.settings.required("bucket"))
+        authorization = self.settings.verify_authorization
+        secret = authorization.get_secret_value() if authorization is not None else ""
+        self._headers = {"Authorization": secret} if secret else {}
+        self._secrets = sorted({part for part in (secret, secret.rpartition(" ")[2]) if part}, key=len, reverse=True)
+
+    def __repr__(self) -> str:
+        return f"Verifier({self.target!r})"
+
+    async def __aenter__(self) -> Self:
+        from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+
+        tls = _ssl_context(self.settings)
+        self._session = ClientSession(
+            connector=TCPConnector(
+                limit=self.connections, ssl=tls if tls is not None else True, keepalive_timeout=KEEP_SECONDS
+            ),
+            timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            auto_decompress=False,
+            cookie_jar=DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept-Encoding"),
+            proxy=_proxy(self.target),
+            headers=self._headers,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    def idempotency_key(self, key: str, etag: str) -> str:
+        """The same for every attempt at this version of this object, on every machine."""
+        return hashlib.sha256(json.dumps([*self._source, key, etag]).encode()).hexdigest()
+
+    def deadline(self, size: int) -> float:
+        """Seconds that one delivery of `size` bytes may take."""
+        return self.settings.verify_timeout.total_seconds() + size / SLOWEST
+
+    async def post(self, parcel: Parcel, descriptor: int) -> Answer:
+        """Posts the copy that `descriptor` reads. The endpoint's faults are the answer, never an exception.
+
+        Raises:
+            WrongBytes: the copy is not what `parcel` says. OSError: it cannot be read.
+        """
+        fields = {"s3_path": f"s3://{self._source[1]}/{parcel.key}", "etag": parcel.etag}
+        # An event's own field never speaks for ours.
+        fields |= {name: value for name, value in parcel.fields.items() if name not in (*fields, "file")}
+        envelope = wrap(secrets.token_hex(16), parcel.key, fields)
+        first = await _read(descriptor, min(parcel.size, CHUNK) + 1)
+        if parcel.size <= CHUNK:
+            _check(parcel, len(first), _digest(parcel, first))
+            return await self._send(parcel, envelope, b"".join((envelope.head, first, envelope.tail)))
+        stream = _Stream(parcel, descriptor, envelope, first)
+        answer = await self._send(parcel, envelope, stream.pieces())
+        if stream.failure is not None:  # to the client it is only a body that ended early
+            raise stream.failure
+        return answer
+
+    async def _send(self, parcel: Parcel, envelope: Envelope, body: bytes | AsyncIterator[bytes]) -> Answer:
+        headers = {
+            "Content-Type": envelope.content_type,
+            "Content-Length": str(len(envelope.head) + parcel.size + len(envelope.tail)),
+            "Idempotency-Key": self.idempotency_key(parcel.key, parcel.etag),
+            "Accept": "application/json",
+        }
+        try:
+            async with (
+                self._translated(),
+                asyncio.timeout(self.deadline(parcel.size)),
+                self._session.post(self.target, data=body, headers=headers, allow_redirects=False) as response,
+            ):
+                return self._judge(response, await self._text(response))
+        except DeliveryError as error:
+            about_all = isinstance(error, EndpointUnreachable | EndpointUntrusted)
+            return Answer(Ruling.ENDPOINT if about_all else Ruling.FAULT, error=error)
+
+    def _judge(self, response: ClientResponse, body: str) -> Answer:
+        status, ruling = response.status, rule(response.status)
+        said = f"{self._shown} answered {status}"
+        error: DeliveryError | None = None
+        if ruling is Ruling.BUSY:
+            error = EndpointBusy(f"{said}: too many requests")
+        elif ruling is Ruling.FAULT:
+            error = EndpointFault(said)
+        elif ruling is Ruling.ENDPOINT and status < 400:
+            error = EndpointRedirects(f"{said}: a redirect to {_host(response.headers.get('Location', ''))}")
+        elif ruling is Ruling.ENDPOINT:
+            error = EndpointRefused(f"{said}: it does not take our credentials, or nothing at this address")
+        pause = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+        return Answer(ruling, status, body, error, pause)
+
+    async def _text(self, response: ClientResponse) -> str:
+        """The body, cut at its bound: JSON as it came, anything else as text that every database can hold."""
+        raw = b""
+        while len(raw) <= MOST_ANSWER_BYTES and (chunk := await response.content.readany()):
+            raw += chunk
+        if len(raw) > MOST_ANSWER_BYTES:
+            response.close()
+        text = raw[:MOST_ANSWER_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd")
+        for secret in self._secrets:  # some services echo what they were sent
+            text = text.replace(secret, "***")
+        return text
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        from aiohttp import ClientConnectorError, ClientError, ClientSSLError, ConnectionTimeoutError
+
+        try:
+            yield
+        except ConnectionTimeoutError as error:
+            raise EndpointUnreachable(f"{self._shown}: no connection within {CONNECT_SECONDS:.0f} s") from error
+        except TimeoutError as error:
+            raise EndpointTimedOut(f"{self._shown}: no answer in time") from error
+        except ClientSSLError as error:
+            raise EndpointUntrusted(f"{self._shown}: {_tls_reason(error)}") from error
+        except ClientConnectorError as error:
+            reason = error.os_error.strerror or str(error.os_error)
+            raise EndpointUnreachable(f"{self._shown}: {reason}") from error
+        except (ClientError, ConnectionError) as error:
+            raise EndpointFault(f"{self._shown}: the connection broke ({type(error).__name__})") from error
+
+
+def retry_after(header: str | None, now: datetime) -> float | None:
+    """Seconds that ``Retry-After`` asks for (RFC 9110, 10.2.3: seconds or a date), at least 0 and at most an hour; None
+    when it says nothing that can be understood."""
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return min(LONGEST_RETRY_AFTER, float(text[:9]))
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return min(LONGEST_RETRY_AFTER, max(0.0, (moment - now).total_seconds()))
+
+
+@dataclass
+class _Stream:
+    """A large form in pieces. The last piece leaves only when every byte was right: a damaged copy is never taken."""
+
+    parcel: Parcel
+    descriptor: int
+    envelope: Envelope
+    first: bytes
+    failure: Exception | None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        try:
+            yield self.envelope.head
+            hasher, sent, chunk = _hasher(self.parcel), 0, self.first
+            while chunk and sent + len(chunk) <= self.parcel.size:
+                sent += len(chunk)
+                if hasher is not None:
+                    await asyncio.to_thread(hasher.update, chunk)
+                following = await _read(self.descriptor, CHUNK)
+                if not following:
+                    _check(self.parcel, sent, hasher.hexdigest() if hasher is not None else None)
+                yield chunk
+                chunk = following
+            _check(self.parcel, sent + len(chunk), None)
+            yield self.envelope.tail
+        except (WrongBytes, OSError) as error:
+            self.failure = error
+            raise
+
+
+async def _read(descriptor: int, size: int) -> bytes:
+    if size <= INLINE:
+        return os.read(descriptor, size)
+    return await asyncio.to_thread(os.read, descriptor, size)
+
+
+def _hasher(parcel: Parcel) -> hashlib._Hash | None:
+    algorithm = (parcel.digest or "").partition(":")[0]
+    return hashlib.new(algorithm, usedforsecurity=False) if algorithm in ("md5", "sha256") else None
+
+
+def _digest(parcel: Parcel, content: bytes) -> str | None:
+    hasher = _hasher(parcel)
+    if hasher is None:
+        return None
+    hasher.update(content)
+    return hasher.hexdigest()
+
+
+def _check(parcel: Parcel, size: int, digest: str | None) -> None:
+    if size != parcel.size:
+        raise WrongBytes(f"the copy has {size} bytes and not {parcel.size}")
+    if digest is not None and digest != (parcel.digest or "").partition(":")[2]:
+        raise WrongBytes("the copy's bytes are not those that were downloaded")
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.verify_url.startswith("https:"):
+        return None
+    bundle = settings.verify_ca_bundle
+    try:
+        context = ssl.create_default_context(cafile=str(bundle) if bundle else None)
+    except (ssl.SSLError, OSError) as error:
+        raise SettingsError(f"VERIFY_CA_BUNDLE: {bundle} holds no usable PEM certificate") from error
+    if bundle:
+        # A pinned certificate need not be its own issuer: whatever stands in the bundle ends the chain.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def _proxy(url: str) -> str | None:
+    # Not aiohttp's `trust_env`: that would also send what stands in ~/.netrc, and look there for each request.
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+
+
+def _host(location: str) -> str:
+    try:
+        return urlsplit(location).netloc or "another path"
+    except ValueError:
+        return "an address that is none"
+
+
+def _tls_reason(error: Exception) -> str:
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    reason = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or type(cause).__name__
+    return f"TLS failed ({reason})"

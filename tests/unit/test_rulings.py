@@ -1,0 +1,56 @@
+"""What an answer means, row by row of the table; pauses; ``Retry-After``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from ingest.delivery.http import retry_after
+from ingest.plan.rulings import LONGEST_PAUSE, MOST_ATTEMPTS, Ruling, pause_after, rule
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("ruling", "statuses"),
+    [
+        (Ruling.DELIVERED, (200, 201, 202, 204, 299)),
+        (Ruling.BUSY, (429,)),
+        (Ruling.FAULT, (408, 425, 500, 502, 503, 504, 599)),
+        (Ruling.ENDPOINT, (301, 302, 303, 307, 308, 304, 401, 403, 405, 407)),
+        (Ruling.REJECTED, (400, 404, 409, 410, 413, 415, 422, 451)),
+    ],
+)
+def test_ruling(ruling: Ruling, statuses: tuple[int, ...]) -> None:
+    assert {rule(status) for status in statuses} == {ruling}
+
+
+def test_pauses_grow_to_a_bound_and_the_jitter_only_shortens_them() -> None:
+    pauses = [pause_after(attempts, 0.0) for attempts in range(1, MOST_ATTEMPTS + 1)]
+    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert pauses[-1] == LONGEST_PAUSE
+    assert 3 * 86400 < sum(pauses) < 5 * 86400, "about four days, as the table says"
+    assert pause_after(3, 1.0) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("7", 7.0),
+        (" 0 ", 0.0),
+        ("999999999999999999999", 3600.0),
+        ("Sun, 01 Mar 2026 12:00:30 GMT", 30.0),
+        ("Sunday, 01-Mar-26 12:00:30 GMT", 30.0),
+        ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
+        ("Sun, 01 Mar 2099 11:00:00 GMT", 3600.0),
+        ("soon", None),
+        ("", None),
+        ("-5", None),
+        ("1.5", None),
+        ("\u0661", None),
+    ],
+)
+def test_retry_after(header: str | None, seconds: float | None) -> None:
+    assert retry_after(header, NOW) == seconds
