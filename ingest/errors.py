@@ -387,34 +387,3 @@ class RowNotFound(IngestError):
     code = "unknown_key"
     exit_code = ExitCode.FAILED
     hint = "`ingest status` shows what is recorded; `ingest ls PREFIX` what the bucket holds."
-
-
-# --- events -------------------------------------------------------------------------------------------------
-
-
-class BrokerError(IngestError):
-    """Kafka's side failed."""
-
-    code = "broker"
-    exit_code = ExitCode.SOURCE
-    hint = (
-        "Check KAFKA_BOOTSTRAP_SERVERS, and that the broker is up; offsets of what is not recorded stay as they were."
-    )
-
-
-class BrokerRefused(BrokerError):
-    """The broker answered, and does not let us in."""
-
-    code = "broker_refused"
-    hint = "Check KAFKA_SECURITY_PROTOCOL, the KAFKA_SASL_* settings, and what this user may read and write."
-
-
-class Poison(IngestError):
-    """A message that can never be read, whatever is done; `reason` names why in one word."""
-
-    code = "poison"
-    hint = "Look at it with `ingest deadletters list --json`; what sends such messages has to change."
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason

@@ -89,9 +89,9 @@ class KafkaSettings(BaseModel):
 
     @model_validator(mode="after")
     def _whole_login(self) -> Self:
-        if self.kafka_security_protocol.startswith("SASL"):
-            if not self.kafka_sasl_username or self.kafka_sasl_password is None:
-                raise ValueError("a SASL protocol wants KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
+        whole = bool(self.kafka_sasl_username) and self.kafka_sasl_password is not None
+        if self.kafka_security_protocol.startswith("SASL") and not whole:
+            raise ValueError("a SASL protocol wants KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
         if self.kafka_topic and not self.kafka_dead_letter_topic:
             object.__setattr__(self, "kafka_dead_letter_topic", f"{self.kafka_topic}.dead")
         return self

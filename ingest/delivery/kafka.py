@@ -6,15 +6,18 @@ aiokafka asks again and again, and its complaints become log lines, each kind at
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ingest.errors import BrokerError, BrokerRefused, SettingsError
+from ingest.delivery.errors import BrokerError, BrokerRefused
+from ingest.delivery.messages import Letter
+from ingest.errors import SettingsError
 from ingest.observe.logs import log
 
 if TYPE_CHECKING:
@@ -30,17 +33,6 @@ _QUIET_SECONDS = 30.0
 
 Moved = Callable[[Sequence[int]], Awaitable[None]]
 """Is told which partitions were taken away, or given."""
-
-
-class Letter(NamedTuple):
-    """A message as it came: where it stood, and every byte of it."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass
@@ -85,7 +77,9 @@ class Topic:
             BrokerError: not taken, since the broker is away or the partitions are another member's by now.
         """
         with _translated(self.name):
-            await self._consumer.commit({self._part(number): position for number, position in positions.items()})
+            # aiokafka itself would wait for the broker for ever.
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                await self._consumer.commit({self._part(number): position for number, position in positions.items()})
 
     async def bury(self, letter: Letter, reason: str) -> None:
         """Writes a message as it came to the topic of dead letters, with the reason in its headers.
@@ -121,8 +115,6 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
     Raises:
         BrokerError: nobody answers at KAFKA_BOOTSTRAP_SERVERS, or we are refused. SettingsError: not installed.
     """
-    import asyncio
-
     aiokafka = _aiokafka()
     common = _connection(settings)
     topic = settings.required("kafka_topic")
@@ -143,8 +135,9 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
             await asyncio.wait_for(consumer.start(), 3 * CONNECT_SECONDS)
         yield Topic(topic, settings.kafka_dead_letter_topic, consumer, producer)
     finally:
-        await consumer.stop()
-        await producer.stop()
+        for member in (consumer, producer):
+            with suppress(Exception):  # leaving is a courtesy: the session ends by itself
+                await asyncio.wait_for(member.stop(), _REQUEST_SECONDS)
 
 
 def _aiokafka() -> Any:

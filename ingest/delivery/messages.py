@@ -18,7 +18,8 @@ from urllib.parse import unquote_plus
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from ingest.errors import IngestError, Poison
+from ingest.delivery.errors import Poison
+from ingest.errors import IngestError
 
 MOST_BYTES = 1 << 20
 """Of one message; Kafka's own default limit is the same."""
@@ -30,6 +31,17 @@ _CREATED = ("ObjectCreated:", "ObjectRestore:Completed", "Object Created", "Obje
 _REMOVED = ("ObjectRemoved:", "LifecycleExpiration:", "Object Deleted")
 _OTHER = ("Object", "Lifecycle", "Replication:", "ReducedRedundancyLostObject", "IntelligentTiering", "TestEvent")
 """Known to happen to objects without changing their bytes: read, tagged, replicated, …"""
+
+
+class Letter(NamedTuple):
+    """A message as it came: where it stood, and every byte of it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Kind(StrEnum):

@@ -1,4 +1,4 @@
-"""A real Kafka broker for demo and tests: Tansu from its wheel, in memory, on a free loopback port, gone with its owner."""
+"""A real Kafka broker for demo and tests: Tansu from its wheel, in memory, on a free port, gone with its owner."""
 
 from __future__ import annotations
 
@@ -39,21 +39,14 @@ class Broker:
         Raises:
             IngestError: it is not installed, or does not come up.
         """
-        url = f"tcp://{self.bootstrap}"
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own arguments
-                [_binary(), "broker", "--listener-url", url, "--advertised-listener-url", url,
-                 "--storage-engine", "memory://tansu/"],
-                env={"HOME": str(self.log_file.parent)}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=die_with_owner(),  # noqa: PLW1509 - it calls prctl alone, which takes no lock
-            )  # fmt: skip
+        self._process = process = _start(self.bootstrap, self.log_file)
         deadline = asyncio.get_running_loop().time() + _READY_SECONDS
         while True:
             try:
                 (await asyncio.open_connection("127.0.0.1", self.port))[1].close()
                 return
             except OSError as error:
-                if self._process.poll() is not None or asyncio.get_running_loop().time() > deadline:
+                if process.poll() is not None or asyncio.get_running_loop().time() > deadline:
                     raise IngestError(f"the embedded broker does not come up: {error}") from error
                 await asyncio.sleep(0.02)
 
@@ -136,6 +129,17 @@ async def broker(directory: Path) -> AsyncIterator[Broker]:
         yield served
     finally:
         await asyncio.to_thread(served.stop)
+
+
+def _start(address: str, log_file: Path) -> subprocess.Popen[bytes]:
+    url = f"tcp://{address}"
+    with log_file.open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 - our own arguments
+            [_binary(), "broker", "--listener-url", url, "--advertised-listener-url", url,
+             "--storage-engine", "memory://tansu/"],
+            env={"HOME": str(log_file.parent)}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            preexec_fn=die_with_owner(),  # noqa: PLW1509 - it calls prctl alone, which takes no lock
+        )  # fmt: skip
 
 
 def _binary() -> str:

@@ -13,5 +13,5 @@ def next_try(first_at: datetime, now: datetime, tries: int, patience: timedelta 
     """When to try again after `tries` failures, the first of them at `first_at`; None when patience is at its end."""
     if now - first_at >= patience:
         return None
-    pause = min(_LONGEST, _FIRST * 2 ** min(tries - 1, 16), patience)
+    pause = min(_LONGEST, _FIRST * (1 << min(tries - 1, 16)), patience)
     return now + pause

@@ -14,7 +14,7 @@ offsets = st.lists(st.integers(0, 60), min_size=1, max_size=30, unique=True).map
 @given(offsets, st.data())
 def test_what_is_committable_is_the_first_message_at_work(taken: list[int], draw: st.DataObject) -> None:
     tracker = OffsetTracker()
-    waiting, open_, finished = list(taken), [], 0
+    waiting, open_, finished = list(taken), list[int](), 0
     while waiting or open_:
         if waiting and (not open_ or draw.draw(st.booleans())):
             tracker.take(waiting[0])
