@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "backfill": "Download historical objects of a window of time.",
     "cleanup": "Remove local copies older than the retention.",
     "restore": "Bring removed copies back.",
+    "deliver": "Hand copies to the verification service.",
     "status": "Show totals and the last runs.",
     "runs": "Show the last runs.",
     "history": "Show one object's story.",

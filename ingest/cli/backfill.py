@@ -18,6 +18,7 @@ from ingest.cli.sync import sync_options
 @click.option("--prefix", multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
 @click.option("--resume", is_flag=True, help="Go on where the last run with the same window stopped.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--deliver", is_flag=True, help="Put what is downloaded in line for `ingest deliver`.")
 @click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")
 @click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once.")
 @command_options

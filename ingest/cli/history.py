@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.tables import show_table
+
+_SHOWN = 500
 
 
 @click.command("history")
@@ -30,6 +33,8 @@ def command(context: Context, key: str) -> None:
                  "pruned_at", "gone_at", "last_error"):  # fmt: skip
         if row[name] is not None:
             click.echo(f"{name:>14}: {escape_key(str(row[name]))}")
+    for delivery in found["deliveries"]:
+        click.echo(f"{'delivery':>14}: {_delivered(delivery)}")
     click.echo()
     show_table(
         ("when (UTC)", "run", "what", "detail"),
@@ -39,3 +44,15 @@ def command(context: Context, key: str) -> None:
 
 def _detail(text: str) -> str:
     return ", ".join(f"{name} {value}" for name, value in json.loads(text).items())
+
+
+def _delivered(delivery: dict[str, Any]) -> str:
+    """``delivered to URL (etag …), status 200: {…}``; the response in full is in ``--json``."""
+    from ingest.observe.escape import escape_key
+
+    said = f"{delivery['state']} to {delivery['target']} (etag {delivery['etag']})"
+    if delivery["response_status"] is not None:
+        said += f", status {delivery['response_status']}: {(delivery['response'] or '')[:_SHOWN]}"
+    if delivery["last_error"] is not None:
+        said += f", {delivery['last_error']}"
+    return escape_key(said)

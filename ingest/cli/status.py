@@ -28,5 +28,8 @@ def command(context: Context) -> None:
         ("state", "objects", "size"),
         [(state, row["objects"], format_size(row["bytes"])) for state, row in sorted(found["states"].items())],
     )
+    if found["deliveries"]:
+        click.echo("\nDeliveries")
+        show_table(("state", "objects"), sorted(found["deliveries"].items()))
     click.echo("\nLast runs")
     show_runs(found["last_runs"])

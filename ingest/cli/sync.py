@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 )
 @click.option("--older-than", type=Moment(), help="Only objects modified before this date, or longer ago.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--deliver", is_flag=True, help="Put what is downloaded in line for `ingest deliver`.")
 @click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")
 @click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once.")
 @command_options
@@ -66,6 +67,7 @@ def sync_options(
         listers=values["listers"],
         resume=resume,
         arguments=values["arguments"] or _written(values),
+        deliver_to=context.settings.required("verify_url") if values["deliver"] else "",
         on_action=None if context.json else lambda action: click.echo(escape_key(str(action))),
     )
 

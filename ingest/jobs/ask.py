@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ingest.catalog import queries
+from ingest.catalog import outbox, queries
 from ingest.errors import RowNotFound
 from ingest.jobs.run import open_source
 from ingest.model import RemoteObject
@@ -26,10 +26,11 @@ async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncIterato
 
 
 async def status(settings: Settings) -> dict[str, Any]:
-    """Totals by state, and the last run of each command."""
+    """Totals by state, of objects and deliveries, and the last run of each command."""
     async with open_source(settings) as (catalog, source):
         found = await queries.totals(catalog, source.id)
         recent = await queries.recent_runs(catalog, source.id, 50)
+        deliveries = await outbox.totals(catalog, source.id)
     last: dict[str, dict[str, Any]] = {}
     for run in recent:
         last.setdefault(run["command"], run)
@@ -37,6 +38,7 @@ async def status(settings: Settings) -> dict[str, Any]:
         "source": f"s3://{source.bucket}",
         "listing_order": source.order.value,
         **found,
+        "deliveries": deliveries,
         "last_runs": list(last.values()),
     }
 
@@ -47,7 +49,7 @@ async def runs(settings: Settings, limit: int) -> list[dict[str, Any]]:
 
 
 async def history(settings: Settings, key: str) -> dict[str, Any]:
-    """The object's row and its events.
+    """The object's row, its events and its deliveries.
 
     Raises:
         RowNotFound: the catalog does not know the key.
@@ -56,5 +58,5 @@ async def history(settings: Settings, key: str) -> dict[str, Any]:
         for spelled in spellings(key, source.bucket):
             row, events = await queries.story(catalog, source.id, spelled)
             if row is not None:
-                return {"object": row, "events": events}
+                return {"object": row, "events": events, "deliveries": await outbox.of_key(catalog, source.id, spelled)}
     raise RowNotFound(f"{key!r} is not in the catalog")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from ingest.model import Action
+from ingest.model import Action, DeliveryState
 from ingest.plan.selection import Selection
 
 
@@ -25,6 +25,8 @@ class SyncOptions:
     resume: bool = False
     arguments: dict[str, object] = field(default_factory=dict)
     on_action: Callable[[Action], None] | None = None
+    deliver_to: str = ""
+    """The service that every copy taken is put in line for; none when empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,18 @@ class RestoreOptions:
     keys: tuple[str, ...] = ()
     prefix: str | None = None
     to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverOptions:
+    """`limit` bounds how many deliveries are concluded; `again` takes up what was rejected or given up.
+
+    `patience`: seconds without progress after which what waits is left to the next run.
+    """
+
+    limit: int | None = None
+    again: tuple[DeliveryState, ...] = ()
+    patience: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
             if isinstance(outcome.action, Download):
                 run.progress.finished(outcome.action.remote.size, failed=outcome.status is Status.FAILED)
 
-        builder = BatchBuilder(run.id, run.source.id, run.source.bucket)
+        builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=options.deliver_to)
         recorder = Recorder(run.catalog, store, builder, run.counts, committed)
         recorder.start()
         transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)

@@ -1,0 +1,28 @@
+"""``ingest deliver``."""
+
+from __future__ import annotations
+
+import click
+
+from ingest.cli.runner import Context, command_options, run_job
+
+
+@click.command("deliver")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Conclude at most N deliveries.")
+@click.option(
+    "--again", type=click.Choice(["rejected", "dead"]), multiple=True, help="Also what was rejected, or given up."
+)
+@command_options
+def command(context: Context, limit: int | None, again: tuple[str, ...]) -> None:
+    """Hand what is in line to the verification service at VERIFY_URL.
+
+    What the service cannot take now stays in line for the next run.
+
+    Example: ingest deliver --limit 10000 --json
+    """
+    from ingest.jobs.deliver import deliver
+    from ingest.jobs.options import DeliverOptions
+    from ingest.model import DeliveryState
+
+    options = DeliverOptions(limit, tuple(DeliveryState(state) for state in again))
+    run_job(context, lambda progress, stop: deliver(context.settings, options, progress=progress, stop=stop))

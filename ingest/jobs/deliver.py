@@ -1,0 +1,68 @@
+"""Hands copies to the verification service: a run that drains the outbox, and the dispatcher for others to run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ingest.catalog import outbox
+from ingest.delivery.http import Verifier
+from ingest.jobs.dispatch import PATIENCE, Dispatcher
+from ingest.jobs.options import DeliverOptions
+from ingest.jobs.recall import recalling
+from ingest.jobs.run import Run, execute
+from ingest.jobs.stop import Stop
+from ingest.model import DeliveryState, RunReport
+from ingest.observe.progress import Progress
+from ingest.settings import Settings
+from ingest.store.files import FileStore
+
+__all__ = ["Dispatcher", "deliver", "dispatching"]
+
+
+@asynccontextmanager
+async def dispatching(
+    run: Run, store: FileStore, *, limit: int | None = None, patience: float = PATIENCE
+) -> AsyncIterator[Dispatcher]:
+    """A dispatcher for the run's source and VERIFY_URL, with everything it needs; call its `run`."""
+    async with Verifier(run.settings) as verifier, recalling(run, store) as recall:
+        yield Dispatcher(
+            run.catalog,
+            run.source,
+            store,
+            verifier,
+            run.id,
+            recall=recall,
+            counts=run.counts,
+            limit=limit,
+            patience=patience,
+        )
+
+
+async def deliver(settings: Settings, options: DeliverOptions, *, progress: Progress, stop: Stop) -> RunReport:
+    """Delivers what is due, and waits a while for what is due soon.
+
+    Raises:
+        SettingsError: VERIFY_URL is not set.
+    """
+    settings.required("verify_url")
+    arguments: dict[str, object] = {"limit": options.limit, "again": [state.value for state in options.again]}
+
+    async def work(run: Run) -> None:
+        store = FileStore(settings.data_dir, settings.required("bucket"))
+        try:
+            async with dispatching(run, store, limit=options.limit, patience=options.patience) as dispatcher:
+                if options.again:
+                    await dispatcher.outbox.reopen(options.again)
+                await dispatcher.run(stop, until_empty=True)
+        finally:
+            store.close()
+        counts = run.counts
+        waiting = await outbox.totals(run.catalog, run.source.id)
+        counts.pending = waiting.get(DeliveryState.PENDING, 0)
+        counts.failed = counts.rejected + counts.dead - dispatcher.superseded + len(dispatcher.postponed)
+        stop.raise_if_requested()
+        if dispatcher.trouble is not None:
+            raise dispatcher.trouble
+
+    return await execute("deliver", settings, arguments, work, lock="deliver", progress=progress, stop=stop)

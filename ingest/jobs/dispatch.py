@@ -1,0 +1,313 @@
+"""Takes deliveries from the outbox, posts them several at once, and settles what came of them in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ingest.catalog.catalog import Catalog, Source
+from ingest.catalog.outbox import LEASE, Claimed, Outbox, Settlement
+from ingest.delivery.http import Answer, Parcel, Verifier, WrongBytes
+from ingest.errors import DatabaseError, DiskError, IngestError, NoSuchKey, ObjectArchived, ObjectChanged
+from ingest.jobs.stop import Stop
+from ingest.model import Counts, DeliveryState, LocalCopy, State
+from ingest.observe.logs import log
+from ingest.plan.breaker import Breaker, Circuit
+from ingest.plan.rulings import MOST_ATTEMPTS, Ruling, pause_after
+from ingest.store.files import FileStore
+
+IN_HAND = 256
+"""Rows claimed at once; more are claimed when half of them are settled."""
+SETTLE_BATCH, SETTLE_SECONDS = 64, 0.05
+"""Results that are settled at once, and the seconds that fewer wait for more."""
+POLL_SECONDS = 5.0
+"""After which an idle dispatcher looks for what other processes put in line."""
+PATIENCE = 30.0
+"""Seconds without any progress after which a run that drains leaves the rest to the next one."""
+GRACE = 5.0
+"""Seconds that requests under way get when the run is asked to stop."""
+_RENEW_SECONDS = LEASE.total_seconds() / 3
+_LONGEST_HOLD = 60.0
+_DATABASE_PAUSE = 5.0
+
+Recall = Callable[[str], Awaitable[LocalCopy]]
+"""Brings the recorded version of a key back into the store. Raises `IngestError` when it cannot."""
+
+
+@dataclass
+class Dispatcher:
+    """Delivers to one service from one source's outbox; `counts` gets what becomes of it.
+
+    `recall` brings back a copy that is missing or damaged; without it such a delivery is given up.
+    `limit` bounds how many deliveries are concluded; `patience` is in seconds.
+    """
+
+    catalog: Catalog
+    source: Source
+    store: FileStore
+    verifier: Verifier
+    run_id: int
+    recall: Recall | None = None
+    counts: Counts = field(default_factory=Counts)
+    limit: int | None = None
+    patience: float = PATIENCE
+    breaker: Breaker = field(default_factory=Breaker)
+    trouble: IngestError | None = None
+    """Why the circuit opened, until a delivery succeeds again."""
+    in_flight: int = 0
+    """Requests under way."""
+    superseded: int = 0
+    """Of the dead: a newer version stands in line itself."""
+
+    def __post_init__(self) -> None:
+        self.outbox = Outbox(self.catalog, self.source.id, self.verifier.target, self.run_id)
+        self.postponed: set[int] = set()
+        """Rows that failed in this run, and wait for another attempt."""
+        self._in_hand: dict[int, Claimed] = {}
+        self._queue: asyncio.Queue[Claimed] = asyncio.Queue()
+        self._results: list[Settlement] = []
+        self._news, self._full = asyncio.Event(), asyncio.Event()
+        self._look_at = self._progress_at = self._renewed_at = 0.0
+        self._defect: BaseException | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether the circuit is open: nothing but a probe now and then is sent."""
+        return self.breaker.circuit is not Circuit.CLOSED
+
+    @property
+    def concluded(self) -> int:
+        return self.counts.delivered + self.counts.rejected + self.counts.dead
+
+    def wake(self) -> None:
+        """New rows are in line: looks at once."""
+        self._look_at = 0.0
+        self._news.set()
+        self._full.set()
+
+    async def run(self, stop: Stop, until_empty: bool) -> None:
+        """Delivers until asked to stop or, with `until_empty`, until nothing is left that is due soon.
+
+        Raises:
+            DatabaseError: with `until_empty`; otherwise the database is waited for. What was not settled then is
+            delivered once more, when its lease has run out.
+        """
+        workers = [asyncio.create_task(self._work()) for _ in range(self.verifier.connections)]
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self.wake())
+        self._progress_at = self._now()
+        try:
+            while not stop.requested:
+                try:
+                    if not await self._turn(until_empty):
+                        break
+                except DatabaseError as error:
+                    if until_empty:
+                        raise
+                    log().error("outbox_failed", error=error.code, message=error.message)
+                    await asyncio.wait({stopping}, timeout=_DATABASE_PAUSE)
+        finally:
+            stopping.cancel()
+            await asyncio.shield(self._wind_down(workers))
+
+    async def _turn(self, until_empty: bool) -> bool:
+        """Settles, claims, and waits for something to happen; False when nothing will."""
+        self._news.clear()
+        self._full.clear()
+        await self._settle()
+        if self._defect is not None:
+            raise self._defect
+        await self._claim()
+        if self._now() - self._renewed_at > _RENEW_SECONDS and self._in_hand:
+            self._renewed_at = self._now()
+            await self.outbox.renew(self._in_hand)
+        if not self._in_hand:
+            due = await self._next_due()
+            if until_empty and (due is None or due > self._progress_at + self.patience or self._room() <= 0):
+                return False
+            self._look_at = min(self._now() + POLL_SECONDS, due if due is not None else float("inf"))
+        await _wait(
+            self._news, min(_RENEW_SECONDS, max(0.0, self._look_at - self._now())) if not self._in_hand else 1.0
+        )
+        if self._in_hand:
+            await _wait(self._full, SETTLE_SECONDS)
+        return True
+
+    def _room(self) -> int:
+        left = IN_HAND if self.limit is None else self.limit - self.concluded
+        return min(IN_HAND, left) - len(self._in_hand)
+
+    async def _claim(self) -> None:
+        now, room = self._now(), self._room()
+        if self.paused or self.breaker.wait(now) > 0:
+            room = min(room, 0 if self._in_hand or self.breaker.wait(now) > 0 else 1)  # the probe
+        elif len(self._in_hand) > IN_HAND // 2:
+            return
+        if room <= 0 or now < self._look_at:
+            return
+        claimed = await self.outbox.claim(room)
+        if len(claimed) < room:
+            self._look_at = now + POLL_SECONDS
+        for one in claimed:
+            self._in_hand[one.id] = one
+            self._queue.put_nowait(one)
+
+    async def _next_due(self) -> float | None:
+        """When there is something to do again, by the loop's clock; None when nothing waits."""
+        due = await self.outbox.next_due()
+        if due is None:
+            return None
+        now = self._now()
+        return now + max((due - datetime.now(UTC)).total_seconds(), self.breaker.wait(now), 0.0)
+
+    async def _settle(self) -> None:
+        results = self._results[:]
+        if not results:
+            return
+        for settlement in await self.outbox.settle(results):
+            self._count(settlement)
+        del self._results[: len(results)]
+        for settlement in results:
+            self._in_hand.pop(settlement.claimed.id, None)
+
+    def _count(self, settlement: Settlement) -> None:
+        number = settlement.claimed.id
+        self.postponed.discard(number)
+        if settlement.state is DeliveryState.PENDING:
+            if settlement.pause is not None:
+                self.postponed.add(number)
+            return
+        self._progress_at = self._now()
+        match settlement.state:
+            case DeliveryState.DELIVERED:
+                self.counts.delivered += 1
+            case DeliveryState.REJECTED:
+                self.counts.rejected += 1
+            case _:
+                self.counts.dead += 1
+
+    async def _work(self) -> None:
+        while True:
+            claimed = await self._queue.get()
+            self.in_flight += 1
+            try:
+                settlement = await self._deliver(claimed)
+            except Exception as defect:  # noqa: BLE001 - it ends the run, with what was finished recorded
+                self._defect = defect
+                settlement = Settlement(claimed, DeliveryState.PENDING)
+            finally:
+                self.in_flight -= 1
+            self._results.append(settlement)
+            self._news.set()
+            if len(self._results) >= SETTLE_BATCH or self._queue.qsize() + self.in_flight == 0:
+                self._full.set()
+
+    async def _deliver(self, claimed: Claimed) -> Settlement:
+        if claimed.object_etag != claimed.etag:
+            if claimed.object_etag is None:
+                return self._given_up(claimed, "not in the catalog")
+            self.superseded += 1
+            return self._given_up(claimed, "superseded: the object changed before it was delivered")
+        try:
+            return await self._post(claimed)
+        except (OSError, DiskError, WrongBytes) as error:
+            log().warning("copy_unusable", key=claimed.key, message=str(error))
+        try:
+            if self.recall is None:
+                return self._given_up(claimed, "its copy is missing or damaged")
+            copy = await self.recall(claimed.key)
+            present = claimed._replace(object_state=State.PRESENT, size=copy.size, digest=copy.digest)
+            return await self._post(present._replace(local_path=copy.local_path))
+        except (NoSuchKey, ObjectChanged, ObjectArchived) as error:
+            return self._given_up(
+                claimed, f"its copy is missing or damaged, and cannot be brought back: {error.message}"
+            )
+        except IngestError as error:
+            return self._again(claimed, Answer(Ruling.FAULT), f"{error.code}: {error.message}")
+        except (OSError, WrongBytes) as error:
+            return self._again(claimed, Answer(Ruling.FAULT), str(error))
+
+    async def _post(self, claimed: Claimed) -> Settlement:
+        if claimed.object_state != State.PRESENT or claimed.local_path is None or claimed.size is None:
+            raise FileNotFoundError("there is no local copy")
+        with self.store.open_copy(claimed.local_path) as descriptor:
+            if not self.breaker.may_start(self._now()):
+                return Settlement(claimed, DeliveryState.PENDING)
+            parcel = Parcel(claimed.key, claimed.etag, claimed.size, claimed.digest, claimed.fields)
+            try:
+                answer = await self.verifier.post(parcel, descriptor)
+            except BaseException:
+                self.breaker.unused()
+                raise
+        return self._learn(claimed, answer)
+
+    def _learn(self, claimed: Claimed, answer: Answer) -> Settlement:
+        """What the answer means for the endpoint, and for the object."""
+        now, was_open = self._now(), self.paused
+        error = answer.error
+        if answer.ruling in (Ruling.DELIVERED, Ruling.REJECTED):
+            self.breaker.succeeded()
+            self.trouble = None
+            state = DeliveryState(answer.ruling.value)
+            if state is DeliveryState.REJECTED:
+                log().error("delivery_rejected", key=claimed.key, status=answer.status)
+            return Settlement(claimed, state, answer.status, answer.body, blamed=True)
+        if answer.ruling is Ruling.BUSY:
+            unasked = min(_LONGEST_HOLD, pause_after(claimed.attempts + 1, 0.0))
+            self.breaker.hold(now, unasked if answer.retry_after is None else answer.retry_after)
+        elif answer.ruling is Ruling.FAULT:
+            self.breaker.failed(now)
+        else:
+            self.breaker.trip(now)
+        if self.paused and error is not None:
+            self.trouble = error
+            if not was_open:
+                log().error("endpoint_paused", error=error.code, message=error.message, hint=error.hint)
+        return self._again(claimed, answer, error.message if error is not None else "")
+
+    def _again(self, claimed: Claimed, answer: Answer, reason: str) -> Settlement:
+        """Pending still: what is the object's own trouble waits longer each time, and is given up in the end."""
+        now, attempts = self._now(), claimed.attempts + 1
+        log().warning("delivery_postponed", key=claimed.key, message=reason, attempts=attempts)
+        if answer.ruling is Ruling.ENDPOINT:
+            wait = max(self.breaker.wait(now), 0.0)
+            return Settlement(claimed, DeliveryState.PENDING, answer.status, answer.body, reason, wait)
+        if answer.ruling is Ruling.FAULT and attempts >= MOST_ATTEMPTS:
+            return self._given_up(claimed, f"given up after {attempts} attempts: {reason}", answer)
+        blamed = answer.ruling is Ruling.FAULT or answer.retry_after is None
+        pause = pause_after(attempts if blamed else 1, random.random())  # noqa: S311 - no secret
+        pause = max(pause, answer.retry_after or 0.0)
+        return Settlement(claimed, DeliveryState.PENDING, answer.status, answer.body, reason, pause, blamed)
+
+    def _given_up(self, claimed: Claimed, reason: str, answer: Answer | None = None) -> Settlement:
+        log().error("delivery_given_up", key=claimed.key, message=reason)
+        status, body = (answer.status, answer.body) if answer is not None else (None, None)
+        return Settlement(claimed, DeliveryState.DEAD, status, body, reason, blamed=answer is not None)
+
+    async def _wind_down(self, workers: list[asyncio.Task[None]]) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        deadline = self._now() + GRACE
+        while self.in_flight and self._now() < deadline:
+            self._news.clear()
+            await _wait(self._news, deadline - self._now())
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        settled = {settlement.claimed.id for settlement in self._results}
+        left = [claimed for number, claimed in self._in_hand.items() if number not in settled]
+        self._results += [Settlement(claimed, DeliveryState.PENDING) for claimed in left]
+        await self._settle()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

@@ -1,0 +1,100 @@
+"""Brings single copies back on the way to their delivery: by the same path as a restore, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ingest.catalog import queries
+from ingest.errors import IngestError, RowNotFound, SourceError
+from ingest.jobs.batches import BatchBuilder
+from ingest.jobs.pipeline import log_outcome, log_retry
+from ingest.jobs.recorder import Recorder
+from ingest.jobs.restore import SameVersionOnly
+from ingest.jobs.run import Run
+from ingest.jobs.transfers import Transfer
+from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome
+from ingest.plan.concurrency import Concurrency, RetryBudget
+from ingest.source.reader import BucketReader
+from ingest.store.files import FileStore
+
+_AT_ONCE = 4
+
+
+@dataclass
+class Recall:
+    """Opens the bucket when the first copy is asked for. Call it with a key; use `recalling` to make one."""
+
+    run: Run
+    store: FileStore
+    stack: AsyncExitStack
+    _waiting: dict[str, asyncio.Future[Outcome]] = field(default_factory=dict)
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _transfer: Transfer | None = None
+    _recorder: Recorder | None = None
+
+    async def __call__(self, key: str) -> LocalCopy:
+        """The durable copy of the version that is recorded, and its row.
+
+        Raises:
+            NoSuchKey: gone at source. ObjectChanged: another version stands there. IngestError: not now.
+        """
+        found = await queries.copies_of(self.run.catalog, self.run.source.id, [key])
+        if key not in found:
+            raise RowNotFound(f"{key!r} is not in the catalog")
+        row = found[key]
+        known = CatalogRow(key, row.remote.size, row.remote.etag, row.state, row.gone, row.local_path, 0)
+        async with self._limit:
+            outcome = await self._take(Download(row.remote, known, "restore"))
+        if outcome.copy is None:
+            raise outcome.error or SourceError(f"{key!r} could not be brought back")
+        return outcome.copy
+
+    async def _take(self, action: Download) -> Outcome:
+        async with self._opening:
+            if self._transfer is None or self._recorder is None:
+                self._transfer, self._recorder = await self._open()
+        result = await self._transfer(action)
+        recorded: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting[action.remote.key] = recorded
+        self._recorder.add(result)
+        failed = asyncio.ensure_future(self._recorder.failed())
+        either: set[asyncio.Future[Any]] = {recorded, failed}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            failed.cancel()
+            self._waiting.pop(action.remote.key, None)
+        if not recorded.done():
+            raise self._recorder.failure or IngestError("recording ended")
+        return recorded.result()
+
+    async def _open(self) -> tuple[Transfer, Recorder]:
+        reader = await self.stack.enter_async_context(BucketReader(self.run.settings, connections=_AT_ONCE))
+        transfer = Transfer(SameVersionOnly(reader, self.store), Concurrency.fixed(_AT_ONCE), RetryBudget(), log_retry)
+        source = self.run.source
+        builder = BatchBuilder(self.run.id, source.id, source.bucket, downloaded="restored")
+        recorder = Recorder(self.run.catalog, self.store, builder, Counts(), self._committed)
+        recorder.start()
+        self.stack.push_async_callback(recorder.close)
+        return transfer, recorder
+
+    def _committed(self, outcome: Outcome) -> None:
+        log_outcome(outcome)
+        if isinstance(outcome.action, Download):
+            if outcome.copy is not None:
+                self.run.counts.restored += 1
+                self.run.counts.bytes += outcome.received
+            waiting = self._waiting.get(outcome.action.remote.key)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(outcome)
+
+
+@asynccontextmanager
+async def recalling(run: Run, store: FileStore) -> AsyncIterator[Recall]:
+    async with AsyncExitStack() as stack:
+        yield Recall(run, store, stack)
