@@ -16,6 +16,8 @@ COMMANDS: dict[str, str] = {
     "backfill": "Download historical objects of a window of time.",
     "cleanup": "Remove local copies older than the retention.",
     "restore": "Bring removed copies back.",
+    "consume": "Follow the topic: download and deliver what its events name.",
+    "deadletters": "List or retry the messages that could not be carried out.",
     "deliver": "Hand copies to the verification service.",
     "status": "Show totals and the last runs.",
     "runs": "Show the last runs.",

@@ -29,3 +29,11 @@ class Poison(IngestError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class MessagesDied(IngestError):
+    """Some messages were given up; everything else is done."""
+
+    code = "dead_letters"
+    exit_code = ExitCode.PARTIAL
+    hint = "See `ingest deadletters list`, mend the cause, and run `ingest deadletters retry --all`."

@@ -57,13 +57,13 @@ class Letterbox:
         """A message of the topic failed; `then` is called when that is durable."""
         self._change(_Change(self._next(None, errand), None, then))
 
-    def tried(self, row: LetterRow, errand: Errand, then: Callable[[], None]) -> None:
+    def tried(self, row: LetterRow, errand: Errand) -> None:
         """A kept letter was tried again."""
         if errand.error is None:
             log().info("letter_settled", letter=row.id, key=row.key, attempts=len(row.attempts) + 1)
-            self._change(_Change(None, row.id, then))
+            self._change(_Change(None, row.id, _nothing))
         else:
-            self._change(_Change(self._next(row, errand), None, then))
+            self._change(_Change(self._next(row, errand), None, _nothing))
 
     async def run(self) -> None:
         """Writes changes as they come, until cancelled.
@@ -143,3 +143,7 @@ class Letterbox:
 def as_letter(row: LetterRow) -> Letter:
     """The message as it came."""
     return Letter(row.topic, row.partition, row.offset, row.message_key, row.value, row.headers)
+
+
+def _nothing() -> None:
+    """Only the letter's own row moves."""

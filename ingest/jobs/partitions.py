@@ -80,6 +80,18 @@ class Partitions:
             trackers[number].commit(position)
             self.positions[number] = position
 
+    async def lag(self) -> dict[int, int]:
+        """By partition: messages behind the committed position, as far as the broker has told."""
+        if self.topic is None:
+            return {}
+        try:
+            for number in self.topic.assigned:
+                if number not in self.positions:
+                    self.positions[number] = await self.topic.committed(number)
+        except BrokerError as error:
+            log().warning("lag_unknown", error=error.code, message=error.message)
+        return self.topic.lag(self.positions)
+
     def _settled(self, tracker: OffsetTracker, errand: Errand) -> None:
         finish = partial(self._finish, tracker, errand.letter.offset)
         if errand.error is None:
