@@ -36,6 +36,8 @@ class Batch:
     deliveries: list[Delivery] = field(default_factory=list)
     """To be handed over to `target`; a version that stands in its outbox already is left as it is."""
     target: str = ""
+    announced: list[str] = field(default_factory=list)
+    """Keys that an event named: the version recorded with this batch is not one that only a listing found."""
 
     @property
     def is_empty(self) -> bool:
@@ -52,4 +54,5 @@ class Batch:
             or self.audits
             or self.cursors
             or self.deliveries
+            or self.announced
         )

@@ -15,6 +15,7 @@ from ingest.catalog.tables import deliveries, objects, shards
 from ingest.model import DeliveryState, RemoteObject, Shard, State
 
 _HAD_A_COPY = (State.PRESENT.value, State.PRUNED.value)
+_KEYS_A_STATEMENT = 500
 _LISTED = ("size", "etag", "last_modified", "storage_class")
 
 
@@ -37,6 +38,7 @@ async def write(connection: AsyncConnection, batch: Batch) -> None:
     await _mark(connection, batch, batch.pruned, {"state": State.PRUNED.value})
     await _mark(connection, batch, batch.kept, {"pruned_at": None})
     await _enqueue(connection, batch)
+    await _announce(connection, batch)
     await audit.append(connection, batch.run_id, batch.source_id, batch.at, batch.audits)
     await put_cursors(connection, batch.run_id, batch.cursors)
 
@@ -155,3 +157,12 @@ async def _enqueue(connection: AsyncConnection, batch: Batch) -> None:
     statement = upsert(connection, deliveries)
     unique = ["source_id", "key", "etag", "target"]
     await connection.execute(statement.on_conflict_do_nothing(index_elements=unique), rows)
+
+
+async def _announce(connection: AsyncConnection, batch: Batch) -> None:
+    """Notes that events named these keys in the version that is recorded now."""
+    for start in range(0, len(batch.announced), _KEYS_A_STATEMENT):
+        named = batch.announced[start : start + _KEYS_A_STATEMENT]
+        news = objects.c.announced_etag.is_distinct_from(objects.c.etag)
+        wanted = (objects.c.source_id == batch.source_id, objects.c.key.in_(named), news)
+        await connection.execute(update(objects).where(*wanted).values(announced_etag=objects.c.etag))

@@ -26,7 +26,7 @@ from ingest.source.paths import normalise_key
 from ingest.source.reader import BucketReader
 from ingest.store.files import FileStore
 
-_FLUSH_SECONDS = 5.0
+_FLUSH_SECONDS, _LOOK_SECONDS = 5.0, 0.02
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Reception:
         deadline = asyncio.get_running_loop().time() + seconds
         try:
             while self.busy and not failing.done() and asyncio.get_running_loop().time() < deadline:
-                await asyncio.sleep(0.02)
+                await asyncio.wait({failing}, timeout=_LOOK_SECONDS)
             if failing.done():
                 failing.result()
         finally:
@@ -96,7 +96,7 @@ class Reception:
         finally:
             deadline = asyncio.get_running_loop().time() + _FLUSH_SECONDS
             while self.letterbox.under_way and not writing.done() and asyncio.get_running_loop().time() < deadline:
-                await asyncio.sleep(0.02)
+                await asyncio.wait({writing}, timeout=_LOOK_SECONDS)
             await _end(writing)
 
 

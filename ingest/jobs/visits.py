@@ -145,5 +145,5 @@ def _named(key: str) -> RemoteObject:
 
 
 def _may_be_the_bucket(error: IngestError) -> bool:
-    """Whether no other object might fare better. A refusal is none: servers refuse what does not exist (403 for 404)."""
+    """Whether no other object might fare better. Not a refusal: servers also refuse what does not exist."""
     return error.exit_code is ExitCode.SOURCE and not isinstance(error, AccessDenied)

@@ -9,6 +9,10 @@ from ingest.model import RunReport
 from ingest.units import format_size
 
 
+_NOTED = ("messages", "waiting", "dead_letters", "retried", "settled", "unannounced")
+"""Notes that belong into the line for people."""
+
+
 def as_json(report: RunReport) -> dict[str, Any]:
     """The object of ``--json``. Fields may be added, never renamed."""
     document: dict[str, Any] = {"command": report.command, "run_id": report.run_id, "status": report.status.value}
@@ -26,6 +30,7 @@ def as_line(report: RunReport) -> str:
     size = counts.pop("bytes")
     shown = [f"{counts.pop('listed')} listed"] if report.command in ("sync", "backfill") else []
     shown += [f"{count} {name}" for name, count in counts.items() if count]
+    shown += [f"{report.notes[name]} {name.replace('_', ' ')}" for name in _NOTED if report.notes.get(name)]
     if size:
         shown.append(format_size(size))
     said = ", ".join(shown) or "nothing to do"
