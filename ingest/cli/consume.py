@@ -22,7 +22,8 @@ def command(
 ) -> None:
     """Follow KAFKA_TOPIC: download and record what its events name, and deliver it where VERIFY_URL is set.
 
-    Runs until it is told to stop (SIGTERM), and loses nothing by that. What cannot be carried out becomes a dead letter.
+    Runs until it is told to stop (SIGTERM), and loses nothing by that. What cannot be carried out is kept as a dead
+    letter.
 
     Example: ingest consume --listen 127.0.0.1:9180
     """

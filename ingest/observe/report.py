@@ -8,7 +8,6 @@ from typing import Any
 from ingest.model import RunReport
 from ingest.units import format_size
 
-
 _NOTED = ("messages", "waiting", "dead_letters", "retried", "settled", "unannounced")
 """Notes that belong into the line for people."""
 

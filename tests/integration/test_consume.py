@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-import pytest
-
-from ingest.catalog import deadletters, queries, schema
-from ingest.catalog.catalog import Catalog
-from ingest.delivery.messages import Letter
+from ingest.catalog import schema
 from ingest.demo.broker import Broker, Sent
 from ingest.demo.verify_service import VerifyService
 from ingest.jobs.consume import consume
-from ingest.jobs.deadletters import list_letters, retry_letters
 from ingest.jobs.options import ConsumeOptions
 from ingest.jobs.stop import Stop
 from ingest.model import RunReport, RunStatus

@@ -7,16 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ingest.catalog import outbox, queries, schema
+from ingest.catalog import queries, schema
 from ingest.catalog.catalog import Catalog
 from ingest.demo.verify_service import VerifyService
-from ingest.errors import ExitCode
 from ingest.jobs.ask import history, status
 from ingest.jobs.deliver import deliver
 from ingest.jobs.options import DeliverOptions, SyncOptions
 from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
-from ingest.model import DeliveryState, RunReport, RunStatus
+from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from tests.fixtures.servers import Bucket
