@@ -116,6 +116,8 @@ class Outbox:
 
     async def renew(self, ids: Collection[int]) -> None:
         """Holds these claims for another `LEASE`."""
+        if not ids:
+            return
         mine = and_(deliveries.c.id.in_(list(ids)), deliveries.c.claimed_by == self.owner)
         async with self.catalog.writing() as connection:
             await connection.execute(update(deliveries).where(mine).values(claimed_until=datetime.now(UTC) + LEASE))

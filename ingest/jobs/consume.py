@@ -190,12 +190,12 @@ async def _follow(run: Run, options: ConsumeOptions) -> int:
     notifier = Notifier()
     async with AsyncExitStack() as stack:
         reception = await stack.enter_async_context(
-            receiving(run, transfers=options.transfers, patience=options.patience, on_recorded=lambda: wake())
+            receiving(run, transfers=options.transfers, patience=options.patience)
         )
         dispatcher = None
         if run.settings.verify_url:
             dispatcher = await stack.enter_async_context(dispatching(run, reception.store))
-        wake = dispatcher.wake if dispatcher is not None else _nothing
+            reception.on_recorded = dispatcher.wake
         partitions = Partitions(reception.letterbox)
         topic = await stack.enter_async_context(join(run.settings, partitions.revoked, partitions.assigned))
         partitions.topic = topic
@@ -216,7 +216,3 @@ async def _follow(run: Run, options: ConsumeOptions) -> int:
                 "dead_letters": letterbox.died,
             }
         return letterbox.died
-
-
-def _nothing() -> None:
-    """Nobody waits for what is recorded."""

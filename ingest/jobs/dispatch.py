@@ -71,7 +71,9 @@ class Dispatcher:
         self._queue: asyncio.Queue[Claimed] = asyncio.Queue()
         self._results: list[Settlement] = []
         self._news, self._full = asyncio.Event(), asyncio.Event()
-        self._look_at = self._progress_at = self._renewed_at = 0.0
+        self._look_at = self._progress_at = self._renew_at = 0.0
+        self._came_short = True
+        """The last claim found less than it asked for."""
         self._defect: BaseException | None = None
 
     @property
@@ -121,10 +123,12 @@ class Dispatcher:
         await self._settle()
         if self._defect is not None:
             raise self._defect
-        await self._claim()
-        if self._now() - self._renewed_at > _RENEW_SECONDS and self._in_hand:
-            self._renewed_at = self._now()
+        if self._now() >= self._renew_at:
+            self._renew_at = self._now() + _RENEW_SECONDS
             await self.outbox.renew(self._in_hand)
+            if self._came_short:  # with much in line the search would cost, and there is enough to do
+                await self.outbox.take_back()
+        await self._claim()
         if not self._in_hand:
             due = await self._next_due()
             if until_empty and (due is None or due > self._progress_at + self.patience or self._room() <= 0):
@@ -150,7 +154,8 @@ class Dispatcher:
         if room <= 0 or now < self._look_at:
             return
         claimed = await self.outbox.claim(room)
-        if len(claimed) < room:
+        self._came_short = len(claimed) < room
+        if self._came_short:
             self._look_at = now + POLL_SECONDS
         for one in claimed:
             self._in_hand[one.id] = one

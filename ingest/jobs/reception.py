@@ -37,6 +37,8 @@ class Reception:
     recorder: Recorder
     intake: Intake
     letterbox: Letterbox
+    on_recorded: Callable[[], None] | None = None
+    """Called for each outcome that is committed."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -102,13 +104,9 @@ class Reception:
 
 @asynccontextmanager
 async def receiving(
-    run: Run,
-    *,
-    transfers: int | None = None,
-    patience: timedelta = PATIENCE,
-    on_recorded: Callable[[], None] = lambda: None,
+    run: Run, *, transfers: int | None = None, patience: timedelta = PATIENCE
 ) -> AsyncIterator[Reception]:
-    """Opens what messages need, and closes it. `on_recorded` is called for each outcome that is committed."""
+    """Opens what messages need, and closes it."""
     settings, catalog = run.settings, PatientCatalog(run.catalog.engine, run.catalog.url)
     concurrency = concurrency_for(transfers)
     async with AsyncExitStack() as stack:
@@ -127,7 +125,8 @@ async def receiving(
             if isinstance(outcome.action, Download):
                 run.progress.finished(outcome.action.remote.size, failed=outcome.status is Status.FAILED)
             intake.recorded(outcome)
-            on_recorded()
+            if reception.on_recorded is not None:
+                reception.on_recorded()
 
         fields: dict[str, dict[str, str]] = {}
         builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=settings.verify_url, fields=fields)

@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import signal
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from ingest.catalog import queries, schema
+from sqlalchemy import update
+
+from ingest.catalog import queries
+from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.tables import objects as table
 from ingest.demo.verify_service import VerifyService
+from ingest.errors import ExitCode
 from ingest.jobs.ask import history, status
-from ingest.jobs.deliver import deliver
-from ingest.jobs.options import DeliverOptions, SyncOptions
+from ingest.jobs.run import Run
 from ingest.jobs.stop import Stop
-from ingest.jobs.sync import sync
-from ingest.model import RunReport, RunStatus
-from ingest.observe.progress import Silence
-from ingest.settings import Settings
+from ingest.model import Delivery, DeliveryState, RunStatus
 from tests.fixtures.servers import Bucket
-
-SECRET = "canary-token-5e1f"
-
-
-async def prepared(
-    bucket: Bucket, service: VerifyService, tmp_path: Path, database_url: str = "", **settings: Any
-) -> Settings:
-    if database_url:
-        await schema.upgrade(database_url)
-    return bucket.settings(tmp_path / "data", database_url=database_url, verify_url=service.url, **settings)
-
-
-async def run_sync(settings: Settings) -> RunReport:
-    return await sync(settings, SyncOptions(deliver_to=settings.verify_url), progress=Silence(), stop=Stop())
-
-
-async def run_deliver(settings: Settings, **options: Any) -> RunReport:
-    return await deliver(settings, DeliverOptions(**options), progress=Silence(), stop=Stop())
+from tests.fixtures.verify_service import in_line, opened, run_deliver, run_sync, run_work, until
 
 
 async def test_each_object_is_delivered_once_with_its_bytes_and_what_the_service_said_is_kept(
     weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str
 ) -> None:
-    settings = await prepared(weed, service, tmp_path, database_url)
     objects = {f"2026/{number:03}.pdf": f"statement {number}".encode() * number for number in range(40)}
     objects['odd/"q" é; x.csv'] = b"a,b\r\n"
     objects["large.bin"] = bytes(range(256)) * 4096 * 3  # 3 MiB: streamed
-    await weed.put(objects)
-    assert (await run_sync(settings)).status is RunStatus.OK
+    settings = await in_line(weed, service.url, objects, tmp_path / "data", database_url)
     assert service.requests == 0, "sync posts nothing itself"
 
     report = await run_deliver(settings)
@@ -59,6 +43,7 @@ async def test_each_object_is_delivered_once_with_its_bytes_and_what_the_service
         assert taken.fields["etag"] == hashlib.md5(objects[taken.key]).hexdigest()
         assert "transfer-encoding" not in taken.headers, "the length is stated"
     assert {taken.content_type for taken in service.received if taken.key.endswith(".pdf")} == {"application/pdf"}
+    assert len({taken.headers["idempotency-key"] for taken in service.received}) == 42
 
     told = await history(settings, "2026/007.pdf")
     (one,) = told["deliveries"]
@@ -72,3 +57,135 @@ async def test_each_object_is_delivered_once_with_its_bytes_and_what_the_service
     assert (again.exit_code, again.counts.delivered, service.requests) == (0, 0, 42)
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
         assert await queries.check_chain(catalog) == []
+
+
+async def test_a_verdict_is_recorded_and_asked_for_again_only_on_demand(
+    weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str
+) -> None:
+    settings = await in_line(weed, service.url, {"good": b"1", "bad": b"2"}, tmp_path / "data", database_url)
+    service.rejects = {"/bad": 422}
+    report = await run_deliver(settings)
+    assert (report.exit_code, report.status) == (ExitCode.PARTIAL, RunStatus.PARTIAL)
+    assert (report.counts.delivered, report.counts.rejected, report.counts.pending) == (1, 1, 0)
+    (verdict,) = (await history(settings, "bad"))["deliveries"]
+    assert (verdict["state"], verdict["response_status"]) == ("rejected", 422)
+    assert json.loads(verdict["response"]) == {"verified": False, "reason": "not a statement"}
+
+    assert (await run_deliver(settings)).exit_code == 0
+    assert service.requests == 2, "a verdict is not asked for twice"
+    service.rejects = {}
+    again = await run_deliver(settings, again=(DeliveryState.REJECTED,))
+    assert (again.exit_code, again.counts.delivered) == (0, 1)
+
+
+async def test_a_limit_leaves_the_rest_in_line(weed: Bucket, service: VerifyService, tmp_path: Path) -> None:
+    settings = await in_line(weed, service.url, {f"k{n}": b"x" for n in range(9)}, tmp_path / "data")
+    report = await run_deliver(settings, limit=4)
+    assert (report.exit_code, report.counts.delivered, report.counts.pending, service.requests) == (0, 4, 5, 4)
+
+
+async def test_an_event_brings_its_own_fields_and_they_never_speak_for_ours(
+    weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str
+) -> None:
+    settings = await in_line(weed, service.url, {"k": b"x"}, tmp_path / "data", database_url)
+    fields = {"account": "17", "näme": "a\r\nb", "etag": "forged", "file": "forged", "s3_path": "s3://other/k"}
+
+    async def work(run: Run) -> None:
+        # Another target's row, so that the first one's conflict does not hide it.
+        batch = Batch(run.id, run.source.id, run.source.bucket, datetime.now(UTC), target=service.url + "?again")
+        etag = (await queries.copies_of(run.catalog, run.source.id, ["k"]))["k"].remote.etag
+        batch.deliveries.append(Delivery("k", etag, fields))
+        await run.catalog.commit(batch)
+
+    assert (await run_work(settings, work)).error is None
+    elsewhere = settings.model_copy(update={"verify_url": service.url + "?again"})
+    assert (await run_deliver(elsewhere)).counts.delivered == 1
+    (taken,) = service.received
+    assert taken.fields == {
+        "s3_path": f"s3://{weed.name}/k",
+        "etag": hashlib.md5(b"x").hexdigest(),
+        "account": "17",
+        "näme": "a\r\nb",
+    }
+
+
+async def test_a_copy_that_is_pruned_or_damaged_is_brought_back_first(
+    weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str
+) -> None:
+    objects = {
+        "pruned": b"1" * 3000,
+        "damaged": b"2" * 3000,
+        "damaged large": b"3" * (1 << 20),
+        "removed": b"4",
+        "gone": b"5",
+    }
+    settings = await in_line(weed, service.url, objects, tmp_path / "data", database_url)
+    root = settings.data_dir / weed.name
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+        await connection.execute(update(table).where(table.c.key == "pruned").values(state="pruned"))
+    (root / "pruned").unlink()
+    (root / "damaged").write_bytes(b"2" * 2999 + b"!")
+    (root / "damaged large").write_bytes(b"3" * ((1 << 20) - 1) + b"!")
+    (root / "removed").unlink()
+    (root / "gone").unlink()
+    await weed.delete("gone")
+
+    report = await run_deliver(settings)
+    assert (report.counts.delivered, report.counts.dead, report.counts.restored) == (4, 1, 4), report.error
+    assert report.exit_code == ExitCode.PARTIAL
+    assert {taken.key: taken.sha256 for taken in service.received} == {
+        key: hashlib.sha256(body).hexdigest() for key, body in objects.items() if key != "gone"
+    }, "no damaged byte was ever taken"
+    assert (root / "damaged").read_bytes() == objects["damaged"]
+    (dead,) = (await history(settings, "gone"))["deliveries"]
+    assert dead["state"] == "dead"
+    assert "cannot be brought back" in dead["last_error"]
+
+
+async def test_a_newer_version_takes_the_place_of_one_that_was_not_delivered_yet(
+    weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str
+) -> None:
+    settings = await in_line(weed, service.url, {"k": b"old"}, tmp_path / "data", database_url)
+    await weed.put({"k": b"newer"})
+    assert (await run_sync(settings)).counts.changed == 1
+    report = await run_deliver(settings)
+    assert (report.exit_code, report.counts.delivered, report.counts.dead) == (0, 1, 1)
+    assert [taken.sha256 for taken in service.received] == [hashlib.sha256(b"newer").hexdigest()]
+    assert [one["state"] for one in (await history(settings, "k"))["deliveries"]] == ["dead", "delivered"]
+
+
+async def test_two_dispatchers_at_once_deliver_nothing_twice(
+    weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str
+) -> None:
+    keys = {f"k{number:03}": b"x" for number in range(200)}
+    settings = await in_line(weed, service.url, keys, tmp_path / "data", database_url)
+
+    async def work(run: Run) -> None:
+        async with opened(run, limit=None) as first, opened(run) as second:
+            await asyncio.gather(first.run(Stop(), until_empty=True), second.run(Stop(), until_empty=True))
+
+    report = await run_work(settings, work)
+    assert (report.error, report.counts.delivered) == (None, 200)
+    assert sorted(service.accepted) == sorted(keys)
+
+
+async def test_a_standing_dispatcher_takes_what_comes_and_stops_cleanly(
+    weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str
+) -> None:
+    settings = await in_line(weed, service.url, {"first": b"1"}, tmp_path / "data", database_url)
+
+    async def work(run: Run) -> None:
+        stop = Stop()
+        async with opened(run) as dispatcher:
+            standing = asyncio.create_task(dispatcher.run(stop, until_empty=False))
+            await until(lambda: dispatcher.counts.delivered == 1)
+            await weed.put({"second": b"2"})
+            assert (await run_sync(settings)).counts.downloaded == 1
+            dispatcher.wake()
+            await until(lambda: dispatcher.counts.delivered == 2)
+            assert (dispatcher.in_flight, dispatcher.paused) == (0, False)
+            stop.request(signal.SIGTERM)
+            await asyncio.wait_for(standing, 10)
+
+    assert (await run_work(settings, work)).error is None
+    assert service.accepted == ["first", "second"]

@@ -1,0 +1,130 @@
+"""Bytes on their way out: bounded memory, and a damaged copy never makes a complete request."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ingest.delivery.http import MOST_ANSWER_BYTES, Answer, Parcel, Verifier, WrongBytes
+from ingest.plan.rulings import Ruling
+from ingest.settings import Settings
+from tests.fixtures.raw_server import RawServer, Visit, raw_server
+
+SIZE = 48 << 20
+
+
+class Counter:
+    """Takes bodies without keeping them."""
+
+    def __init__(self, answer: bytes = b"{}") -> None:
+        self.answer = answer
+        self.taken, self.stated = 0, 0
+
+    async def __call__(self, visit: Visit) -> None:
+        found = re.search(rb"Content-Length: (\d+)", visit.head)
+        assert found is not None
+        self.stated, self.taken = int(found[1]), 0
+        while self.taken < self.stated:
+            chunk = await visit.reader.read(1 << 16)
+            if not chunk:
+                return
+            self.taken += len(chunk)
+        await visit.answer(self.answer)
+
+
+@asynccontextmanager
+async def verifying(counter: Counter) -> AsyncIterator[tuple[Verifier, RawServer]]:
+    async with raw_server(counter) as server:
+        values = {"endpoint": "minio.example.com:9000", "bucket": "statements"}
+        settings = Settings.model_validate(values | {"verify_url": f"http://127.0.0.1:{server.port}/v1/verify"})
+        async with Verifier(settings) as verifier:
+            yield verifier, server
+
+
+async def post(verifier: Verifier, path: Path, parcel: Parcel) -> Answer:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return await verifier.post(parcel, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def a_parcel(content: bytes, digest: str = "") -> Parcel:
+    return Parcel("large.bin", "e1", len(content), digest or f"md5:{hashlib.md5(content).hexdigest()}", {})
+
+
+async def test_a_large_copy_is_never_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    path.write_bytes(os.urandom(1 << 20) * (SIZE >> 20))
+    with path.open("rb") as file:
+        parcel = Parcel("large.bin", "e1", SIZE, f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}", {})
+    counter = Counter()
+    async with verifying(counter) as (verifier, _):
+        tracemalloc.start()
+        try:
+            answer = await post(verifier, path, parcel)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert answer.ruling is Ruling.DELIVERED
+    assert counter.taken == counter.stated > SIZE
+    assert peak < SIZE // 8
+
+
+@pytest.mark.parametrize("size", [0, 1000, (256 << 10), (256 << 10) + 1, 3 << 20])
+@pytest.mark.parametrize("damage", ["", "flipped", "shorter", "longer"])
+async def test_a_damaged_copy_never_makes_a_complete_request(tmp_path: Path, size: int, damage: str) -> None:
+    content = os.urandom(size)
+    damaged = {
+        "": content,
+        "flipped": content[:-1] + bytes([(*b"\0", *content)[-1] ^ 1]),
+        "shorter": content[:-1],
+        "longer": content + b"!",
+    }
+    path = tmp_path / "copy"
+    path.write_bytes(damaged[damage])
+    counter = Counter()
+    async with verifying(counter) as (verifier, server):
+        if damaged[damage] == content:
+            assert (await post(verifier, path, a_parcel(content))).ruling is Ruling.DELIVERED
+            assert counter.taken == counter.stated > size
+            return
+        with pytest.raises(WrongBytes):
+            await post(verifier, path, a_parcel(content))
+        assert server.connections == 0 or counter.taken < counter.stated
+        if server.connections:
+            await server.closed[0].wait()  # it cannot be taken for the start of something else
+        path.write_bytes(content)
+        assert (await post(verifier, path, a_parcel(content))).ruling is Ruling.DELIVERED
+
+
+@pytest.mark.parametrize("answer", [b'{"ok": true}', b"", b"plain \xff\x00 text", b"x" * (MOST_ANSWER_BYTES + 5000)])
+async def test_an_answer_is_kept_up_to_its_bound(tmp_path: Path, answer: bytes) -> None:
+    path = tmp_path / "copy"
+    path.write_bytes(b"x")
+    async with verifying(Counter(answer)) as (verifier, _):
+        kept = (await post(verifier, path, a_parcel(b"x"))).body
+    assert kept == answer[:MOST_ANSWER_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd")
+
+
+def test_the_idempotency_key_names_one_version_of_one_object_of_one_source() -> None:
+    def verifier(endpoint: str, bucket: str) -> Verifier:
+        values = {"endpoint": endpoint, "bucket": bucket, "verify_url": "https://verify.example.com/v1/verify"}
+        return Verifier(Settings.model_validate(values))
+
+    ours = verifier("minio.example.com:9000", "statements")
+    assert ours.idempotency_key("k", "e") == "999fd91b34de8a8bb404421b6f6cdcaa38794a0deb7f3e10ab23c7530bb9fb6c"
+    others = [
+        ours.idempotency_key("k", "f"),
+        ours.idempotency_key("l", "e"),
+        verifier("minio.example.com:9001", "statements").idempotency_key("k", "e"),
+        verifier("minio.example.com:9000", "statement").idempotency_key("sk", "e"),
+    ]
+    assert len({ours.idempotency_key("k", "e"), *others}) == 5
