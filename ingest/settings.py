@@ -50,6 +50,9 @@ VARIABLES: dict[str, Variable] = {
     "kafka_dead_letter_topic": Variable(
         "KAFKA_DEAD_LETTER_TOPIC", "the topic for messages that were given up; empty for KAFKA_TOPIC with .dead"
     ),
+    "kafka_session_timeout": Variable(
+        "KAFKA_SESSION_TIMEOUT", "after how long without a sign of life others take over, for example 10s"
+    ),
     "kafka_security_protocol": Variable("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
     "kafka_sasl_mechanism": Variable("KAFKA_SASL_MECHANISM", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
     "kafka_sasl_username": Variable("KAFKA_SASL_USERNAME", "the broker's user, for a SASL protocol"),
@@ -81,11 +84,17 @@ class KafkaSettings(BaseModel):
     kafka_group_id: str = "ingest"
     kafka_dead_letter_topic: str = ""
     """Empty on input: the topic with ``.dead`` behind it, where there is a topic."""
+    kafka_session_timeout: timedelta = timedelta(seconds=10)
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     kafka_sasl_username: str = ""
     kafka_sasl_password: SecretStr | None = None
     kafka_ca_bundle: Path | None = None
+
+    @field_validator("kafka_session_timeout", mode="before")
+    @classmethod
+    def _session(cls, value: object) -> object:
+        return parse_duration(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _whole_login(self) -> Self:

@@ -11,7 +11,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from ingest.settings import Settings
 
-SESSION_SECONDS = 10.0
-"""After this long without a sign of life, a consumer's partitions are given to others."""
 CONNECT_SECONDS = 20.0
 _REQUEST_SECONDS = 15.0
+_ANSWER_SECONDS = 5.0
+"""For a commit, and for leaving: neither is waited for long, since both can be made up for."""
 _QUIET_SECONDS = 30.0
 
 Moved = Callable[[Sequence[int]], Awaitable[None]]
@@ -78,7 +78,7 @@ class Topic:
         """
         with _translated(self.name):
             # aiokafka itself would wait for the broker for ever.
-            async with asyncio.timeout(_REQUEST_SECONDS):
+            async with asyncio.timeout(_ANSWER_SECONDS):
                 await self._consumer.commit({self._part(number): position for number, position in positions.items()})
 
     async def bury(self, letter: Letter, reason: str) -> None:
@@ -117,13 +117,13 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
     """
     aiokafka = _aiokafka()
     common = _connection(settings)
-    topic = settings.required("kafka_topic")
+    topic, session = settings.required("kafka_topic"), settings.kafka_session_timeout.total_seconds()
     consumer = aiokafka.AIOKafkaConsumer(
         group_id=settings.required("kafka_group_id"),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        session_timeout_ms=round(SESSION_SECONDS * 1000),
-        heartbeat_interval_ms=1000,
+        session_timeout_ms=round(session * 1000),
+        heartbeat_interval_ms=round(session * 1000 / 6),
         fetch_max_wait_ms=100,
         **common,
     )
@@ -136,8 +136,15 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
         yield Topic(topic, settings.kafka_dead_letter_topic, consumer, producer)
     finally:
         for member in (consumer, producer):
-            with suppress(Exception):  # leaving is a courtesy: the session ends by itself
-                await asyncio.wait_for(member.stop(), _REQUEST_SECONDS)
+            await _leave(member)
+
+
+async def _leave(member: Any) -> None:
+    """Closes a member. Leaving is a courtesy, its faults are nobody's: the session ends by itself."""
+    leaving = asyncio.ensure_future(member.stop())
+    # Not awaited itself: aiokafka lets the cancellation of its own tasks escape as ours.
+    await asyncio.wait({leaving}, timeout=_ANSWER_SECONDS)
+    leaving.cancel()
 
 
 def _aiokafka() -> Any:

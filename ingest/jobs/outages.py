@@ -19,14 +19,14 @@ PATIENCE = 60.0
 _LONGEST_PAUSE = 5.0
 
 
-async def outlast(attempt: Callable[[], Awaitable[T]], seconds: float = PATIENCE) -> T:
+async def outlast(attempt: Callable[[], Awaitable[T]]) -> T:
     """What `attempt` returns, tried again while the database fails.
 
     Raises:
-        DatabaseError: it still fails after `seconds`, or its schema does not fit.
+        DatabaseError: it still fails after `PATIENCE`, or its schema does not fit.
     """
     loop = asyncio.get_running_loop()
-    deadline, pause = loop.time() + seconds, 0.1
+    deadline, pause = loop.time() + PATIENCE, 0.1
     while True:
         try:
             return await attempt()
@@ -47,10 +47,8 @@ class PatientCatalog(Catalog):
     A commit whose answer was lost is written again, which changes nothing but the audit trail.
     """
 
-    patience: float = PATIENCE
-
     async def commit(self, batch: Batch) -> None:
-        await outlast(lambda: super(PatientCatalog, self).commit(batch), self.patience)
+        await outlast(lambda: super(PatientCatalog, self).commit(batch))
 
     async def rows_for(self, source_id: int, keys: Sequence[str]) -> dict[str, CatalogRow]:
-        return await outlast(lambda: super(PatientCatalog, self).rows_for(source_id, keys), self.patience)
+        return await outlast(lambda: super(PatientCatalog, self).rows_for(source_id, keys))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ingest.delivery.kafka import Topic
 
 HANDOVER_SECONDS = 5.0
-"""What is under way of partitions that are taken away gets this long; less than the broker waits for us."""
+"""What is under way of partitions that are taken away gets this long, while the group waits for us."""
 
 
 @dataclass
