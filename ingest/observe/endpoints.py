@@ -43,12 +43,12 @@ async def serving(listen: str, endpoints: Endpoints) -> AsyncIterator[int]:
     _require_client()
     application = web.Application()
     application.add_routes([web.get("/healthz", health), web.get("/readyz", readiness), web.get("/metrics", metrics)])
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
         host, _, port = listen.rpartition(":")
         try:
-            site = web.TCPSite(runner, host.strip("[]") or "127.0.0.1", int(port), shutdown_timeout=1.0)
+            site = web.TCPSite(runner, host.strip("[]") or "127.0.0.1", int(port))
             await site.start()
         except (OSError, ValueError, OverflowError) as error:
             raise SettingsError(f"--listen {listen}: {error}; it wants HOST:PORT that is free") from error

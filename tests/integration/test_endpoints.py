@@ -42,6 +42,16 @@ async def until(port: int, path: str, expected: int) -> str:
             await asyncio.sleep(0.05)
 
 
+async def until_counted(port: int, line: str) -> str:
+    """The metrics, as soon as they hold this line."""
+    async with asyncio.timeout(60):
+        while True:
+            _, metrics = await ask(port, "/metrics")
+            if line in metrics.splitlines():
+                return metrics
+            await asyncio.sleep(0.05)
+
+
 async def test_a_consumer_says_how_it_fares(
     moto: Bucket,
     shared_broker: Broker,
@@ -66,15 +76,11 @@ async def test_a_consumer_says_how_it_fares(
     assert told.recv(100) == b"READY=1"
     assert told.recv(100) == b"WATCHDOG=1"
     await shared_broker.send(topic, [plain("a.pdf", moto.name), sent("k", b"poison")])
-    async with asyncio.timeout(60):
-        while "ingest_delivered_total 1.0" not in (metrics := (await ask(port, "/metrics"))[1]):
-            await asyncio.sleep(0.05)
+    metrics = await until_counted(port, "ingest_delivered_total 1.0")
     for line in ("ingest_messages_total 2.0", "ingest_downloaded_bytes_total 5.0", "ingest_dead_letters_total 1.0"):
         assert line in metrics
     assert "ingest_delivery_paused 0.0" in metrics
-    async with asyncio.timeout(60):
-        while 'ingest_lag_messages{partition="0"} 0.0' not in (await ask(port, "/metrics"))[1]:
-            await asyncio.sleep(0.05)
+    await until_counted(port, 'ingest_lag_messages{partition="0"} 0.0')
 
     # A service that fails: not ready, but alive.
     service.fail(503, times=10**6)
