@@ -136,7 +136,10 @@ class VerifySettings(BaseModel):
     @field_validator("verify_timeout", mode="before")
     @classmethod
     def _timeout(cls, value: object) -> object:
-        return parse_duration(value) if isinstance(value, str) else value
+        duration = parse_duration(value) if isinstance(value, str) else value
+        if duration == timedelta(0):
+            raise ValueError("no time at all")
+        return duration
 
 
 class Settings(KafkaSettings, VerifySettings):
@@ -281,9 +284,14 @@ class Settings(KafkaSettings, VerifySettings):
         return f"{_DIALECTS[scheme]}://{rest}"
 
     def _own_warnings(self) -> list[str]:
+        said = []
         if self.secure and not self.verify_ssl:
-            return ["S3_VERIFY_SSL=false: any certificate is accepted; whoever stands in between can read and alter"]
-        return []
+            said.append(
+                "S3_VERIFY_SSL=false: any certificate is accepted; whoever stands in between can read and alter"
+            )
+        if self.verify_authorization is not None and self.verify_url.startswith("http:"):
+            said.append("VERIFY_URL is not encrypted: whoever stands in between can read VERIFY_AUTHORIZATION")
+        return said
 
 
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, or_, select, update
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
@@ -73,14 +73,16 @@ class Outbox:
     run_id: int
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{_PROCESS}:{next(_numbers)}")
 
-    async def claim(self, limit: int) -> list[Claimed]:
+    async def claim(self, limit: int, *, untried_first: bool = False) -> list[Claimed]:
         """Up to `limit` rows that are due and in nobody's hands, the longest due first."""
         now = datetime.now(UTC)
         free = or_(deliveries.c.claimed_until.is_(None), deliveries.c.claimed_until <= now)
         due = (
             select(deliveries.c.id)
             .where(self._waiting(), deliveries.c.next_attempt_at <= now, free)
-            .order_by(deliveries.c.next_attempt_at, deliveries.c.id)
+            .order_by(
+                *([deliveries.c.attempts] if untried_first else []), deliveries.c.next_attempt_at, deliveries.c.id
+            )
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
@@ -145,6 +147,31 @@ class Outbox:
             found: datetime | None = (await connection.execute(query)).scalar()
         return found
 
+    async def waiting_elsewhere(self) -> int:
+        """How many rows wait for another address than ours: nobody delivers them."""
+        elsewhere = select(func.count()).where(self._pending_elsewhere())
+        async with self.catalog.reading() as connection:
+            return int((await connection.execute(elsewhere)).scalar_one())
+
+    async def take_over(self) -> int:
+        """Readdresses what waits for another address to ours; returns how many rows."""
+        ours = deliveries.alias("ours")
+        same_version = (
+            ours.c.source_id == deliveries.c.source_id,
+            ours.c.key == deliveries.c.key,
+            ours.c.etag == deliveries.c.etag,
+        )
+        stands = exists().where(*same_version, ours.c.target == self.target)
+        # Of several earlier addresses, the last one speaks for a version; the others' rows go.
+        newer = exists().where(*same_version, ours.c.state == _PENDING, ours.c.id > deliveries.c.id)
+        elsewhere = self._pending_elsewhere()
+        async with self.catalog.writing() as connection:
+            moved = await connection.execute(
+                update(deliveries).where(elsewhere, ~stands, ~newer).values(target=self.target)
+            )
+            await connection.execute(delete(deliveries).where(elsewhere))
+            return int(moved.rowcount)
+
     async def reopen(self, states: Collection[DeliveryState]) -> int:
         """Puts rows in these states back in line, with no attempts against them; returns how many."""
         fresh = {"state": _PENDING, "attempts": 0, "next_attempt_at": datetime.now(UTC)}
@@ -156,6 +183,13 @@ class Outbox:
         async with self.catalog.writing() as connection:
             return int((await connection.execute(update(deliveries).where(chosen).values(fresh))).rowcount)
 
+    def _pending_elsewhere(self) -> ColumnElement[bool]:
+        return and_(
+            deliveries.c.source_id == self.source_id,
+            deliveries.c.state == _PENDING,
+            deliveries.c.target != self.target,
+        )
+
     def _waiting(self) -> ColumnElement[bool]:
         return and_(
             deliveries.c.source_id == self.source_id,
@@ -165,18 +199,18 @@ class Outbox:
 
 
 def undelivered() -> ColumnElement[bool]:
-    """Whether the object of a row of `objects` still waits for its delivery in the version that is recorded: its copy
-    must stay. For any query on `objects`."""
+    """Whether the service has not ruled on the object of a row of `objects`, in the version that is recorded: its copy
+    must stay, also when it was given up. For any query on `objects`."""
     return exists().where(
         deliveries.c.source_id == objects.c.source_id,
         deliveries.c.key == objects.c.key,
         deliveries.c.etag == objects.c.etag,
-        deliveries.c.state == _PENDING,
+        deliveries.c.state.in_([_PENDING, DeliveryState.DEAD.value]),
     )
 
 
 async def undelivered_keys(catalog: Catalog, source_id: int, keys: Sequence[str]) -> set[str]:
-    """Those of `keys` whose copy still waits to be delivered; at most some thousands are asked for at once."""
+    """Those of `keys` whose copy must stay for its delivery; at most some thousands are asked for at once."""
     query = select(objects.c.key).where(objects.c.source_id == source_id, objects.c.key.in_(list(keys)), undelivered())
     async with catalog.reading() as connection:
         return set((await connection.execute(query)).scalars())

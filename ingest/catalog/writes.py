@@ -28,6 +28,7 @@ def upsert(connection: AsyncConnection, table: Table, values: Any = None) -> Any
 
 async def write(connection: AsyncConnection, batch: Batch) -> None:
     """Writes everything the batch holds, within the caller's transaction."""
+    await _enqueue(connection, batch)  # before any object's row: whoever locks both takes the outbox first
     await _put(connection, [_row(batch, remote, State.KNOWN) for remote in batch.known], (*_LISTED, "state"))
     await _put_present(connection, batch)
     for state, trouble in ((State.FAILED, batch.failed), (State.BLOCKED, batch.blocked)):
@@ -37,7 +38,6 @@ async def write(connection: AsyncConnection, batch: Batch) -> None:
     await _mark(connection, batch, batch.pruning, {"pruned_at": batch.at})
     await _mark(connection, batch, batch.pruned, {"state": State.PRUNED.value})
     await _mark(connection, batch, batch.kept, {"pruned_at": None})
-    await _enqueue(connection, batch)
     await _announce(connection, batch)
     await audit.append(connection, batch.run_id, batch.source_id, batch.at, batch.audits)
     await put_cursors(connection, batch.run_id, batch.cursors)

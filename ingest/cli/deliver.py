@@ -12,8 +12,9 @@ from ingest.cli.runner import Context, command_options, run_job
 @click.option(
     "--again", type=click.Choice(["rejected", "dead"]), multiple=True, help="Also what was rejected, or given up."
 )
+@click.option("--take-over", is_flag=True, help="Also what waits for an earlier VERIFY_URL: send it to this one.")
 @command_options
-def command(context: Context, limit: int | None, again: tuple[str, ...]) -> None:
+def command(context: Context, limit: int | None, again: tuple[str, ...], take_over: bool) -> None:
     """Hand what is in line to the verification service at VERIFY_URL.
 
     What the service cannot take now stays in line for the next run.
@@ -24,5 +25,5 @@ def command(context: Context, limit: int | None, again: tuple[str, ...]) -> None
     from ingest.jobs.options import DeliverOptions
     from ingest.model import DeliveryState
 
-    options = DeliverOptions(limit, tuple(DeliveryState(state) for state in again))
+    options = DeliverOptions(limit, tuple(DeliveryState(state) for state in again), take_over)
     run_job(context, lambda progress, stop: deliver(context.settings, options, progress=progress, stop=stop))

@@ -13,6 +13,7 @@ from ingest.jobs.recall import recalling
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
 from ingest.model import DeliveryState, RunReport
+from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
 from ingest.store.files import FileStore
@@ -52,8 +53,7 @@ async def deliver(settings: Settings, options: DeliverOptions, *, progress: Prog
         store = FileStore(settings.data_dir, settings.required("bucket"))
         try:
             async with dispatching(run, store, limit=options.limit, patience=options.patience) as dispatcher:
-                if options.again:
-                    await dispatcher.outbox.reopen(options.again)
+                await _prepare(run, dispatcher, options)
                 await dispatcher.run(stop, until_empty=True)
         finally:
             store.close()
@@ -66,3 +66,17 @@ async def deliver(settings: Settings, options: DeliverOptions, *, progress: Prog
             raise dispatcher.trouble
 
     return await execute("deliver", settings, arguments, work, lock="deliver", progress=progress, stop=stop)
+
+
+async def _prepare(run: Run, dispatcher: Dispatcher, options: DeliverOptions) -> None:
+    box = dispatcher.outbox
+    if options.take_over:
+        log().info("taken_over", deliveries=await box.take_over())
+    if options.again:
+        log().info("taken_up_again", deliveries=await box.reopen(options.again))
+    elsewhere = await box.waiting_elsewhere()
+    if elsewhere:
+        log().warning("waiting_elsewhere", deliveries=elsewhere, message="for an earlier VERIFY_URL; see --take-over")
+    waiting = (await outbox.totals(run.catalog, run.source.id)).get(DeliveryState.PENDING, 0)
+    run.progress.planned(waiting - elsewhere, 0)
+    dispatcher.on_concluded = lambda one: run.progress.finished(0, failed=one.state is not DeliveryState.DELIVERED)

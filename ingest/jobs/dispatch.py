@@ -32,7 +32,7 @@ GRACE = 5.0
 """Seconds that requests under way get when the run is asked to stop."""
 _RENEW_SECONDS = LEASE.total_seconds() / 3
 _LONGEST_HOLD = 60.0
-_DATABASE_PAUSE = 5.0
+_DATABASE_PAUSE = 2.0
 
 Recall = Callable[[str], Awaitable[LocalCopy]]
 """Brings the recorded version of a key back into the store. Raises `IngestError` when it cannot."""
@@ -60,6 +60,8 @@ class Dispatcher:
     """Why the circuit opened, until a delivery succeeds again."""
     in_flight: int = 0
     """Requests under way."""
+    on_concluded: Callable[[Settlement], None] | None = None
+    """Sees each delivery that is delivered, rejected or given up, once that is recorded."""
     superseded: int = 0
     """Of the dead: a newer version stands in line itself."""
 
@@ -133,7 +135,8 @@ class Dispatcher:
             due = await self._next_due()
             if until_empty and (due is None or due > self._progress_at + self.patience or self._room() <= 0):
                 return False
-            self._look_at = min(self._now() + POLL_SECONDS, due if due is not None else float("inf"))
+            until = self.breaker.wait(self._now()) if self.paused else POLL_SECONDS
+            self._look_at = min(self._now() + until, due if due is not None else float("inf"))
         await _wait(
             self._news, min(_RENEW_SECONDS, max(0.0, self._look_at - self._now())) if not self._in_hand else 1.0
         )
@@ -147,16 +150,21 @@ class Dispatcher:
 
     async def _claim(self) -> None:
         now, room = self._now(), self._room()
-        if self.paused or self.breaker.wait(now) > 0:
-            room = min(room, 0 if self._in_hand or self.breaker.wait(now) > 0 else 1)  # the probe
+        if now < self._look_at or self.breaker.wait(now) > 0:
+            return
+        if self.paused:
+            room = 0 if self._in_hand else min(room, 1)
         elif len(self._in_hand) > IN_HAND // 2:
             return
-        if room <= 0 or now < self._look_at:
+        if room <= 0:
             return
-        claimed = await self.outbox.claim(room)
+        # What failed before may be at fault itself: it makes a poor probe.
+        claimed = await self.outbox.claim(room, untried_first=self.paused)
         self._came_short = len(claimed) < room
         if self._came_short:
             self._look_at = now + POLL_SECONDS
+        if not claimed and self.paused:
+            self.breaker.nothing_to_probe_with()
         for one in claimed:
             self._in_hand[one.id] = one
             self._queue.put_nowait(one)
@@ -187,8 +195,11 @@ class Dispatcher:
                 self.postponed.add(number)
             return
         self._progress_at = self._now()
+        if self.on_concluded is not None:
+            self.on_concluded(settlement)
         match settlement.state:
             case DeliveryState.DELIVERED:
+                log().debug("delivered", key=settlement.claimed.key, status=settlement.status)
                 self.counts.delivered += 1
             case DeliveryState.REJECTED:
                 self.counts.rejected += 1
@@ -216,7 +227,9 @@ class Dispatcher:
             if claimed.object_etag is None:
                 return self._given_up(claimed, "not in the catalog")
             self.superseded += 1
-            return self._given_up(claimed, "superseded: the object changed before it was delivered")
+            log().info("delivery_superseded", key=claimed.key, etag=claimed.etag)
+            reason = "superseded: the object changed before it was delivered"
+            return Settlement(claimed, DeliveryState.DEAD, error=reason)
         try:
             return await self._post(claimed)
         except (OSError, DiskError, WrongBytes) as error:
@@ -285,7 +298,8 @@ class Dispatcher:
             return self._given_up(claimed, f"given up after {attempts} attempts: {reason}", answer)
         blamed = answer.ruling is Ruling.FAULT or answer.retry_after is None
         pause = pause_after(attempts if blamed else 1, random.random())  # noqa: S311 - no secret
-        pause = max(pause, answer.retry_after or 0.0)
+        # Longer than the circuit's: what failed leaves the probe to others, and where there are none, to what comes.
+        pause = max(pause, answer.retry_after or 0.0, 2 * self.breaker.wait(now) if self.paused else 0.0)
         return Settlement(claimed, DeliveryState.PENDING, answer.status, answer.body, reason, pause, blamed)
 
     def _given_up(self, claimed: Claimed, reason: str, answer: Answer | None = None) -> Settlement:

@@ -58,11 +58,13 @@ class RestoreOptions:
 class DeliverOptions:
     """`limit` bounds how many deliveries are concluded; `again` takes up what was rejected or given up.
 
-    `patience`: seconds without progress after which what waits is left to the next run.
+    `take_over` readdresses what waits for an earlier VERIFY_URL. `patience`: seconds without progress after which what
+    waits is left to the next run.
     """
 
     limit: int | None = None
     again: tuple[DeliveryState, ...] = ()
+    take_over: bool = False
     patience: float = 30.0
 
 

@@ -21,7 +21,7 @@ from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.source.reader import BucketReader
 from ingest.store.files import FileStore
 
-_AT_ONCE = 4
+_AT_ONCE = 16
 
 
 @dataclass

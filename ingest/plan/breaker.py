@@ -2,6 +2,7 @@
 
 closed ──(`threshold` failures in a row, or one that concerns them all)──> open ──(pause over)──> half-open: one probe
 half-open ──(it succeeds)──> closed; ──(it fails)──> open again, for twice as long, up to `longest_pause`.
+open ──(nothing is there to probe with)──> closed on probation: the next failure opens it again
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ class Breaker:
         """The request that was allowed was not made: if it was the probe, another may be."""
         if self.circuit is Circuit.HALF_OPEN:
             self.circuit = Circuit.OPEN
+
+    def nothing_to_probe_with(self) -> None:
+        """A probe was allowed, and nothing waits that could be one: only what comes next can tell."""
+        if self.circuit is Circuit.OPEN:
+            self.circuit = Circuit.CLOSED
+            self._failures = self.threshold - 1
 
     def succeeded(self) -> None:
         self.circuit = Circuit.CLOSED

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from ingest.delivery.http import MOST_ANSWER_BYTES, Answer, Parcel, Verifier, WrongBytes
 from ingest.plan.rulings import Ruling
@@ -18,6 +19,7 @@ from ingest.settings import Settings
 from tests.fixtures.raw_server import RawServer, Visit, raw_server
 
 SIZE = 48 << 20
+SETTINGS = Settings.model_validate({"endpoint": "minio.example.com:9000", "bucket": "statements"})
 
 
 class Counter:
@@ -42,8 +44,7 @@ class Counter:
 @asynccontextmanager
 async def verifying(counter: Counter) -> AsyncIterator[tuple[Verifier, RawServer]]:
     async with raw_server(counter) as server:
-        values = {"endpoint": "minio.example.com:9000", "bucket": "statements"}
-        settings = Settings.model_validate(values | {"verify_url": f"http://127.0.0.1:{server.port}/v1/verify"})
+        settings = SETTINGS.model_copy(update={"verify_url": f"http://127.0.0.1:{server.port}/v1/verify"})
         async with Verifier(settings) as verifier:
             yield verifier, server
 
@@ -103,6 +104,42 @@ async def test_a_damaged_copy_never_makes_a_complete_request(tmp_path: Path, siz
             await server.closed[0].wait()  # it cannot be taken for the start of something else
         path.write_bytes(content)
         assert (await post(verifier, path, a_parcel(content))).ruling is Ruling.DELIVERED
+
+
+async def test_a_verdict_that_comes_before_the_end_of_the_bytes_is_a_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    content = os.urandom(3 << 20)
+    path.write_bytes(content)
+
+    async def refuse(visit: Visit) -> None:
+        await visit.answer(b'{"reason": "too large"}', status="413 Content Too Large")
+        await visit.until_closed()
+
+    async with raw_server(refuse) as server:
+        settings = SETTINGS.model_copy(update={"verify_url": f"http://127.0.0.1:{server.port}/v1/verify"})
+        async with Verifier(settings) as verifier:
+            answer = await post(verifier, path, a_parcel(content))
+    assert (answer.ruling, answer.status, answer.body) == (Ruling.REJECTED, 413, '{"reason": "too large"}')
+
+
+async def test_a_proxy_of_the_environment_is_used_and_netrc_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".netrc").write_text("machine verify.example.com login someone password else\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    (tmp_path / "copy").write_bytes(b"x")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    async with raw_server(Counter()) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "other.example.com")
+        values = {"verify_url": "http://verify.example.com/v1/verify", "verify_authorization": SecretStr("Bearer x")}
+        async with Verifier(SETTINGS.model_copy(update=values)) as verifier:
+            assert (await post(verifier, tmp_path / "copy", a_parcel(b"x"))).ruling is Ruling.DELIVERED
+    (head,) = proxy.heads
+    assert head.startswith(b"POST http://verify.example.com/v1/verify HTTP/1.1")
+    assert b"\r\nAuthorization: Bearer x\r\n" in head
+    assert b"\r\nProxy-Authorization: Basic dXNlcjpwYXNz\r\n" in head
 
 
 @pytest.mark.parametrize("answer", [b'{"ok": true}', b"", b"plain \xff\x00 text", b"x" * (MOST_ANSWER_BYTES + 5000)])

@@ -181,16 +181,30 @@ async def test_what_is_reopened_starts_anew(catalog: Catalog) -> None:
 
 
 async def test_cleanup_is_told_what_still_waits_in_the_version_that_is_recorded(catalog: Catalog) -> None:
-    await catalog.commit(a_batch("waits", "delivered", "changed"))
+    await catalog.commit(a_batch("waits", "delivered", "changed", "dead"))
     plain = a_batch("changed", "never asked for", etag="e2")
     plain.deliveries.clear()
     await catalog.commit(plain)
     ours = box(catalog)
     claimed = {one.key: one for one in await ours.claim(10)}
     await ours.settle([Settlement(claimed["delivered"], DeliveryState.DELIVERED, 200)])
-    asked = ["waits", "delivered", "changed", "never asked for", "unknown"]
-    assert await outbox.undelivered_keys(catalog, 1, asked) == {"waits"}
+    await ours.settle([Settlement(claimed["dead"], DeliveryState.DEAD)])
+    asked = ["waits", "dead", "delivered", "changed", "never asked for", "unknown"]
+    assert await outbox.undelivered_keys(catalog, 1, asked) == {"waits", "dead"}
     query = select(objects.c.key).where(objects.c.state == State.PRESENT.value, ~outbox.undelivered())
     async with catalog.reading() as connection:
         found = set((await connection.execute(query)).scalars())
     assert found == {"delivered", "changed", "never asked for"}
+
+
+async def test_what_waits_for_an_earlier_address_is_taken_over_once(catalog: Catalog) -> None:
+    for target in ("https://first.example.com/", "https://second.example.com/", TARGET):
+        batch = a_batch("in both", *(["earlier"] if target != TARGET else []))
+        batch.target = target
+        await catalog.commit(batch)
+    ours = box(catalog)
+    assert await ours.waiting_elsewhere() == 4
+    assert await ours.take_over() == 1, "of two earlier addresses one speaks, and what is ours already stays"
+    assert {one.key for one in await ours.claim(10)} == {"in both", "earlier"}
+    assert await ours.waiting_elsewhere() == 0
+    assert await outbox.totals(catalog, 1) == {"pending": 2}

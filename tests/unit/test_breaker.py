@@ -80,3 +80,13 @@ def test_a_hold_stops_everything_for_its_time_and_is_no_failure() -> None:
     assert not breaker.may_start(29.0)
     assert breaker.wait(10.0) == 20.0
     assert breaker.may_start(30.0)
+
+
+def test_without_anything_to_probe_with_it_closes_on_probation() -> None:
+    breaker = Breaker(threshold=3)
+    breaker.trip(0.0)
+    breaker.nothing_to_probe_with()
+    assert breaker.may_start(0.0)
+    breaker.failed(10.0)
+    assert circuit_of(breaker) is Circuit.OPEN
+    assert breaker.wait(10.0) == 2.0, "its pauses go on growing"
