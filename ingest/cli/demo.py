@@ -27,9 +27,10 @@ T = TypeVar("T")
 @click.command("demo")
 @click.option("--dir", "directory", metavar="DIR", help="Keep everything there; the default is temporary.")
 @click.option("--objects", type=click.IntRange(4, 480), default=200, show_default=True, help="Sample statements.")
+@click.option("--events", is_flag=True, help="Show the events: broker, bucket and /v1/verify, end to end.")
 @click.option("--serve", is_flag=True, help="Only keep the server up, and print the .env lines to use it.")
 @command_options
-def command(context: Context, directory: str | None, objects: int, serve: bool) -> None:
+def command(context: Context, directory: str | None, objects: int, events: bool, serve: bool) -> None:
     """Show the main job on an embedded S3 server and SQLite: real files, real requests, nothing left behind.
 
     Example: ingest demo --serve --dir /tmp/ingest-demo
@@ -40,13 +41,16 @@ def command(context: Context, directory: str | None, objects: int, serve: bool) 
         if serve:
             run_async(lambda stop: _serve(home, objects, stop))
         else:
-            _show_tour(context, home, objects)
+            _show_tour(context, home, objects, events=events)
         kept = f"All of it is kept in {home}." if directory else "All of it is removed now; `--dir DIR` keeps it."
         click.echo(kept, err=context.json)
 
 
-def _show_tour(context: Context, home: Path, objects: int) -> None:
-    from ingest.demo.tour import tour
+def _show_tour(context: Context, home: Path, objects: int, *, events: bool) -> None:
+    if events:
+        from ingest.demo.events import tour
+    else:
+        from ingest.demo.tour import tour
 
     started = time.monotonic()
     show = partial(click.echo, err=context.json)
