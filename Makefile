@@ -35,6 +35,7 @@ docs: setup
 
 bench: setup $(RIVALS)/.installed
 	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python -m benchmarks.events
 
 # An environment of their own: awscli and aioboto3 want different releases of botocore.
 $(RIVALS)/.installed: benchmarks/requirements.lock

@@ -1,4 +1,4 @@
-"""The tour of the events: from a topic by way of the bucket to ``/v1/verify``, with everything that goes wrong on it."""
+"""The tour of the events: from a topic by way of the bucket to ``/v1/verify``, with what goes wrong on the way."""
 
 from __future__ import annotations
 
