@@ -201,6 +201,8 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except refusals as error:
         raise BrokerRefused(f"{what}: {type(error).__name__}") from error
+    except KeyError as error:  # what aiokafka makes of a refusal in SCRAM (RFC 5802, "e=" in the last message)
+        raise BrokerRefused(f"{what}: the login was refused") from error
     except (errors.KafkaError, ssl.SSLError, OSError) as error:
         # A time-out of asyncio is an OSError as well, and says nothing.
         raise BrokerError(f"{what}: {str(error).splitlines()[0] if str(error) else 'no answer in time'}") from error

@@ -27,6 +27,10 @@ class Broker:
 
     port: int
     log_file: Path
+    advertised: int | None = None
+    """The port that clients are sent to, where something stands in between."""
+    authentication: bool = False
+    """Refuses whoever does not log in; and since it knows no users, everybody."""
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -39,7 +43,7 @@ class Broker:
         Raises:
             IngestError: it is not installed, or does not come up.
         """
-        self._process = process = _start(self.bootstrap, self.log_file)
+        self._process = process = self._start()
         deadline = asyncio.get_running_loop().time() + _READY_SECONDS
         while True:
             try:
@@ -60,6 +64,18 @@ class Broker:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        arguments = [
+            _binary(), "broker", "--storage-engine", "memory://tansu/", "--listener-url", f"tcp://{self.bootstrap}",
+            "--advertised-listener-url", f"tcp://127.0.0.1:{self.advertised or self.port}",
+            *(["--authentication"] if self.authentication else []),
+        ]  # fmt: skip
+        with self.log_file.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - our own arguments
+                arguments, env={"HOME": str(self.log_file.parent)}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                preexec_fn=die_with_owner(),  # noqa: PLW1509 - it calls prctl alone, which takes no lock
+            )  # fmt: skip
 
     async def create(self, topic: str, partitions: int) -> None:
         """Makes a topic."""
@@ -129,17 +145,6 @@ async def broker(directory: Path) -> AsyncIterator[Broker]:
         yield served
     finally:
         await asyncio.to_thread(served.stop)
-
-
-def _start(address: str, log_file: Path) -> subprocess.Popen[bytes]:
-    url = f"tcp://{address}"
-    with log_file.open("ab") as log:
-        return subprocess.Popen(  # noqa: S603 - our own arguments
-            [_binary(), "broker", "--listener-url", url, "--advertised-listener-url", url,
-             "--storage-engine", "memory://tansu/"],
-            env={"HOME": str(log_file.parent)}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            preexec_fn=die_with_owner(),  # noqa: PLW1509 - it calls prctl alone, which takes no lock
-        )  # fmt: skip
 
 
 def _binary() -> str:

@@ -16,10 +16,11 @@ from ingest.jobs.deliver import Dispatcher, dispatching
 from ingest.jobs.errands import Errand
 from ingest.jobs.letterbox import as_letter
 from ingest.jobs.options import ConsumeOptions
+from ingest.jobs.outages import outlast
 from ingest.jobs.partitions import Partitions
 from ingest.jobs.reception import Reception, receiving
 from ingest.jobs.run import Run, execute
-from ingest.jobs.stop import Stop
+from ingest.jobs.stop import Stop, unless_stopped
 from ingest.model import DeliveryState, RunReport
 from ingest.observe.endpoints import Endpoints, serving
 from ingest.observe.metrics import Snapshot
@@ -124,9 +125,10 @@ class Consumer:
 
     async def _is_busy(self) -> bool:
         catalog, source_id = self.run.catalog, self.run.source.id
-        if self.reception.busy or (await deadletters.count(catalog, source_id))[LetterState.WAITING]:
+        if self.reception.busy or (await outlast(partial(deadletters.count, catalog, source_id)))[LetterState.WAITING]:
             return True
-        return self.dispatcher is not None and DeliveryState.PENDING in await outbox.totals(catalog, source_id)
+        deliveries = await outlast(partial(outbox.totals, catalog, source_id)) if self.dispatcher is not None else {}
+        return DeliveryState.PENDING in deliveries
 
     async def _commit_often(self) -> None:
         while True:
@@ -197,7 +199,8 @@ async def _follow(run: Run, options: ConsumeOptions) -> int:
             dispatcher = await stack.enter_async_context(dispatching(run, reception.store))
             reception.on_recorded = dispatcher.wake
         partitions = Partitions(reception.letterbox)
-        topic = await stack.enter_async_context(join(run.settings, partitions.revoked, partitions.assigned))
+        joining = stack.enter_async_context(join(run.settings, partitions.revoked, partitions.assigned))
+        topic = await unless_stopped(run.stop, joining)
         partitions.topic = topic
         reception.letterbox.bury = topic.bury
         consumer = Consumer(run, options, reception, partitions, topic, dispatcher, notifier)

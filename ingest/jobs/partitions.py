@@ -39,9 +39,13 @@ class Partitions:
         found = []
         for letter in letters:
             tracker = self._trackers.get(letter.partition)
-            if tracker is not None:  # else it was taken away in this moment, and others read it again
-                tracker.take(letter.offset)
-                found.append(Errand(letter, partial(self._settled, tracker)))
+            if tracker is None:  # taken away in this moment: others read it again
+                continue
+            if letter.offset < tracker.expected:
+                log().warning("topic_starts_anew", partition=letter.partition, offset=letter.offset)
+                tracker = self._trackers[letter.partition] = OffsetTracker()
+            tracker.take(letter.offset)
+            found.append(Errand(letter, partial(self._settled, tracker)))
         return found
 
     async def revoked(self, numbers: Sequence[int]) -> None:

@@ -13,9 +13,10 @@ class OffsetTracker:
     Offsets ascend, and may leave some out: a compacted topic and transactions do.
     """
 
+    expected: int = 0
+    """No offset below this one may be taken."""
     _open: deque[int] = field(default_factory=deque)
     _finished: set[int] = field(default_factory=set)
-    _next: int = 0
     _durable: int | None = None
     _committed: int | None = None
 
@@ -35,17 +36,17 @@ class OffsetTracker:
         Raises:
             ValueError: it does not lie behind all that were taken before.
         """
-        if offset < self._next:
-            raise ValueError(f"offset {offset} was taken after {self._next - 1}")
+        if offset < self.expected:
+            raise ValueError(f"offset {offset} was taken after {self.expected - 1}")
         self._open.append(offset)
-        self._next = offset + 1
+        self.expected = offset + 1
 
     def finish(self, offset: int) -> None:
         """What the message at `offset` asked for is durable."""
         self._finished.add(offset)
         while self._open and self._open[0] in self._finished:
             self._finished.remove(self._open.popleft())
-            self._durable = self._open[0] if self._open else self._next
+            self._durable = self._open[0] if self._open else self.expected
 
     def commit(self, position: int) -> None:
         """The broker has taken `position`."""
