@@ -35,7 +35,7 @@ docs: setup
 
 bench: setup $(RIVALS)/.installed
 	$(BIN)/python benchmarks/peers.py
-	$(BIN)/python -m benchmarks.events
+	$(BIN)/python benchmarks/events.py
 
 # An environment of their own: awscli and aioboto3 want different releases of botocore.
 $(RIVALS)/.installed: benchmarks/requirements.lock
