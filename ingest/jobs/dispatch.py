@@ -32,6 +32,7 @@ GRACE = 5.0
 """Seconds that requests under way get when the run is asked to stop."""
 _RENEW_SECONDS = LEASE.total_seconds() / 3
 _LONGEST_HOLD = 60.0
+_BUSY_SECONDS = 1.0
 _DATABASE_PAUSE = 2.0
 
 Recall = Callable[[str], Awaitable[LocalCopy]]
@@ -74,6 +75,7 @@ class Dispatcher:
         self._results: list[Settlement] = []
         self._news, self._full = asyncio.Event(), asyncio.Event()
         self._look_at = self._progress_at = self._renew_at = 0.0
+        self._woken = False
         self._came_short = True
         """The last claim found less than it asked for."""
         self._defect: BaseException | None = None
@@ -89,7 +91,7 @@ class Dispatcher:
 
     def wake(self) -> None:
         """New rows are in line: looks at once."""
-        self._look_at = 0.0
+        self._woken = True
         self._news.set()
         self._full.set()
 
@@ -137,9 +139,8 @@ class Dispatcher:
                 return False
             until = self.breaker.wait(self._now()) if self.paused else POLL_SECONDS
             self._look_at = min(self._now() + until, due if due is not None else float("inf"))
-        await _wait(
-            self._news, min(_RENEW_SECONDS, max(0.0, self._look_at - self._now())) if not self._in_hand else 1.0
-        )
+        idle = min(_RENEW_SECONDS, max(0.0, self._look_at - self._now()))
+        await _wait(self._news, _BUSY_SECONDS if self._in_hand else idle)
         if self._in_hand:
             await _wait(self._full, SETTLE_SECONDS)
         return True
@@ -150,7 +151,7 @@ class Dispatcher:
 
     async def _claim(self) -> None:
         now, room = self._now(), self._room()
-        if now < self._look_at or self.breaker.wait(now) > 0:
+        if (now < self._look_at and not self._woken) or self.breaker.wait(now) > 0:
             return
         if self.paused:
             room = 0 if self._in_hand else min(room, 1)
@@ -158,6 +159,7 @@ class Dispatcher:
             return
         if room <= 0:
             return
+        self._woken = False  # before the question: what comes while it is answered counts
         # What failed before may be at fault itself: it makes a poor probe.
         claimed = await self.outbox.claim(room, untried_first=self.paused)
         self._came_short = len(claimed) < room
