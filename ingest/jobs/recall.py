@@ -9,19 +9,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingest.catalog import queries
-from ingest.errors import IngestError, RowNotFound, SourceError
+from ingest.errors import IngestError, ObjectChanged, RowNotFound, SourceError
 from ingest.jobs.batches import BatchBuilder
+from ingest.jobs.fetch import Fetch
 from ingest.jobs.pipeline import log_outcome, log_retry
 from ingest.jobs.recorder import Recorder
-from ingest.jobs.restore import SameVersionOnly
 from ingest.jobs.run import Run
 from ingest.jobs.transfers import Transfer
-from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome
+from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome, RemoteObject
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.source.reader import BucketReader
 from ingest.store.files import FileStore
 
 _AT_ONCE = 16
+
+
+class _SameVersionOnly(Fetch):
+    """What is in line is the recorded version; a newer one stands in line by itself."""
+
+    async def newest(self, remote: RemoteObject) -> RemoteObject:
+        raise ObjectChanged(f"{remote.key!r}: changed at source; `ingest sync` takes the new version")
 
 
 @dataclass
@@ -75,7 +82,7 @@ class Recall:
 
     async def _open(self) -> tuple[Transfer, Recorder]:
         reader = await self.stack.enter_async_context(BucketReader(self.run.settings, connections=_AT_ONCE))
-        transfer = Transfer(SameVersionOnly(reader, self.store), Concurrency.fixed(_AT_ONCE), RetryBudget(), log_retry)
+        transfer = Transfer(_SameVersionOnly(reader, self.store), Concurrency.fixed(_AT_ONCE), RetryBudget(), log_retry)
         source = self.run.source
         builder = BatchBuilder(self.run.id, source.id, source.bucket, downloaded="restored")
         recorder = Recorder(self.run.catalog, self.store, builder, Counts(), self._committed)

@@ -28,7 +28,7 @@ from ingest.store.files import FileStore
 _BATCH = 500
 
 
-class SameVersionOnly(Fetch):
+class _SameVersionOnly(Fetch):
     """A restore never takes another version in the place of the recorded one."""
 
     async def newest(self, remote: RemoteObject) -> RemoteObject:
@@ -46,7 +46,7 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
         try:
             concurrency = concurrency_for(None)
             async with BucketReader(settings, connections=concurrency.ceiling) as bucket:
-                transfer = Transfer(SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
+                transfer = Transfer(_SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
                 await _restore(run, options, spelled, store, transfer)
         finally:
             store.close()
