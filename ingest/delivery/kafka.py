@@ -11,7 +11,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ingest.settings import Settings
 
 CONNECT_SECONDS = 20.0
-_REQUEST_SECONDS = 15.0
+_REQUEST_SECONDS, _GRACE_SECONDS = 15.0, 0.5
 _ANSWER_SECONDS = 5.0
 """For a commit, and for leaving: neither is waited for long, since both can be made up for."""
 _QUIET_SECONDS = 30.0
@@ -54,8 +54,11 @@ class Topic:
         Raises:
             BrokerError: the broker refuses us.
         """
-        with _translated(self.name):
-            found = await self._consumer.getmany(timeout_ms=round(seconds * 1000), max_records=most)
+        found: Mapping[Any, Sequence[Any]] = {}
+        with _translated(self.name), suppress(TimeoutError):
+            # During a rebalance aiokafka waits for its end, however long that takes.
+            async with asyncio.timeout(seconds + _GRACE_SECONDS):
+                found = await self._consumer.getmany(timeout_ms=round(seconds * 1000), max_records=most)
         return [
             Letter(record.topic, record.partition, record.offset, record.key, record.value, tuple(record.headers))
             for records in found.values()
@@ -144,7 +147,10 @@ async def _leave(member: Any) -> None:
     leaving = asyncio.ensure_future(member.stop())
     # Not awaited itself: aiokafka lets the cancellation of its own tasks escape as ours.
     await asyncio.wait({leaving}, timeout=_ANSWER_SECONDS)
-    leaving.cancel()
+    if not leaving.done():
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        await member._client.close()  # what `stop` has not come to
 
 
 def _aiokafka() -> Any:

@@ -88,7 +88,14 @@ def restarting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple
 
     def restart() -> None:
         arguments = ("-w", "-m", "fast", "-D", str(server.pgdata), "-l", str(server.log), "restart")
-        pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
+        for attempt in range(5):  # it may still hold its socket when it is to come up again
+            try:
+                pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
+                return
+            except subprocess.CalledProcessError:
+                if attempt == 4:
+                    raise
+                time.sleep(0.5)
 
     yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://"), restart
     server.cleanup()
