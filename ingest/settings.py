@@ -47,6 +47,17 @@ VARIABLES: dict[str, Variable] = {
     "kafka_bootstrap_servers": Variable("KAFKA_BOOTSTRAP_SERVERS", "host:port, several separated by commas"),
     "kafka_topic": Variable("KAFKA_TOPIC", "the topic that names the objects"),
     "kafka_group_id": Variable("KAFKA_GROUP_ID", "the consumer group"),
+    "kafka_dead_letter_topic": Variable(
+        "KAFKA_DEAD_LETTER_TOPIC", "the topic for messages that were given up; empty for KAFKA_TOPIC with .dead"
+    ),
+    "kafka_session_timeout": Variable(
+        "KAFKA_SESSION_TIMEOUT", "after how long without a sign of life others take over, for example 10s"
+    ),
+    "kafka_security_protocol": Variable("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
+    "kafka_sasl_mechanism": Variable("KAFKA_SASL_MECHANISM", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+    "kafka_sasl_username": Variable("KAFKA_SASL_USERNAME", "the broker's user, for a SASL protocol"),
+    "kafka_sasl_password": Variable("KAFKA_SASL_PASSWORD", "the password of KAFKA_SASL_USERNAME", secret=True),
+    "kafka_ca_bundle": Variable("KAFKA_CA_BUNDLE", "a PEM file with the certificates to trust as the broker's"),
     "verify_url": Variable("VERIFY_URL", "the verification service, for example https://verify.example.com/v1/verify"),
     "verify_authorization": Variable(
         "VERIFY_AUTHORIZATION", "the Authorization header for it, for example Bearer TOKEN", secret=True
@@ -63,6 +74,36 @@ _DIALECTS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
+
+
+class KafkaSettings(BaseModel):
+    """Where the events come from."""
+
+    kafka_bootstrap_servers: str = ""
+    kafka_topic: str = ""
+    kafka_group_id: str = "ingest"
+    kafka_dead_letter_topic: str = ""
+    """Empty on input: the topic with ``.dead`` behind it, where there is a topic."""
+    kafka_session_timeout: timedelta = timedelta(seconds=10)
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: str = ""
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ca_bundle: Path | None = None
+
+    @field_validator("kafka_session_timeout", mode="before")
+    @classmethod
+    def _session(cls, value: object) -> object:
+        return parse_duration(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> Self:
+        whole = bool(self.kafka_sasl_username) and self.kafka_sasl_password is not None
+        if self.kafka_security_protocol.startswith("SASL") and not whole:
+            raise ValueError("a SASL protocol wants KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
+        if self.kafka_topic and not self.kafka_dead_letter_topic:
+            object.__setattr__(self, "kafka_dead_letter_topic", f"{self.kafka_topic}.dead")
+        return self
 
 
 class VerifySettings(BaseModel):
@@ -101,7 +142,7 @@ class VerifySettings(BaseModel):
         return duration
 
 
-class Settings(VerifySettings):
+class Settings(KafkaSettings, VerifySettings):
     """Everything the tool is told from outside. See `VARIABLES` for the names and wants of each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -121,9 +162,6 @@ class Settings(VerifySettings):
     """Empty on input: SQLite under the data directory. Always complete after validation."""
     data_dir: Path = Path("data")
     retention: timedelta = timedelta(days=30)
-    kafka_bootstrap_servers: str = ""
-    kafka_topic: str = ""
-    kafka_group_id: str = "ingest"
     warnings: tuple[str, ...] = Field(default=(), repr=False)
     """What a person should be told at every run."""
 
@@ -232,7 +270,7 @@ class Settings(VerifySettings):
             raise ValueError("bucket names have 3 to 63 characters")
         return value
 
-    @field_validator("ca_bundle", "verify_ca_bundle")
+    @field_validator("ca_bundle", "kafka_ca_bundle", "verify_ca_bundle")
     @classmethod
     def _readable_bundle(cls, value: Path | None) -> Path | None:
         if value is not None and not (value.is_file() and os.access(value, os.R_OK)):

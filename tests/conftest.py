@@ -3,6 +3,7 @@
 pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.databases",
+    "tests.fixtures.brokers",
     "tests.fixtures.verify_service",
     "tests.faults.rig",
 ]

@@ -40,9 +40,11 @@ class Batch:
     deliveries: list[Delivery] = field(default_factory=list)
     """To be handed over to `target`; a version that stands in its outbox already is left as it is."""
     target: str = ""
+    announced: list[str] = field(default_factory=list)
+    """Keys that an event named: the version recorded with this batch is not one that only a listing found."""
 
     @property
     def is_empty(self) -> bool:
         rows = ("known", "present", "failed", "blocked", "gone", "returned", "pruned", "kept")
-        marks = ("audits", "cursors", "relisted", "settled", "deliveries")
+        marks = ("audits", "cursors", "relisted", "settled", "deliveries", "announced")
         return not any(getattr(self, name) for name in (*rows, *marks))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import between, under
-from ingest.catalog.tables import events, objects, runs
+from ingest.catalog.tables import dead_letters, events, objects, runs
 from ingest.model import RemoteObject, Shard, State
 from ingest.plan.shards import key_range
 
@@ -55,6 +55,24 @@ async def recent_runs(catalog: Catalog, source_id: int | None, limit: int) -> li
         query = query.where(runs.c.source_id == source_id)
     async with catalog.reading() as connection:
         return [dict(row._mapping) for row in await connection.execute(query)]
+
+
+async def unannounced(catalog: Catalog, source_id: int, since: datetime, until: datetime | None = None) -> int:
+    """Objects downloaded in this time that no consumed message has named in the version that was taken.
+
+    A message that waits or was given up has named its object, too.
+    """
+    named = exists().where(dead_letters.c.source_id == objects.c.source_id, dead_letters.c.key == objects.c.key)
+    wanted = [
+        objects.c.source_id == source_id,
+        objects.c.downloaded_at >= since,
+        objects.c.announced_etag.is_distinct_from(objects.c.etag),
+        ~named,
+    ]
+    if until is not None:
+        wanted.append(objects.c.downloaded_at <= until)
+    async with catalog.reading() as connection:
+        return int((await connection.execute(select(func.count()).select_from(objects).where(*wanted))).scalar_one())
 
 
 async def story(catalog: Catalog, source_id: int, key: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:

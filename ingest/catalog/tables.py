@@ -95,6 +95,7 @@ objects = Table(
     Column("hold", Boolean, nullable=False, server_default=text("false")),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
+    Column("announced_etag", Text),
     sqlite_with_rowid=False,
 )
 
@@ -192,4 +193,27 @@ deliveries = Table(
     Column("last_error", Text),
     UniqueConstraint("source_id", "key", "etag", "target"),
     Index("ix_deliveries_state", "source_id", "state", "next_attempt_at"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("source_id", Serial, ForeignKey("sources.id"), nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("message_key", Text),
+    Column("value", Text),
+    Column("headers", JSON, nullable=False),
+    Column("key", Key),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("attempts", JSON, nullable=False),
+    Column("first_at", UtcTime, nullable=False),
+    Column("next_attempt_at", UtcTime),
+    UniqueConstraint("source_id", "topic", "partition", "offset"),
+    Index("ix_dead_letters_state", "state", "next_attempt_at"),
+    Index("ix_dead_letters_key", "key"),
+    sqlite_autoincrement=True,
 )

@@ -73,6 +73,7 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
         (batch.returned, "gone_at = NULL", ()),
         (batch.pruned, "state = ?", (State.PRUNED.value,)),
         (batch.kept, "pruned_at = NULL", ()),
+        (batch.announced, "announced_etag = etag", ()),
     ):
         if keys:
             sql = f"UPDATE objects SET {assignment} WHERE source_id = ? AND key {dialect.among}"  # noqa: S608

@@ -18,6 +18,8 @@ COMMANDS: dict[str, str] = {
     "restore": "Bring removed copies back.",
     "verify": "Compare the catalog with the disk, and repair.",
     "hold": "Exempt copies from cleanup.",
+    "consume": "Follow the topic: download and deliver what its events name.",
+    "deadletters": "List or retry the messages that could not be carried out.",
     "deliver": "Hand copies to the verification service.",
     "status": "Show totals and the last runs.",
     "runs": "Show the last runs.",

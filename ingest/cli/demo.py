@@ -6,11 +6,11 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,15 +21,14 @@ if TYPE_CHECKING:
     from ingest.jobs.stop import Stop
     from ingest.settings import Settings
 
-T = TypeVar("T")
-
 
 @click.command("demo")
 @click.option("--dir", "directory", metavar="DIR", help="Keep everything there; the default is temporary.")
 @click.option("--objects", type=click.IntRange(4, 480), default=200, show_default=True, help="Sample statements.")
+@click.option("--events", is_flag=True, help="Show the events: broker, bucket and /v1/verify, end to end.")
 @click.option("--serve", is_flag=True, help="Only keep the server up, and print the .env lines to use it.")
 @command_options
-def command(context: Context, directory: str | None, objects: int, serve: bool) -> None:
+def command(context: Context, directory: str | None, objects: int, events: bool, serve: bool) -> None:
     """Show the main job on an embedded S3 server and SQLite: real files, real requests, nothing left behind.
 
     Example: ingest demo --serve --dir /tmp/ingest-demo
@@ -40,17 +39,22 @@ def command(context: Context, directory: str | None, objects: int, serve: bool) 
         if serve:
             run_async(lambda stop: _serve(home, objects, stop))
         else:
-            _show_tour(context, home, objects)
+            _show_tour(context, home, objects, events=events)
         kept = f"All of it is kept in {home}." if directory else "All of it is removed now; `--dir DIR` keeps it."
         click.echo(kept, err=context.json)
 
 
-def _show_tour(context: Context, home: Path, objects: int) -> None:
-    from ingest.demo.tour import tour
+def _show_tour(context: Context, home: Path, objects: int, *, events: bool) -> None:
+    from ingest.jobs.stop import unless_stopped
+
+    if events:
+        from ingest.demo.events import tour
+    else:
+        from ingest.demo.tour import tour
 
     started = time.monotonic()
     show = partial(click.echo, err=context.json)
-    commands = run_async(lambda stop: _unless_stopped(stop, tour(home, objects, show, _last_run)))
+    commands = run_async(lambda stop: unless_stopped(stop, tour(home, objects, show, _last_run)))
     if context.json:
         seconds = round(time.monotonic() - started, 3)
         context.emit({"command": "demo", "status": "ok", "commands": commands, "seconds": seconds})
@@ -64,6 +68,7 @@ async def _last_run(settings: Settings) -> Mapping[str, Any]:
 
 async def _serve(home: Path, objects: int, stop: Stop) -> None:
     from ingest.demo.seed import stocked
+    from ingest.jobs.stop import unless_stopped
 
     async def until_stopped() -> None:
         async with stocked(home, objects) as (place, _):
@@ -73,27 +78,7 @@ async def _serve(home: Path, objects: int, stop: Stop) -> None:
             await asyncio.Event().wait()
 
     with suppress(type(stop.error)):  # stopping is how this command ends well
-        await _unless_stopped(stop, until_stopped())
-
-
-async def _unless_stopped(stop: Stop, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled and awaited when a stop is requested.
-
-    Raises:
-        InterruptedRun: a stop was requested.
-    """
-    working = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
-    if working.cancelled():
-        raise stop.error
-    return working.result()
+        await unless_stopped(stop, until_stopped())
 
 
 @contextmanager

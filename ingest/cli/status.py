@@ -31,5 +31,10 @@ def command(context: Context) -> None:
     if found["deliveries"]:
         click.echo("\nDeliveries")
         show_table(("state", "objects"), sorted(found["deliveries"].items()))
+    if any(found["dead_letters"].values()):
+        click.echo("\nMessages that were not carried out")
+        show_table(("state", "messages"), sorted(found["dead_letters"].items()))
+    if found["unannounced"] is not None:
+        click.echo(f"\nThe last sync downloaded {found['unannounced']} objects that no event has announced.")
     click.echo("\nLast runs")
     show_runs(found["last_runs"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.demo.server import ACCESS_KEY, SECRET_KEY, Server, serve
@@ -24,6 +24,8 @@ class Place:
 
     server: Server
     directory: Path
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Further variables, for example where the events come from."""
 
     @property
     def data_dir(self) -> Path:
@@ -50,6 +52,7 @@ class Place:
             "S3_SECRET_KEY": SECRET_KEY,
             "S3_BUCKET": BUCKET,
             "INGEST_DATA_DIR": str(self.data_dir),
+            **self.more,
         }
 
     @property

@@ -110,7 +110,7 @@ def _start(arguments: list[str], directory: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 - our own arguments
             arguments, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory,
             start_new_session=True,
-            preexec_fn=_die_with_owner(),  # noqa: PLW1509 - it calls prctl alone, which takes no lock
+            preexec_fn=die_with_owner(),  # noqa: PLW1509 - it calls prctl alone, which takes no lock
         )  # fmt: skip
 
 
@@ -175,7 +175,16 @@ def _end(process: subprocess.Popen[bytes], ports: dict[str, int]) -> None:
             left.unlink(missing_ok=True)
 
 
-def _die_with_owner() -> Callable[[], None] | None:
+def free_port() -> int:
+    """A port of loopback that nothing listens on."""
+    for port in random.sample(_PORT_RANGE, 100):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise IngestError("no free port on loopback")
+
+
+def die_with_owner() -> Callable[[], None] | None:
     """For `preexec_fn`: not even SIGKILL of the owner leaves the server behind. Linux only."""
     if not sys.platform.startswith("linux"):
         return None

@@ -32,27 +32,27 @@ class Tour:
     shown: list[str] = field(default_factory=list)
     """The command lines so far."""
 
-    async def run(self, title: str, *arguments: str) -> None:
-        """One command with its output.
+    async def run(self, title: str, *arguments: str, code: int = 0) -> None:
+        """One command with its output; `code` is the exit code it should have.
 
         Raises:
-            IngestError: it failed.
+            IngestError: it ended otherwise.
         """
         line = f"ingest {shlex.join(arguments)}"
         self.show(f"\n# {title}\n$ {line}")
-        code, output, errors = await self._call(*arguments)
+        ended, output, errors = await self._call(*arguments)
         self.show(output.rstrip())
-        if code != 0:
-            raise IngestError(f"the demo's `{line}` ended with exit code {code}: {_last_line(errors)}")
+        if ended != code:
+            raise IngestError(f"the demo's `{line}` ended with exit code {ended}: {_last_line(errors)}")
         self.shown.append(line)
 
-    async def job(self, title: str, *arguments: str, **expected: int) -> None:
+    async def job(self, title: str, *arguments: str, code: int = 0, **expected: int) -> None:
         """One job with its output; `expected` are counts of its run.
 
         Raises:
             IngestError: it failed, or did something else.
         """
-        await self.run(title, *arguments)
+        await self.run(title, *arguments, code=code)
         run = await self.last_run(self.place.settings)
         found = {"command": run["command"]} | {name: run["counts"][name] for name in expected}
         if found != {"command": arguments[0], **expected}:

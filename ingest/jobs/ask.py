@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ingest.catalog import outbox, queries
+from ingest.catalog import deadletters, outbox, queries
 from ingest.errors import RowNotFound
 from ingest.jobs.run import open_source
 from ingest.model import RemoteObject
@@ -31,14 +31,21 @@ async def status(settings: Settings) -> dict[str, Any]:
         found = await queries.totals(catalog, source.id)
         recent = await queries.recent_runs(catalog, source.id, 50)
         deliveries = await outbox.totals(catalog, source.id)
-    last: dict[str, dict[str, Any]] = {}
-    for run in recent:
-        last.setdefault(run["command"], run)
+        letters = await deadletters.count(catalog, source.id)
+        last: dict[str, dict[str, Any]] = {}
+        for run in recent:
+            last.setdefault(run["command"], run)
+        gap = None
+        if settings.kafka_topic and "sync" in last:
+            found_by = last["sync"]
+            gap = await queries.unannounced(catalog, source.id, found_by["started_at"], found_by["finished_at"])
     return {
         "source": f"s3://{source.bucket}",
         "listing_order": source.order.value,
         **found,
         "deliveries": deliveries,
+        "dead_letters": letters,
+        "unannounced": gap,
         "last_runs": list(last.values()),
     }
 

@@ -46,6 +46,8 @@ class BatchBuilder:
                     self._put_in_line(batch, action.remote)
             elif isinstance(action, MarkGone):
                 self._add_gone(batch, action.row.key, action.row.etag)
+            if not isinstance(action, MarkGone) and action.remote.key in self.fields:
+                batch.announced.append(action.remote.key)
         return batch
 
     def _add_download(self, batch: Batch, action: Download, outcome: Outcome) -> None:

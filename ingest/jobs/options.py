@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from ingest.model import Action, DeliveryState
+from ingest.plan.patience import PATIENCE
 from ingest.plan.selection import Selection
 
 
@@ -87,6 +88,18 @@ class DeliverOptions:
     again: tuple[DeliveryState, ...] = ()
     take_over: bool = False
     patience: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumeOptions:
+    """`patience`: how long a message waits for an object that does not exist. `until_idle`: ends after so long without
+    anything to do; None follows for ever. `listen` is ``host:port`` for health and metrics; None for neither.
+    """
+
+    transfers: int | None = None
+    patience: timedelta = PATIENCE
+    until_idle: timedelta | None = None
+    listen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,11 +75,11 @@ async def execute(
     arguments: Mapping[str, object],
     work: Callable[[Run], Awaitable[None]],
     *,
-    lock: str,
+    lock: str | None,
     progress: Progress,
     stop: Stop,
 ) -> RunReport:
-    """Runs `work` under the lock named `lock`, and records what came of it.
+    """Runs `work` under the lock named `lock` (None: several may run at once), and records what came of it.
 
     Never raises an `IngestError`: it is in the report, with the exit code that follows.
     """
@@ -88,9 +88,10 @@ async def execute(
     try:
         async with AsyncExitStack() as stack:
             catalog, source = await stack.enter_async_context(open_source(settings))
-            lock_file = settings.own_dir / "locks" / f"{source.bucket}-{lock}.lock"
-            stack.enter_context(file_lock(lock_file, command))
-            await stack.enter_async_context(catalog.lock(f"{lock} of source {source.id}"))
+            if lock is not None:
+                lock_file = settings.own_dir / "locks" / f"{source.bucket}-{lock}.lock"
+                stack.enter_context(file_lock(lock_file, command))
+                await stack.enter_async_context(catalog.lock(f"{lock} of source {source.id}"))
             here("run.locked")
             report.run_id = await catalog.start_run(command, arguments, source.id)
             here("run.started")

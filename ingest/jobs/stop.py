@@ -54,3 +54,23 @@ class Stop:
         """Raises `InterruptedRun` or `TerminatedRun`."""
         if self.requested:
             raise self.error
+
+
+async def unless_stopped(stop: Stop, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled and awaited when a stop is requested.
+
+    Raises:
+        InterruptedRun: a stop was requested.
+    """
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+    if working.cancelled():
+        raise stop.error
+    return working.result()

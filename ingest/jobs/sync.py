@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from ingest.jobs.options import SyncOptions
 from ingest.jobs.pipeline import run_pipeline
 from ingest.jobs.run import Run, execute
@@ -25,6 +27,11 @@ async def _run(command: str, settings: Settings, options: SyncOptions, progress:
     async def work(run: Run) -> None:
         if options.dry_run:
             run.report.notes["dry_run"] = True
+        started = datetime.now(UTC)
         await run_pipeline(run, options)
+        if settings.kafka_topic and not options.dry_run:
+            from ingest.catalog.queries import unannounced  # only where there are events: it costs start-up
+
+            run.report.notes["unannounced"] = await unannounced(run.catalog, run.source.id, started)
 
     return await execute(command, settings, options.arguments, work, lock=command, progress=progress, stop=stop)

@@ -26,7 +26,9 @@ def as_line(report: RunReport) -> str:
     size = counts.pop("bytes")
     shown = [f"{counts.pop('listed')} listed"] if report.command in ("sync", "backfill") else []
     shown += [f"{count} {name}" for name, count in counts.items() if count]
-    shown += [f"{count} {name}" for name, count in report.notes.items() if type(count) is int and count]
+    shown += [
+        f"{count} {name.replace('_', ' ')}" for name, count in report.notes.items() if type(count) is int and count
+    ]
     if size:
         shown.append(format_size(size))
     said = ", ".join(shown) or "nothing to do"

@@ -64,9 +64,9 @@ def test_services_wait_only_for_what_can_come(compose: dict[str, Any]) -> None:
 
 
 def test_it_holds_all_parts_and_each_that_stays_up_has_a_health_check(compose: dict[str, Any]) -> None:
-    assert {"minio", "postgres", "ingest"} <= set(compose["services"])
+    assert {"minio", "postgres", "kafka", "ingest", "consumer"} <= set(compose["services"])
     staying = [service for service in compose["services"].values() if "restart" in service]
-    assert len(staying) == 3
+    assert len(staying) == 5
     assert all("healthcheck" in service for service in staying)
     assert all("image" in service or "build" in service for service in compose["services"].values())
 
@@ -74,7 +74,8 @@ def test_it_holds_all_parts_and_each_that_stays_up_has_a_health_check(compose: d
 def test_its_settings_exist(compose: dict[str, Any]) -> None:
     known = {variable.name for variable in VARIABLES.values()}
     known |= {f"{variable.name}_FILE" for variable in VARIABLES.values() if variable.secret}
-    assert set(compose["services"]["ingest"]["environment"]) <= known
+    for service in ("ingest", "consumer"):
+        assert set(compose["services"][service]["environment"]) <= known
 
 
 def test_secrets_come_as_files_that_are_mounted(compose: dict[str, Any]) -> None:

@@ -1,0 +1,39 @@
+"""What can go wrong with events, in the terms of the one tree of errors."""
+
+from __future__ import annotations
+
+from ingest.errors import ExitCode, IngestError
+
+
+class BrokerError(IngestError):
+    """Kafka's side failed."""
+
+    code = "broker"
+    exit_code = ExitCode.SOURCE
+    hint = "Check KAFKA_BOOTSTRAP_SERVERS, and that the broker is up; nothing is lost: offsets stay where they were."
+
+
+class BrokerRefused(BrokerError):
+    """The broker answered, and does not let us in."""
+
+    code = "broker_refused"
+    hint = "Check KAFKA_SECURITY_PROTOCOL, the KAFKA_SASL_* settings, and what this user may read and write."
+
+
+class Poison(IngestError):
+    """A message that can never be read, whatever is done; `reason` names why in one word."""
+
+    code = "poison"
+    hint = "Look at it with `ingest deadletters list --json`; what sends such messages has to change."
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class MessagesDied(IngestError):
+    """Some messages were given up; everything else is done."""
+
+    code = "dead_letters"
+    exit_code = ExitCode.PARTIAL
+    hint = "See `ingest deadletters list`, mend the cause, and run `ingest deadletters retry --all`."

@@ -1,0 +1,236 @@
+"""The topic that names objects, read through aiokafka; and the topic for what was given up.
+
+Whatever aiokafka raises becomes a `BrokerError`. A broker that is away for a while is no error once we were connected:
+aiokafka asks again and again, and its complaints become log lines, each kind at most twice a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ingest.delivery.errors import BrokerError, BrokerRefused
+from ingest.delivery.messages import Letter
+from ingest.errors import SettingsError
+from ingest.observe.logs import log
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+    from ingest.settings import Settings
+
+CONNECT_SECONDS = 20.0
+_REQUEST_SECONDS, _GRACE_SECONDS = 15.0, 0.5
+_ANSWER_SECONDS = 5.0
+"""For a commit, and for leaving: neither is waited for long, since both can be made up for."""
+_QUIET_SECONDS = 30.0
+
+Moved = Callable[[Sequence[int]], Awaitable[None]]
+"""Is told which partitions were taken away, or given."""
+
+
+@dataclass
+class Topic:
+    """A consumer group's member. Partitions are numbers; offsets are committed by hand only."""
+
+    name: str
+    dead_letters: str
+    _consumer: AIOKafkaConsumer
+    _producer: AIOKafkaProducer
+
+    @property
+    def assigned(self) -> list[int]:
+        return sorted(part.partition for part in self._consumer.assignment())
+
+    async def poll(self, most: int, seconds: float) -> list[Letter]:
+        """Up to `most` messages, in the order of their partitions; none after `seconds`.
+
+        Raises:
+            BrokerError: the broker refuses us.
+        """
+        found: Mapping[Any, Sequence[Any]] = {}
+        with _translated(self.name), suppress(TimeoutError):
+            # During a rebalance aiokafka waits for its end, however long that takes.
+            async with asyncio.timeout(seconds + _GRACE_SECONDS):
+                found = await self._consumer.getmany(timeout_ms=round(seconds * 1000), max_records=most)
+        return [
+            Letter(record.topic, record.partition, record.offset, record.key, record.value, tuple(record.headers))
+            for records in found.values()
+            for record in records
+        ]
+
+    def hold(self, held: bool) -> None:
+        """Stops, or resumes, the flow of messages; the membership goes on."""
+        paused, parts = self._consumer.paused(), self._consumer.assignment()
+        if held and parts - paused:
+            self._consumer.pause(*(parts - paused))
+        elif not held and paused & parts:
+            self._consumer.resume(*(paused & parts))
+
+    async def commit(self, positions: Mapping[int, int]) -> None:
+        """Commits where to go on, by partition.
+
+        Raises:
+            BrokerError: not taken, since the broker is away or the partitions are another member's by now.
+        """
+        with _translated(self.name):
+            # aiokafka itself would wait for the broker for ever.
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self._consumer.commit({self._part(number): position for number, position in positions.items()})
+
+    async def bury(self, letter: Letter, reason: str) -> None:
+        """Writes a message as it came to the topic of dead letters, with the reason in its headers.
+
+        Raises:
+            BrokerError: the broker did not take it.
+        """
+        origin = f"{letter.topic}/{letter.partition}/{letter.offset}".encode()
+        headers = [*letter.headers, ("ingest_reason", reason.encode()), ("ingest_origin", origin)]
+        with _translated(self.dead_letters):
+            await self._producer.send_and_wait(self.dead_letters, letter.value, letter.key, headers=headers)
+
+    def lag(self, positions: Mapping[int, int]) -> dict[int, int]:
+        """For each partition: messages between the position given and the newest known to the broker."""
+        newest = {number: self._consumer.highwater(self._part(number)) for number in self.assigned}
+        return {number: max(0, high - positions.get(number, 0)) for number, high in newest.items() if high is not None}
+
+    async def committed(self, partition: int) -> int:
+        """The group's position; 0 where it has none."""
+        with _translated(self.name):
+            return await self._consumer.committed(self._part(partition)) or 0
+
+    def _part(self, number: int) -> Any:
+        from aiokafka import TopicPartition
+
+        return TopicPartition(self.name, number)
+
+
+@asynccontextmanager
+async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIterator[Topic]:
+    """Joins the consumer group and waits for its partitions; leaves it at the end.
+
+    Raises:
+        BrokerError: nobody answers at KAFKA_BOOTSTRAP_SERVERS, or we are refused. SettingsError: not installed.
+    """
+    aiokafka = _aiokafka()
+    common = _connection(settings)
+    topic, session = settings.required("kafka_topic"), settings.kafka_session_timeout.total_seconds()
+    consumer = aiokafka.AIOKafkaConsumer(
+        group_id=settings.required("kafka_group_id"),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=round(session * 1000),
+        heartbeat_interval_ms=round(session * 1000 / 6),
+        fetch_max_wait_ms=100,
+        **common,
+    )
+    producer = aiokafka.AIOKafkaProducer(acks="all", **common)
+    consumer.subscribe([topic], listener=_listener(aiokafka, revoked, assigned))
+    try:
+        with _translated(settings.kafka_bootstrap_servers):
+            await asyncio.wait_for(producer.start(), CONNECT_SECONDS)
+            await asyncio.wait_for(consumer.start(), 3 * CONNECT_SECONDS)
+        yield Topic(topic, settings.kafka_dead_letter_topic, consumer, producer)
+    finally:
+        for member in (consumer, producer):
+            await _leave(member)
+
+
+async def _leave(member: Any) -> None:
+    """Closes a member. Leaving is a courtesy, its faults are nobody's: the session ends by itself."""
+    leaving = asyncio.ensure_future(member.stop())
+    # Not awaited itself: aiokafka lets the cancellation of its own tasks escape as ours.
+    await asyncio.wait({leaving}, timeout=_ANSWER_SECONDS)
+    if not leaving.done():
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        await member._client.close()  # what `stop` has not come to
+
+
+def _aiokafka() -> Any:
+    try:
+        import aiokafka
+    except ImportError as error:
+        raise SettingsError("reading events needs aiokafka", hint="pip install 'ingest[kafka]'") from error
+    _route_logs()
+    return aiokafka
+
+
+def _connection(settings: Settings) -> dict[str, Any]:
+    servers = [server.strip() for server in settings.required("kafka_bootstrap_servers").split(",")]
+    wanted: dict[str, Any] = {
+        "bootstrap_servers": servers,
+        "client_id": "ingest",
+        "security_protocol": settings.kafka_security_protocol,
+        "request_timeout_ms": round(_REQUEST_SECONDS * 1000),
+    }
+    if settings.kafka_security_protocol.endswith("SSL"):
+        bundle = settings.kafka_ca_bundle
+        wanted["ssl_context"] = ssl.create_default_context(cafile=str(bundle) if bundle else None)
+    if settings.kafka_sasl_password is not None and settings.kafka_security_protocol.startswith("SASL"):
+        wanted["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        wanted["sasl_plain_username"] = settings.kafka_sasl_username
+        wanted["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
+    return wanted
+
+
+def _listener(aiokafka: Any, revoked: Moved, assigned: Moved) -> Any:
+    class Listener(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # its module is imported late
+        async def on_partitions_revoked(self, parts: Sequence[Any]) -> None:
+            await revoked([part.partition for part in parts])
+
+        async def on_partitions_assigned(self, parts: Sequence[Any]) -> None:
+            await assigned([part.partition for part in parts])
+
+    return Listener()
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    from aiokafka import errors
+
+    refusals = (
+        errors.AuthenticationFailedError,
+        errors.AuthenticationMethodNotSupported,
+        errors.UnsupportedSaslMechanismError,
+        errors.TopicAuthorizationFailedError,
+        errors.GroupAuthorizationFailedError,
+        errors.ClusterAuthorizationFailedError,
+    )
+    try:
+        yield
+    except refusals as error:
+        raise BrokerRefused(f"{what}: {type(error).__name__}") from error
+    except KeyError as error:  # what aiokafka makes of a refusal in SCRAM (RFC 5802, "e=" in the last message)
+        raise BrokerRefused(f"{what}: the login was refused") from error
+    except (errors.KafkaError, ssl.SSLError, OSError) as error:
+        # A time-out of asyncio is an OSError as well, and says nothing.
+        raise BrokerError(f"{what}: {str(error).splitlines()[0] if str(error) else 'no answer in time'}") from error
+
+
+class _Complaints(logging.Handler):
+    """aiokafka's warnings as our log lines; one that repeats itself is not repeated."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        now = time.monotonic()
+        if now - self._said.get(str(record.msg), -_QUIET_SECONDS) >= _QUIET_SECONDS:
+            self._said[str(record.msg)] = now
+            log().warning("kafka", message=record.getMessage())
+
+
+def _route_logs() -> None:
+    logger = logging.getLogger("aiokafka")
+    if not any(isinstance(handler, _Complaints) for handler in logger.handlers):
+        logger.addHandler(_Complaints())
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False

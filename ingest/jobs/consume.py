@@ -1,0 +1,221 @@
+"""Follows the topic: each message's object is fetched, recorded and put in line for delivery; then its offset moves."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+from ingest.catalog import deadletters, outbox
+from ingest.catalog.deadletters import LetterRow, LetterState
+from ingest.delivery.errors import MessagesDied
+from ingest.delivery.kafka import Topic, join
+from ingest.jobs.deliver import Dispatcher, dispatching
+from ingest.jobs.errands import Errand
+from ingest.jobs.letterbox import as_letter
+from ingest.jobs.options import ConsumeOptions
+from ingest.jobs.outages import outlast
+from ingest.jobs.partitions import Partitions
+from ingest.jobs.reception import Reception, receiving
+from ingest.jobs.run import Run, execute
+from ingest.jobs.stop import Stop, unless_stopped
+from ingest.model import DeliveryState, RunReport
+from ingest.observe.endpoints import Endpoints, serving
+from ingest.observe.metrics import Snapshot
+from ingest.observe.notify import Notifier
+from ingest.observe.progress import Progress
+from ingest.settings import Settings
+
+MOST_IN_FLIGHT = 4_000
+"""Messages under way; then no more are read until half of them are done."""
+DRAIN_SECONDS = 20.0
+"""What is under way gets so long when the run is asked to stop; the rest is left to the next reader."""
+_POLL_MESSAGES, _POLL_SECONDS = 500, 0.2
+_COMMIT_SECONDS = 1.0
+_LETTERS, _LETTERS_SECONDS = 200, 1.0
+"""Kept letters that are tried at once, and how often they are looked for."""
+_STALLED_SECONDS = 60.0
+
+
+@dataclass
+class Consumer:
+    """One member of the group at work."""
+
+    run: Run
+    options: ConsumeOptions
+    reception: Reception
+    partitions: Partitions
+    topic: Topic
+    dispatcher: Dispatcher | None
+    notifier: Notifier
+    messages: int = 0
+    lag: dict[int, int] = field(default_factory=dict)
+    _held: bool = False
+    _turned_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    _letters_at: float = 0.0
+
+    async def follow(self) -> None:
+        """Reads until asked to stop or, with `until_idle`, until there was nothing to do for so long.
+
+        Raises:
+            IngestError: the broker refuses us; the disk failed, or the database for too long.
+        """
+        ending = Stop()
+        tasks = [asyncio.create_task(work) for work in (self._read(), self._commit_often(), self.reception.failed())]
+        if self.dispatcher is not None:
+            tasks.append(asyncio.create_task(self.dispatcher.run(ending, until_empty=False)))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            self.notifier.send("STOPPING=1")
+            await self.reception.settle(DRAIN_SECONDS)
+        finally:
+            for task in tasks[:3]:
+                task.cancel()
+            await asyncio.gather(*tasks[:3], return_exceptions=True)
+            ending.request(signal.SIGTERM)
+            await asyncio.shield(self._wind_down(tasks[3:]))
+
+    async def _wind_down(self, delivering: list[asyncio.Task[None]]) -> None:
+        try:
+            await self.reception.close()
+        finally:
+            await self.partitions.commit()
+            await asyncio.gather(*delivering)
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        busy_at = loop.time()
+        while not self.run.stop.requested:
+            self._turned_at = loop.time()
+            self.notifier.alive()
+            room = MOST_IN_FLIGHT - self.reception.intake.in_flight
+            self._held = self._must_wait(room)
+            self.topic.hold(self._held)
+            letters = await self.topic.poll(max(1, min(room, _POLL_MESSAGES)), _POLL_SECONDS)
+            self.messages += len(letters)
+            self.reception.intake.take(self.partitions.errands(letters))
+            if not self._held:
+                await self._try_letters()
+            if self.options.until_idle is not None:
+                if letters or self._held or await self._is_busy():
+                    busy_at = loop.time()
+                if loop.time() - busy_at >= self.options.until_idle.total_seconds():
+                    return
+            await asyncio.sleep(0)  # a poll that finds messages in memory does not let others run
+
+    def _must_wait(self, room: int) -> bool:
+        if self.dispatcher is not None and self.dispatcher.paused:
+            return True
+        return room < (MOST_IN_FLIGHT // 2 if self._held else 1)
+
+    async def _try_letters(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._letters_at:
+            return
+        self._letters_at = now + _LETTERS_SECONDS
+        rows = await self.reception.letterbox.due(_LETTERS)
+        self.reception.intake.take([Errand(as_letter(row), partial(self._tried, row)) for row in rows])
+
+    def _tried(self, row: LetterRow, errand: Errand) -> None:
+        self.reception.letterbox.tried(row, errand)
+
+    async def _is_busy(self) -> bool:
+        catalog, source_id = self.run.catalog, self.run.source.id
+        if self.reception.busy or (await outlast(partial(deadletters.count, catalog, source_id)))[LetterState.WAITING]:
+            return True
+        deliveries = await outlast(partial(outbox.totals, catalog, source_id)) if self.dispatcher is not None else {}
+        return DeliveryState.PENDING in deliveries
+
+    async def _commit_often(self) -> None:
+        while True:
+            await asyncio.sleep(_COMMIT_SECONDS)
+            await self.partitions.commit()
+            self.lag = await self.partitions.lag()
+
+    def trouble(self) -> str:
+        """What is wrong with the process itself; empty when it moves."""
+        stalled = asyncio.get_running_loop().time() - self._turned_at
+        return f"nothing was asked of the broker for {stalled:.0f} s" if stalled > _STALLED_SECONDS else ""
+
+    def unready(self) -> str:
+        """Why messages are not carried out now; empty when they are."""
+        if self.run.stop.requested:
+            return "stopping"
+        if self.dispatcher is not None and self.dispatcher.paused:
+            return "paused: the verification service is down"
+        return ""
+
+    def snapshot(self) -> Snapshot:
+        """The figures of now."""
+        counts, letterbox = self.run.counts, self.reception.letterbox
+        counters = {
+            "messages": self.messages,
+            "downloaded": counts.downloaded,
+            "downloaded_bytes": counts.bytes,
+            "failed": counts.failed,
+            "gone": counts.gone,
+            "waiting": letterbox.parked,
+            "dead_letters": letterbox.died,
+            "delivered": counts.delivered,
+            "rejected": counts.rejected,
+            "undeliverable": counts.dead,
+        }
+        paused = self.dispatcher is not None and self.dispatcher.paused
+        return Snapshot(self.lag, self.reception.intake.in_flight, paused, counters)
+
+
+async def consume(settings: Settings, options: ConsumeOptions, *, progress: Progress, stop: Stop) -> RunReport:
+    """Follows KAFKA_TOPIC as a member of KAFKA_GROUP_ID; delivers where VERIFY_URL is set.
+
+    Raises:
+        SettingsError: KAFKA_BOOTSTRAP_SERVERS or KAFKA_TOPIC is not set.
+    """
+    settings.required("kafka_bootstrap_servers")
+    topic = settings.required("kafka_topic")
+
+    async def work(run: Run) -> None:
+        died = await _follow(run, options)
+        stop.raise_if_requested()
+        if died:
+            raise MessagesDied(f"{died} messages were given up")
+
+    arguments: dict[str, object] = {"topic": topic, "group": settings.kafka_group_id}
+    return await execute("consume", settings, arguments, work, lock=None, progress=progress, stop=stop)
+
+
+async def _follow(run: Run, options: ConsumeOptions) -> int:
+    """Returns how many messages were given up."""
+    notifier = Notifier()
+    async with AsyncExitStack() as stack:
+        reception = await stack.enter_async_context(
+            receiving(run, transfers=options.transfers, patience=options.patience)
+        )
+        dispatcher = None
+        if run.settings.verify_url:
+            dispatcher = await stack.enter_async_context(dispatching(run, reception.store))
+            reception.on_recorded = dispatcher.wake
+        partitions = Partitions(reception.letterbox)
+        joining = stack.enter_async_context(join(run.settings, partitions.revoked, partitions.assigned))
+        topic = await unless_stopped(run.stop, joining)
+        partitions.topic = topic
+        reception.letterbox.bury = topic.bury
+        consumer = Consumer(run, options, reception, partitions, topic, dispatcher, notifier)
+        if options.listen:
+            endpoints = Endpoints(consumer.trouble, consumer.unready, consumer.snapshot)
+            await stack.enter_async_context(serving(options.listen, endpoints))
+        notifier.send("READY=1")
+        try:
+            await consumer.follow()
+        finally:
+            letterbox = reception.letterbox
+            run.report.notes |= {
+                "messages": consumer.messages,
+                "events": reception.intake.events,
+                "waiting": letterbox.parked,
+                "dead_letters": letterbox.died,
+            }
+        return letterbox.died

@@ -1,0 +1,160 @@
+"""Turns messages into recorded objects: many at once, and those about one key one after the other.
+
+What waits for a key that is at work is settled together: the bucket says what the object is now, whatever number of
+events announced it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass, field
+
+from ingest.catalog.catalog import Catalog
+from ingest.delivery.errors import Poison
+from ingest.delivery.messages import Event, Parser
+from ingest.errors import IngestError
+from ingest.jobs.errands import Errand
+from ingest.jobs.recorder import Recorder
+from ingest.jobs.visits import Visited, Visitor
+from ingest.model import CatalogRow, MarkGone, Outcome, Status
+
+_KEYS_AT_ONCE = 1_000
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One key: the events that wait, and those that are being settled now."""
+
+    key: str
+    waiting: list[tuple[Errand, Event]] = field(default_factory=list)
+    serving: list[tuple[Errand, Event]] = field(default_factory=list)
+    object_key: str = ""
+    """The key that `serving` turned out to mean."""
+    unrecorded: int = 0
+    error: IngestError | None = None
+
+
+@dataclass
+class Intake:
+    """`fields` is the batch builder's: while a key is at work, what its last event wants to be delivered with it."""
+
+    parser: Parser
+    visitor: Visitor
+    catalog: Catalog
+    source_id: int
+    recorder: Recorder
+    fields: MutableMapping[str, dict[str, str]]
+    in_flight: int = 0
+    """Messages taken and not settled."""
+    events: int = 0
+    """Events read so far."""
+    _lanes: dict[str, _Lane] = field(default_factory=dict)
+    _ready: list[_Lane] = field(default_factory=list)
+    _recording: dict[int, tuple[object, _Lane]] = field(default_factory=dict)
+    """By the identity of an action that is on its way to the catalog; the action is held, so that it stays unique."""
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _failed: asyncio.Future[None] | None = None
+
+    def take(self, errands: Sequence[Errand]) -> None:
+        """Starts on messages, in this order. Each is settled in its time; poison at once."""
+        for errand in errands:
+            self.in_flight += 1
+            try:
+                events = self.parser.parse(errand.letter.value, errand.letter.headers)
+            except Poison as error:
+                self._settle(errand, None, error)
+                continue
+            if not events:
+                self._settle(errand)
+                continue
+            errand.remaining, errand.key = len(events), events[0].key
+            self.events += len(events)
+            for event in events:
+                lane = self._lanes.get(event.key)
+                if lane is None:
+                    lane = self._lanes[event.key] = _Lane(event.key)
+                    self._ready.append(lane)
+                lane.waiting.append((errand, event))
+        self._news.set()
+
+    async def run(self) -> None:
+        """Serves what was taken, until cancelled.
+
+        Raises:
+            IngestError: the disk or the database failed; nothing more is taken.
+        """
+        self._failed = asyncio.get_running_loop().create_future()
+        starting = asyncio.create_task(self._start_lanes())
+        try:
+            await asyncio.wait({starting, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+            (starting if starting.done() else self._failed).result()
+        finally:
+            for task in (starting, *self._tasks):
+                task.cancel()
+            await asyncio.gather(starting, *self._tasks, return_exceptions=True)
+
+    def recorded(self, outcome: Outcome) -> None:
+        """For the recorder: this outcome is committed."""
+        _, lane = self._recording.pop(id(outcome.action))
+        lane.unrecorded -= 1
+        if outcome.status is Status.FAILED and lane.error is None:
+            lane.error = outcome.error
+        if lane.unrecorded == 0:
+            self._leave(lane)
+
+    async def _start_lanes(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._ready:
+                await self.recorder.room()
+                lanes, self._ready = self._ready[:_KEYS_AT_ONCE], self._ready[_KEYS_AT_ONCE:]
+                rows = await self.catalog.rows_for(self.source_id, [lane.key for lane in lanes])
+                for lane in lanes:
+                    task = asyncio.create_task(self._serve(lane, rows.get(lane.key)))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._served)
+
+    async def _serve(self, lane: _Lane, row: CatalogRow | None) -> None:
+        lane.serving, lane.waiting = lane.waiting, []
+        last = lane.serving[-1][1]
+        visited = await self.visitor(last, row)
+        lane.error = visited.error
+        self._record(lane, visited, last)
+
+    def _record(self, lane: _Lane, visited: Visited, event: Event) -> None:
+        if not visited.results:
+            self._leave(lane)
+            return
+        lane.unrecorded = len(visited.results)
+        for result in visited.results:
+            action = result.action
+            self._recording[id(action)] = (action, lane)
+            lane.object_key = action.row.key if isinstance(action, MarkGone) else action.remote.key
+            self.fields[lane.object_key] = dict(event.fields)
+            self.recorder.add(result)
+
+    def _leave(self, lane: _Lane) -> None:
+        """All that was served is durable, or cannot be carried out: whoever asked is told."""
+        served, error, lane.serving, lane.error = lane.serving, lane.error, [], None
+        self.fields.pop(lane.object_key, None)
+        for errand, _ in served:
+            if errand.remaining == 1:
+                self.in_flight -= 1
+            errand.finish(lane.key, error)
+        if lane.waiting:
+            self._ready.append(lane)
+            self._news.set()
+        else:
+            del self._lanes[lane.key]
+
+    def _settle(self, errand: Errand, key: str | None = None, error: IngestError | None = None) -> None:
+        self.in_flight -= 1
+        errand.finish(key, error)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and self._failed and not self._failed.done():
+            self._failed.set_exception(task.exception() or RuntimeError())

@@ -1,0 +1,147 @@
+"""Everything that carries out messages, wherever they come from: the topic, or the letters that were kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from ingest.delivery.messages import Parser
+from ingest.jobs.batches import BatchBuilder
+from ingest.jobs.fetch import Fetch
+from ingest.jobs.intake import Intake
+from ingest.jobs.letterbox import Letterbox
+from ingest.jobs.outages import PatientCatalog
+from ingest.jobs.pipeline import concurrency_for, log_outcome, log_retry
+from ingest.jobs.recorder import Recorder
+from ingest.jobs.run import Run
+from ingest.jobs.transfers import Transfer
+from ingest.jobs.visits import Gate, Visitor
+from ingest.model import CatalogRow, Download, Outcome, Status
+from ingest.plan.concurrency import RetryBudget
+from ingest.plan.patience import PATIENCE
+from ingest.source.bucket import Bucket
+from ingest.source.paths import normalise_key
+from ingest.store.files import FileStore
+
+_FLUSH_SECONDS, _LOOK_SECONDS = 5.0, 0.02
+
+
+@dataclass
+class Reception:
+    """Open and at work until `close`."""
+
+    store: FileStore
+    recorder: Recorder
+    intake: Intake
+    letterbox: Letterbox
+    on_recorded: Callable[[], None] | None = None
+    """Called for each outcome that is committed."""
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message is not settled, or a letter not written."""
+        return self.intake.in_flight > 0 or self.letterbox.under_way > 0
+
+    def start(self) -> None:
+        self.recorder.start()
+        self._tasks = [asyncio.create_task(self.intake.run()), asyncio.create_task(self.letterbox.run())]
+
+    async def failed(self) -> None:
+        """Returns never.
+
+        Raises:
+            IngestError: what ended the work: the disk, or a database that was away for too long.
+        """
+        recording = asyncio.create_task(self.recorder.failed())
+        try:
+            done, _ = await asyncio.wait([recording, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            recording.cancel()
+        if self.recorder.failure is not None:
+            raise self.recorder.failure
+        for task in done:
+            task.result()
+
+    async def settle(self, seconds: float) -> None:
+        """Waits until nothing is under way, for at most so long.
+
+        Raises:
+            IngestError: as `failed`.
+        """
+        failing = asyncio.create_task(self.failed())
+        deadline = asyncio.get_running_loop().time() + seconds
+        try:
+            while self.busy and not failing.done() and asyncio.get_running_loop().time() < deadline:
+                await asyncio.wait({failing}, timeout=_LOOK_SECONDS)
+            if failing.done():
+                failing.result()
+        finally:
+            failing.cancel()
+            await asyncio.gather(failing, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Abandons what is under way, and records what was finished. Again: nothing.
+
+        Raises:
+            IngestError: it could not be recorded.
+        """
+        if not self._tasks:
+            return
+        (taking, writing), self._tasks = self._tasks, []
+        await _end(taking)
+        try:
+            await self.recorder.close()
+        finally:
+            deadline = asyncio.get_running_loop().time() + _FLUSH_SECONDS
+            while self.letterbox.under_way and not writing.done() and asyncio.get_running_loop().time() < deadline:
+                await asyncio.wait({writing}, timeout=_LOOK_SECONDS)
+            await _end(writing)
+
+
+@asynccontextmanager
+async def receiving(
+    run: Run, *, transfers: int | None = None, patience: timedelta = PATIENCE
+) -> AsyncIterator[Reception]:
+    """Opens what messages need, and closes it."""
+    settings, catalog = run.settings, PatientCatalog.over(run.catalog)
+    concurrency = concurrency_for(transfers)
+    async with AsyncExitStack() as stack:
+        store = FileStore(settings.data_dir, settings.required("bucket"))
+        stack.callback(store.close)
+        store.sweep()
+        bucket = await stack.enter_async_context(Bucket.open(settings, connections=concurrency.ceiling))
+        fetch = Fetch(bucket, store)
+        transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
+
+        async def look_up(key: str) -> CatalogRow | None:
+            return (await catalog.rows_for(run.source.id, [key])).get(key)
+
+        def recorded(outcome: Outcome) -> None:
+            log_outcome(outcome)
+            if isinstance(outcome.action, Download):
+                run.progress.finished(outcome.action.remote.size, failed=outcome.status is Status.FAILED)
+            intake.recorded(outcome)
+            if reception.on_recorded is not None:
+                reception.on_recorded()
+
+        fields: dict[str, dict[str, str]] = {}
+        builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=settings.verify_url, fields=fields)
+        recorder = Recorder(catalog, store, builder, run.counts, recorded)
+        visitor = Visitor(fetch, transfer, Gate(concurrency), look_up)
+        intake = Intake(Parser(run.source.bucket, normalise_key), visitor, catalog, run.source.id, recorder, fields)
+        reception = Reception(store, recorder, intake, Letterbox(catalog, run.source.id, patience=patience))
+        reception.start()
+        try:
+            yield reception
+        finally:
+            await asyncio.shield(reception.close())
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(BaseException):
+        await task

@@ -1,0 +1,392 @@
+"""``consume`` on a real broker, a real bucket, a real /v1/verify, and both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from pydantic import SecretStr
+
+from ingest.catalog import deadletters, queries
+from ingest.catalog.catalog import Catalog
+from ingest.demo.broker import Broker, Sent, broker
+from ingest.demo.server import free_port
+from ingest.demo.verify_service import VerifyService
+from ingest.errors import ExitCode
+from ingest.jobs.ask import status
+from ingest.jobs.deadletters import list_letters, retry_letters
+from ingest.jobs.deliver import deliver
+from ingest.jobs.options import DeliverOptions, SyncOptions
+from ingest.jobs.stop import Stop
+from ingest.jobs.sync import sync
+from ingest.model import RunReport, RunStatus
+from ingest.observe.progress import Silence
+from ingest.settings import Settings
+from tests.fixtures.events import notice, plain, record, run, sent, settings_for
+from tests.fixtures.servers import Bucket, Certificates
+
+
+async def row_of(settings: Settings, key: str) -> tuple[dict[str, object] | None, list[str]]:
+    """The object's row, and what the audit trail says of it."""
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
+        source = await catalog.source(settings.endpoint, settings.bucket)
+        row, events = await queries.story(catalog, source.id, key)
+        return row, [event["what"] for event in events]
+
+
+async def dead_letters(settings: Settings) -> bool:
+    return any(letter["state"] == "dead" for letter in await list_letters(settings, None))
+
+
+async def eventually(condition: Callable[[], Any], running: asyncio.Task[RunReport], seconds: float = 60.0) -> None:
+    """Waits until `condition()`, awaited if need be; fails when the consumer ends before, or it takes too long."""
+    async with asyncio.timeout(seconds):
+        while True:
+            met = condition()
+            if await met if asyncio.iscoroutine(met) else met:
+                return
+            assert not running.done(), running.result()
+            await asyncio.sleep(0.02)
+
+
+async def test_events_are_downloaded_recorded_and_delivered_once(
+    moto: Bucket, shared_broker: Broker, service: VerifyService, topic: str, tmp_path: Path, database_url: str
+) -> None:
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, database_url, verify_url=service.url)
+    objects = {f"2026/{number:03} + ä.pdf": b"%d" % number * 100 for number in range(40)}
+    await moto.put(objects)
+    await shared_broker.create(topic, 3)
+    await shared_broker.send(topic, [plain(key, moto.name, account=7) for key in objects for _ in range(2)])
+
+    report = await run(settings)
+
+    assert (report.status, report.error) == (RunStatus.OK, None)
+    assert report.notes["messages"] == 80
+    assert (report.counts.downloaded, report.counts.delivered) == (40, 40)
+    assert sorted(service.accepted) == sorted(objects)
+    assert {taken.fields["account"] for taken in service.received} == {"7"}
+    for key, body in objects.items():
+        assert (settings.data_dir / moto.name / key).read_bytes() == body
+        assert (await row_of(settings, key))[1] == ["downloaded", "delivered"]
+    assert sum((await shared_broker.committed(topic, settings.kafka_group_id)).values()) == 80
+
+
+async def test_every_form_is_taken_and_every_poison_becomes_a_dead_letter(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, database_url: str
+) -> None:
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, database_url)
+    name, body = moto.name, b"statement"
+    etag = hashlib.md5(body).hexdigest()
+    entity = {"bucket": {"name": name}, "object": {"key": "bridge +.pdf"}}
+    cloud = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
+    forms = {
+        "plain a.pdf": plain("plain a.pdf", name),
+        "50%25.pdf": sent("k", {"s3_path": f"s3://{name}/50%25.pdf"}),  # literal: there is no `50%.pdf`
+        "minio +.pdf": notice("minio +.pdf", name),
+        "said.pdf": notice("said.pdf", name, size=len(body), eTag=etag),
+        "outdated.pdf": notice("outdated.pdf", name, size=3, eTag="0" * 32),
+        "bridge +.pdf": sent("k", {"detail-type": "Object Created", "detail": entity}),
+        "cloud.pdf": sent("k", {**cloud, "data": {"s3_path": f"s3://{name}/cloud.pdf"}}),
+        "binary.pdf": sent("k", {"s3_path": f"s3://{name}/binary.pdf"}, {"ce_specversion": b"1.0", "ce_type": b"t"}),
+        "first.pdf": sent("k", {"Records": [record("first.pdf", name), record("second.pdf", name)]}),
+    }
+    poison = {
+        "not_json": b"\x00\x01",
+        "not_utf8": b'"\xff"',
+        "unknown_form": b"{}",
+        "other_bucket": b'{"s3_path": "s3://elsewhere/a"}',
+        "empty_key": b'{"s3_path": ""}',
+        "wrong_type": b'{"s3_path": 1}',
+        "bad_path": b'{"s3_path": "ftp://x/y"}',
+    }
+    await moto.put(dict.fromkeys([*forms, "second.pdf"], body))
+    await shared_broker.create(topic, 2)
+    letters = [(b"k", value, [("trace", b"\xff1")]) for value in poison.values()]
+    await shared_broker.send(topic, [*forms.values(), *letters])
+
+    report = await run(settings)
+
+    assert report.counts.downloaded == len(forms) + 1
+    for key in [*forms, "second.pdf"]:
+        assert (settings.data_dir / name / key.replace("%", "%25")).read_bytes() == body
+    assert (report.exit_code, report.notes["dead_letters"]) == (ExitCode.PARTIAL, len(poison))
+    kept = {letter["reason"]: letter for letter in await list_letters(settings, None)}
+    assert kept.keys() == poison.keys()
+    assert all(letter["state"] == "dead" and len(letter["attempts"]) == 1 for letter in kept.values())
+    published = {
+        dict(dead.headers)["ingest_reason"].decode(): dead for dead in await shared_broker.read(f"{topic}.dead")
+    }
+    assert {reason: dead.value for reason, dead in published.items()} == poison
+    assert all(dict(dead.headers)["trace"] == b"\xff1" and dead.key == b"k" for dead in published.values())
+    assert sum((await shared_broker.committed(topic, settings.kafka_group_id)).values()) == len(forms) + len(poison)
+
+
+async def test_an_object_that_is_late_is_waited_for_and_one_that_never_comes_is_given_up(
+    moto: Bucket, shared_broker: Broker, service: VerifyService, topic: str, tmp_path: Path, database_url: str
+) -> None:
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, database_url, verify_url=service.url)
+    await shared_broker.create(topic, 1)
+    await moto.put({"there.pdf": b"there"})
+    await shared_broker.send(topic, [plain(key, moto.name) for key in ("late.pdf", "never.pdf", "there.pdf")])
+    stop = Stop()
+    running = asyncio.create_task(run(settings, stop, patience=timedelta(seconds=6), until_idle=None))
+
+    await eventually(lambda: service.accepted == ["there.pdf"], running)  # nobody waits behind those that wait
+    await moto.put({"late.pdf": b"late"})
+    await eventually(lambda: service.accepted == ["there.pdf", "late.pdf"], running)
+    await eventually(lambda: dead_letters(settings), running)
+    stop.request(signal.SIGTERM)
+    report = await running
+
+    assert report.exit_code == ExitCode.TERMINATED
+    (letter,) = await list_letters(settings, None)
+    assert (letter["key"], letter["reason"]) == ("never.pdf", "no_such_key")
+    assert len(letter["attempts"]) >= 3
+    assert await shared_broker.committed(topic, settings.kafka_group_id) == {0: 3}
+
+    # Given up, but not lost: once it is there, it is taken.
+    failed = await retry_letters(settings, None, progress=Silence(), stop=Stop())
+    assert (failed.exit_code, failed.notes["settled"]) == (ExitCode.PARTIAL, 0)
+    assert len((await list_letters(settings, None))[0]["attempts"]) == len(letter["attempts"]) + 1
+    await moto.put({"never.pdf": b"after all"})
+    retried = await retry_letters(settings, [letter["id"]], progress=Silence(), stop=Stop())
+    assert (retried.status, retried.notes["settled"]) == (RunStatus.OK, 1)
+    assert await list_letters(settings, None) == []
+    await deliver(settings, DeliverOptions(), progress=Silence(), stop=Stop())
+    assert service.accepted == ["there.pdf", "late.pdf", "never.pdf"]
+
+
+async def test_removals_mark_gone_and_the_copy_stays(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, database_url: str
+) -> None:
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, database_url)
+    await shared_broker.create(topic, 1)
+    await moto.put({"a.pdf": b"a", "b.pdf": b"b"})
+    await shared_broker.send(topic, [plain("a.pdf", moto.name), plain("b.pdf", moto.name)])
+    assert (await run(settings)).counts.downloaded == 2
+    await moto.delete("a.pdf")
+    removal = "s3:ObjectRemoved:Delete"
+    # Of `b` the removal is old news (it was written again), and of `c` nothing was known.
+    await shared_broker.send(topic, [notice(key, moto.name, removal) for key in ("a.pdf", "b.pdf", "c.pdf")])
+
+    report = await run(settings)
+
+    assert (report.status, report.counts.gone) == (RunStatus.OK, 1)
+    row, trail = await row_of(settings, "a.pdf")
+    assert row is not None
+    assert row["gone_at"] is not None
+    assert trail == ["downloaded", "gone"]
+    assert (settings.data_dir / moto.name / "a.pdf").read_bytes() == b"a"
+    row, trail = await row_of(settings, "b.pdf")
+    assert row is not None
+    assert (row["gone_at"], trail) == (None, ["downloaded"])
+    assert (await row_of(settings, "c.pdf"))[0] is None
+
+
+async def test_the_gap_report_counts_what_no_event_announced(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, database_url: str
+) -> None:
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, database_url)
+    await shared_broker.create(topic, 1)
+    await moto.put({"announced.pdf": b"1", "late.pdf": b"2", "silent.pdf": b"3"})
+    await shared_broker.send(topic, [plain("announced.pdf", moto.name)])
+    await run(settings)
+
+    report = await sync(settings, SyncOptions(), progress=Silence(), stop=Stop())
+    assert (report.counts.downloaded, report.notes["unannounced"]) == (2, 2)
+
+    await shared_broker.send(topic, [plain("late.pdf", moto.name)])  # its event came after the listing
+    assert (await run(settings)).counts.downloaded == 0
+    assert (await status(settings))["unannounced"] == 1
+
+
+async def test_while_the_service_is_down_nothing_is_read_and_nothing_lost(
+    moto: Bucket, shared_broker: Broker, service: VerifyService, topic: str, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, url, verify_url=service.url)
+    await shared_broker.create(topic, 1)
+    objects = {f"{number}.pdf": b"%d" % number for number in range(30)}
+    await moto.put(objects)
+    service.fail(503, times=12)
+    await shared_broker.send(topic, [plain(key, moto.name) for key in list(objects)[:15]])
+    running = asyncio.create_task(run(settings))
+    await eventually(lambda: service.requests > 0, running)
+    await shared_broker.send(topic, [plain(key, moto.name) for key in list(objects)[15:]])
+
+    report = await running
+
+    assert report.status is RunStatus.OK
+    assert sorted(service.accepted) == sorted(objects)
+
+
+async def test_a_broker_that_is_not_there_is_a_clear_error(moto: Bucket, tmp_path: Path) -> None:
+    nobody = Broker(1, tmp_path / "log")
+    settings = await settings_for(moto, nobody, "t", tmp_path, f"sqlite+aiosqlite:///{tmp_path}/c.db")
+    report = await run(settings)
+    assert report.exit_code == ExitCode.SOURCE
+    assert report.error is not None
+    assert (report.error.code, "127.0.0.1:1" in report.error.message) == ("broker", True)
+
+
+async def test_a_stop_while_the_group_gathers_is_obeyed(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/c.db"
+    long = timedelta(minutes=3)  # the broker lets the first member wait for half of it
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, url, kafka_session_timeout=long)
+    stop = Stop()
+    running = asyncio.create_task(run(settings, stop, until_idle=None))
+    async with Catalog.open(url) as catalog:
+        await eventually(lambda: queries.recent_runs(catalog, None, 1), running)
+    stop.request(signal.SIGTERM)
+    assert (await running).exit_code == ExitCode.TERMINATED
+
+
+async def test_a_broker_that_refuses_the_login_is_a_clear_error(moto: Bucket, tmp_path: Path) -> None:
+    strict = Broker(free_port(), tmp_path / "broker.log", authentication=True)
+    await strict.start()
+    try:
+        url = f"sqlite+aiosqlite:///{tmp_path}/c.db"
+        login = {"kafka_sasl_username": "ingest", "kafka_sasl_password": SecretStr("canary-of-the-broker")}
+        scram = {"kafka_security_protocol": "SASL_PLAINTEXT", "kafka_sasl_mechanism": "SCRAM-SHA-512"}
+        settings = await settings_for(moto, strict, "t", tmp_path, url, **login, **scram)
+        report = await run(settings)
+    finally:
+        strict.stop()
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (ExitCode.SOURCE, "broker_refused")
+    assert "canary" not in repr(report) + repr(settings)
+
+
+async def test_a_broker_behind_tls_is_believed_by_its_certificate_alone(
+    moto: Bucket, certificates: Certificates, topic: str, tmp_path: Path
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.chain, certificates.key)
+    inner = Broker(free_port(), tmp_path / "broker.log", advertised=free_port())
+    await inner.start()
+    url = f"sqlite+aiosqlite:///{tmp_path}/c.db"
+    await moto.put({"a.pdf": b"a"})
+    try:
+        async with relay(inner.advertised or 0, inner.port, context):
+            outer = Broker(inner.advertised or 0, inner.log_file)
+            tls = {"kafka_security_protocol": "SSL"}
+            stranger = await settings_for(moto, outer, topic, tmp_path, url, **tls)
+            refused = await run(stranger)
+            trusting = await settings_for(moto, outer, topic, tmp_path, url, kafka_ca_bundle=certificates.ca, **tls)
+            await send_over_tls(outer, topic, certificates.ca, plain("a.pdf", moto.name))
+            report = await run(trusting)
+    finally:
+        inner.stop()
+    assert refused.exit_code == ExitCode.SOURCE
+    assert (report.status, report.counts.downloaded) == (RunStatus.OK, 1)
+
+
+@asynccontextmanager
+async def relay(port: int, target: int, tls: ssl.SSLContext) -> AsyncIterator[None]:
+    """Takes TLS at `port`, and speaks plain to `target`."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while chunk := await reader.read(65536):
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        onward = await asyncio.open_connection("127.0.0.1", target)
+        await asyncio.gather(pump(reader, onward[1]), pump(onward[0], writer))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", port, ssl=tls)
+    yield
+    server.close()
+
+
+async def send_over_tls(broker: Broker, topic: str, ca: Path, message: Sent) -> None:
+    key, value, headers = message
+    producer = AIOKafkaProducer(
+        bootstrap_servers=broker.bootstrap,
+        security_protocol="SSL",
+        ssl_context=ssl.create_default_context(cafile=str(ca)),
+    )
+    await producer.start()
+    await producer.send_and_wait(topic, value, key, headers=list(headers))
+    await producer.stop()
+
+
+async def test_a_broker_that_goes_away_is_waited_for_and_a_stop_is_obeyed(
+    moto: Bucket, service: VerifyService, topic: str, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
+    async with broker(tmp_path / "broker") as own:
+        settings = await settings_for(moto, own, topic, tmp_path / "data", url, verify_url=service.url)
+        await own.create(topic, 1)
+        await moto.put({"a.pdf": b"a", "b.pdf": b"b"})
+        await own.send(topic, [plain("a.pdf", moto.name)])
+        stop = Stop()
+        running = asyncio.create_task(run(settings, stop, until_idle=None))
+        await eventually(lambda: service.accepted == ["a.pdf"], running)
+        own.stop()
+        await own.start()  # it has forgotten everything: topic, group and offsets
+        await own.create(topic, 1)
+        await own.send(topic, [plain("a.pdf", moto.name), plain("b.pdf", moto.name)])
+        await eventually(lambda: service.accepted == ["a.pdf", "b.pdf"], running)
+        own.stop()
+        stop.request(signal.SIGTERM)
+        assert (await running).exit_code == ExitCode.TERMINATED
+
+
+async def test_a_database_that_stays_away_ends_the_run_without_a_commit(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.jobs.outages.PATIENCE", 0.5)
+    data = tmp_path / "catalog"
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, f"sqlite+aiosqlite:///{data}/catalog.db")
+    await shared_broker.create(topic, 1)
+    await moto.put({"a.pdf": b"a"})
+    running = asyncio.create_task(run(settings, until_idle=None))
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
+        await eventually(lambda: queries.recent_runs(catalog, None, 1), running)
+        async with catalog.writing() as connection:
+            await connection.exec_driver_sql("DROP TABLE events")
+    await shared_broker.send(topic, [plain("a.pdf", moto.name)])
+
+    report = await running
+
+    assert report.exit_code == ExitCode.DATABASE
+    assert await shared_broker.committed(topic, settings.kafka_group_id) == {}
+
+
+async def test_the_same_letter_twice_is_one_letter(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, database_url: str
+) -> None:
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, database_url)
+    await shared_broker.create(topic, 1)
+    await shared_broker.send(topic, [sent("k", b"poison")])
+    await run(settings)
+    await run(settings.model_copy(update={"kafka_group_id": "another"}))  # as after a crash before the commit
+    assert len(await list_letters(settings, None)) == 1
+
+
+async def test_due_letters_are_handed_out_once(moto: Bucket, tmp_path: Path, database_url: str) -> None:
+    settings = moto.settings(tmp_path, database_url=database_url)
+    await settings_for(moto, Broker(1, tmp_path / "log"), "t", tmp_path, database_url)
+    now = datetime.now(UTC)
+    row = deadletters.LetterRow("t", 0, 1, None, b"\xff", (("h", b"\0"),), "waiting", "r", ({"at": "x"},), now, now)
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
+        source = await catalog.source(settings.endpoint, settings.bucket)
+        await deadletters.put(catalog, source.id, [row])
+        handed = [await deadletters.due(catalog, source.id, now, 10) for _ in range(2)]
+        assert [len(rows) for rows in handed] == [1, 0]
+        assert handed[0][0]._replace(id=None) == row
+        assert await deadletters.count(catalog, source.id) == {"waiting": 1, "dead": 0}

@@ -1,0 +1,132 @@
+"""What a running consumer tells load balancers, Prometheus and systemd."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from ingest.demo.broker import Broker
+from ingest.demo.server import free_port
+from ingest.demo.verify_service import VerifyService
+from ingest.errors import ExitCode, SettingsError
+from ingest.jobs.stop import Stop
+from ingest.observe.endpoints import Endpoints, serving
+from ingest.observe.metrics import Snapshot
+from ingest.observe.notify import Notifier
+from tests.fixtures.events import plain, run, sent, settings_for
+from tests.fixtures.servers import Bucket
+
+NOTHING = Snapshot({}, 0, False, {})
+
+
+async def ask(port: int, path: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
+        return response.status, await response.text()
+
+
+async def until(port: int, path: str, expected: int) -> str:
+    """What is answered as soon as the status is as expected."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                status, text = await ask(port, path)
+                if status == expected:
+                    return text
+            except aiohttp.ClientConnectionError:
+                pass  # it is still joining the group
+            await asyncio.sleep(0.05)
+
+
+async def until_counted(port: int, line: str) -> str:
+    """The metrics, as soon as they hold this line."""
+    async with asyncio.timeout(60):
+        while True:
+            _, metrics = await ask(port, "/metrics")
+            if line in metrics.splitlines():
+                return metrics
+            await asyncio.sleep(0.05)
+
+
+async def test_a_consumer_says_how_it_fares(
+    moto: Bucket,
+    shared_broker: Broker,
+    service: VerifyService,
+    topic: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    told.bind(str(tmp_path / "notify"))
+    told.settimeout(10)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "3000000")
+    url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, url, verify_url=service.url)
+    await shared_broker.create(topic, 2)
+    await moto.put({"a.pdf": b"12345"})
+    port, stop = free_port(), Stop()
+    running = asyncio.create_task(run(settings, stop, until_idle=None, listen=f"127.0.0.1:{port}"))
+
+    assert await until(port, "/readyz", 200) == "ok\n"
+    assert told.recv(100) == b"READY=1"
+    assert told.recv(100) == b"WATCHDOG=1"
+    await shared_broker.send(topic, [plain("a.pdf", moto.name), sent("k", b"poison")])
+    metrics = await until_counted(port, "ingest_delivered_total 1.0")
+    for line in ("ingest_messages_total 2.0", "ingest_downloaded_bytes_total 5.0", "ingest_dead_letters_total 1.0"):
+        assert line in metrics
+    assert "ingest_delivery_paused 0.0" in metrics
+    await until_counted(port, 'ingest_lag_messages{partition="0"} 0.0')
+
+    # A service that fails: not ready, but alive.
+    service.fail(503, times=10**6)
+    await moto.put({f"{number}.pdf": b"x" for number in range(20)})
+    await shared_broker.send(topic, [plain(f"{number}.pdf", moto.name) for number in range(20)])
+    assert "paused" in await until(port, "/readyz", 503)
+    assert (await ask(port, "/healthz"))[0] == 200
+    assert "ingest_delivery_paused 1.0" in (await ask(port, "/metrics"))[1]
+
+    stop.request(signal.SIGTERM)
+    assert (await running).exit_code == ExitCode.TERMINATED
+    received = b""
+    while received != b"STOPPING=1":
+        received = told.recv(100)
+    told.close()
+
+
+async def test_an_address_that_is_taken_is_a_clear_error() -> None:
+    endpoints = Endpoints(lambda: "", lambda: "", lambda: NOTHING)
+    async with serving("127.0.0.1:0", endpoints) as port:
+        with pytest.raises(SettingsError, match=f"--listen 127.0.0.1:{port}"):
+            async with serving(f"127.0.0.1:{port}", endpoints):
+                pass
+    with pytest.raises(SettingsError, match="--listen nonsense"):
+        async with serving("nonsense", endpoints):
+            pass
+
+
+async def test_trouble_is_neither_healthy_nor_ready() -> None:
+    endpoints = Endpoints(lambda: "it hangs", lambda: "", lambda: NOTHING)
+    async with serving("127.0.0.1:0", endpoints) as port:
+        assert await ask(port, "/healthz") == (503, "it hangs\n")
+        assert await ask(port, "/readyz") == (503, "it hangs\n")
+
+
+def test_without_a_service_manager_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    notifier = Notifier()
+    notifier.send("READY=1")
+    notifier.alive()
+    assert (notifier.address, notifier.every) == ("", 0.0)
+
+
+def test_an_abstract_socket_is_reached() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind("\0ingest-test-notify")
+        Notifier(address="\0ingest-test-notify").send("READY=1")
+        assert told.recv(100) == b"READY=1"

@@ -1,0 +1,80 @@
+"""How a consumer is told of its broker, and what it says when it cannot begin."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.delivery.kafka import join
+from ingest.errors import SettingsError
+from ingest.jobs.consume import consume
+from ingest.jobs.options import ConsumeOptions
+from ingest.jobs.stop import Stop
+from ingest.observe.progress import Silence
+from ingest.settings import Settings
+
+BROKER = {"KAFKA_BOOTSTRAP_SERVERS": "kafka.example.com:9092", "KAFKA_TOPIC": "statements"}
+
+
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    for name, value in (BROKER | variables).items():
+        monkeypatch.setenv(name, value)
+    return Settings.load()
+
+
+def test_dead_letters_have_a_topic_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(tmp_path, monkeypatch).kafka_dead_letter_topic == "statements.dead"
+    named = load(tmp_path, monkeypatch, KAFKA_DEAD_LETTER_TOPIC="graveyard")
+    assert named.kafka_dead_letter_topic == "graveyard"
+
+
+def test_the_password_comes_from_a_file_and_shows_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "password").write_text("canary\n")
+    login = {"KAFKA_SASL_USERNAME": "ingest", "KAFKA_SASL_PASSWORD_FILE": str(tmp_path / "password")}
+    settings = load(tmp_path, monkeypatch, KAFKA_SECURITY_PROTOCOL="SASL_SSL", **login)
+    assert settings.kafka_sasl_password is not None
+    assert settings.kafka_sasl_password.get_secret_value() == "canary"
+    assert "canary" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME"),
+        ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "KAFKA_SECURITY_PROTOCOL"),
+        ({"KAFKA_SASL_MECHANISM": "MAGIC"}, "KAFKA_SASL_MECHANISM"),
+        ({"KAFKA_CA_BUNDLE": "/nowhere.pem"}, "KAFKA_CA_BUNDLE"),
+        ({"KAFKA_SESSION_TIMEOUT": "soon"}, "KAFKA_SESSION_TIMEOUT"),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    variables: dict[str, str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match=named):
+        load(tmp_path, monkeypatch, **variables)
+
+
+@pytest.mark.parametrize("missing", ["KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC"])
+async def test_without_a_broker_or_topic_nothing_begins(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(tmp_path, monkeypatch, **{missing: ""})
+    with pytest.raises(SettingsError, match=missing):
+        await consume(settings, ConsumeOptions(), progress=Silence(), stop=Stop())
+
+
+async def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(tmp_path, monkeypatch)
+    monkeypatch.setitem(sys.modules, "aiokafka", None)
+
+    async def moved(_: Any) -> None:
+        pytest.fail("nobody has joined")
+
+    with pytest.raises(SettingsError) as raised:
+        async with join(settings, moved, moved):
+            pass
+    assert raised.value.hint == "pip install 'ingest[kafka]'"
