@@ -9,6 +9,18 @@ from ingest.model import Audit, Delivery, KnownPage, LocalCopy, RemoteObject, Sh
 
 
 @dataclass(slots=True)
+class PageNotes:
+    """What the batch means for the page memory."""
+
+    relisted: list[tuple[str, str, str | None]] = field(default_factory=list)
+    """Ranges ``[after, upto)`` of a prefix whose remembered pages no longer hold; None is the end of the listing."""
+    settled: list[tuple[str, KnownPage]] = field(default_factory=list)
+    """Pages of a prefix in which nothing is left to do."""
+    taken_later: list[str] = field(default_factory=list)
+    """Keys that were recorded without a copy, and have one now."""
+
+
+@dataclass(slots=True)
 class Batch:
     """Rows of one source, written at `at`.
 
@@ -31,12 +43,7 @@ class Batch:
     """Intents that were given up: the copy stays."""
     audits: list[Audit] = field(default_factory=list)
     cursors: list[tuple[Shard, str, bool]] = field(default_factory=list)
-    relisted: list[tuple[str, str, str | None]] = field(default_factory=list)
-    """Ranges ``[after, upto)`` of a prefix whose remembered pages no longer hold; None is the end of the listing."""
-    settled: list[tuple[str, KnownPage]] = field(default_factory=list)
-    """Pages of a prefix in which nothing is left to do."""
-    taken_later: list[str] = field(default_factory=list)
-    """Keys that were recorded without a copy, and have one now."""
+    pages: PageNotes = field(default_factory=PageNotes)
     deliveries: list[Delivery] = field(default_factory=list)
     """To be handed over to `target`; a version that stands in its outbox already is left as it is."""
     target: str = ""
@@ -46,5 +53,5 @@ class Batch:
     @property
     def is_empty(self) -> bool:
         rows = ("known", "present", "failed", "blocked", "gone", "returned", "pruned", "kept")
-        marks = ("audits", "cursors", "relisted", "settled", "deliveries", "announced")
-        return not any(getattr(self, name) for name in (*rows, *marks))
+        marks = ("audits", "cursors", "deliveries", "announced")
+        return not (any(getattr(self, name) for name in (*rows, *marks)) or self.pages.relisted or self.pages.settled)

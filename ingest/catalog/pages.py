@@ -39,19 +39,19 @@ def keep(batch: Batch) -> Steps[None]:
     """Forgets the pages that the batch unsettles or relists, then remembers those that it settles."""
     for forget, keys in (
         (_FORGET_KEYS, [remote.key for remote, _ in (*batch.failed, *batch.blocked)]),
-        (_RECOUNT, batch.taken_later),  # they are counted as unchanged from now on, by whatever prefix they are listed
+        (_RECOUNT, batch.pages.taken_later),  # they are counted as unchanged from now on, by whatever prefix they are listed
     ):
         if keys:
             yield Statement(forget, rows=[(batch.source_id, last, first) for first, last in _spans(keys)])
-    for prefix, after, upto in batch.relisted:
+    for prefix, after, upto in batch.pages.relisted:
         if upto is None:
             yield Statement(_FORGET_REST, (batch.source_id, prefix, after))
         else:
             yield Statement(_FORGET_RANGE, (batch.source_id, prefix, after, upto))
-    if batch.settled:
+    if batch.pages.settled:
         rows = [
             (batch.source_id, prefix, *page, batch.source_id, page.start_after, page.last_key)
-            for prefix, page in batch.settled
+            for prefix, page in batch.pages.settled
         ]
         yield Statement(_REMEMBER, rows=rows)
 

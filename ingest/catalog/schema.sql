@@ -31,7 +31,7 @@ CREATE TABLE objects (
         gone_at VARCHAR(32),
         hold BOOLEAN DEFAULT 0 NOT NULL,
         attempts INTEGER DEFAULT '0' NOT NULL,
-        last_error TEXT,
+        last_error TEXT, announced_etag TEXT,
         CONSTRAINT pk_objects PRIMARY KEY (source_id, "key"),
         CONSTRAINT fk_objects_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
 )
@@ -126,4 +126,27 @@ CREATE TABLE holds (
 
 CREATE INDEX ix_deliveries_state ON deliveries (source_id, state, next_attempt_at);
 
-INSERT INTO alembic_version (version_num) VALUES ('0003');
+CREATE TABLE dead_letters (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        source_id INTEGER NOT NULL,
+        topic TEXT NOT NULL,
+        partition INTEGER NOT NULL,
+        "offset" BIGINT NOT NULL,
+        message_key TEXT,
+        value TEXT,
+        headers JSON NOT NULL,
+        "key" TEXT,
+        state VARCHAR(16) NOT NULL,
+        reason VARCHAR(32) NOT NULL,
+        attempts JSON NOT NULL,
+        first_at VARCHAR(32) NOT NULL,
+        next_attempt_at VARCHAR(32),
+        CONSTRAINT uq_dead_letters_source_id UNIQUE (source_id, topic, partition, "offset"),
+        CONSTRAINT fk_dead_letters_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
+);
+
+CREATE INDEX ix_dead_letters_state ON dead_letters (state, next_attempt_at);
+
+CREATE INDEX ix_dead_letters_key ON dead_letters ("key");
+
+INSERT INTO alembic_version (version_num) VALUES ('0004');

@@ -15,7 +15,7 @@ BEGIN, END = "<!-- errors: written by `make docs` -->", "<!-- end of errors -->"
 
 def documented() -> list[type[IngestError]]:
     """Every class that a person may see, in the order of `ingest/errors/`."""
-    branches = (errors.base, errors.source, errors.delivery, errors.local)
+    branches = (errors.base, errors.source, errors.events, errors.delivery, errors.local)
     found = [kind for branch in branches for kind in vars(branch).values() if isinstance(kind, type)]
     return list(dict.fromkeys(kind for kind in found if issubclass(kind, IngestError)))
 

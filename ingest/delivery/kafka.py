@@ -15,9 +15,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ingest.delivery.errors import BrokerError, BrokerRefused
 from ingest.delivery.messages import Letter
-from ingest.errors import SettingsError
+from ingest.errors import BrokerError, BrokerRefused, SettingsError
 from ingest.observe.logs import log
 
 if TYPE_CHECKING:

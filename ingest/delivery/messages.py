@@ -18,8 +18,7 @@ from urllib.parse import unquote_plus
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from ingest.delivery.errors import Poison
-from ingest.errors import IngestError
+from ingest.errors import IngestError, Poison
 
 MOST_BYTES = 1 << 20
 """Of one message; Kafka's own default limit is the same."""

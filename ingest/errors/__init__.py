@@ -17,6 +17,7 @@ from ingest.errors.delivery import (
     EndpointUnreachable,
     EndpointUntrusted,
 )
+from ingest.errors.events import BrokerError, BrokerRefused, MessagesDied, Poison
 from ingest.errors.local import (
     DamageFound,
     DatabaseBusy,
@@ -68,6 +69,8 @@ from ingest.exits import ExitCode
 __all__ = [
     "AccessDenied",
     "AccessKeyUnknown",
+    "BrokerError",
+    "BrokerRefused",
     "CertificateExpired",
     "CertificateNotYetValid",
     "CertificateUntrusted",
@@ -99,6 +102,7 @@ __all__ = [
     "InterruptedRun",
     "ListingUntrusted",
     "LockedError",
+    "MessagesDied",
     "NameNotResolved",
     "NoSuchBucket",
     "NoSuchKey",
@@ -106,6 +110,7 @@ __all__ = [
     "ObjectArchived",
     "ObjectChanged",
     "OutOfOrder",
+    "Poison",
     "RangeIgnored",
     "RangeNotSatisfiable",
     "RedirectRefused",

@@ -55,7 +55,7 @@ class BatchBuilder:
         if outcome.copy is not None:
             batch.present.append((remote, outcome.copy))
             if action.row is not None and action.row.state in _WITHOUT_COPY:
-                batch.taken_later.append(remote.key)
+                batch.pages.taken_later.append(remote.key)
             self._put_in_line(batch, remote)
             changed = action.reason == "changed" and action.row is not None
             what = "changed" if changed else self.downloaded

@@ -10,8 +10,8 @@ from functools import partial
 
 from ingest.catalog import deadletters, outbox
 from ingest.catalog.deadletters import LetterRow, LetterState
-from ingest.delivery.errors import MessagesDied
 from ingest.delivery.kafka import Topic, join
+from ingest.errors import MessagesDied
 from ingest.jobs.deliver import Dispatcher, dispatching
 from ingest.jobs.errands import Errand
 from ingest.jobs.letterbox import as_letter

@@ -8,8 +8,7 @@ from typing import Any
 
 from ingest.catalog import deadletters
 from ingest.catalog.deadletters import LetterRow, LetterState
-from ingest.delivery.errors import MessagesDied
-from ingest.errors import RowNotFound
+from ingest.errors import MessagesDied, RowNotFound
 from ingest.jobs.errands import Errand
 from ingest.jobs.letterbox import as_letter
 from ingest.jobs.reception import receiving

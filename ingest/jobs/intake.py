@@ -11,9 +11,8 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from ingest.catalog.catalog import Catalog
-from ingest.delivery.errors import Poison
 from ingest.delivery.messages import Event, Parser
-from ingest.errors import IngestError
+from ingest.errors import IngestError, Poison
 from ingest.jobs.errands import Errand
 from ingest.jobs.recorder import Recorder
 from ingest.jobs.visits import Visited, Visitor

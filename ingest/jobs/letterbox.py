@@ -14,8 +14,8 @@ from typing import NamedTuple
 from ingest.catalog import deadletters
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow, LetterState
-from ingest.delivery.errors import BrokerError, Poison
 from ingest.delivery.messages import Letter
+from ingest.errors import BrokerError, Poison
 from ingest.jobs.errands import Errand
 from ingest.jobs.outages import outlast
 from ingest.observe.logs import log

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ingest.delivery.errors import BrokerError
 from ingest.delivery.messages import Letter
+from ingest.errors import BrokerError
 from ingest.jobs.errands import Errand
 from ingest.jobs.letterbox import Letterbox
 from ingest.observe.logs import log

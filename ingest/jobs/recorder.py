@@ -190,11 +190,11 @@ class Recorder:
         finished, self._finished = self._finished, []
         for ticket in (*tickets, *finished):
             if ticket.relists is not None:
-                batch.relisted.append(ticket.relists)
+                batch.pages.relisted.append(ticket.relists)
                 ticket.relists = None
         for ticket in finished:
             if not ticket.unsettled:
-                batch.settled.extend((ticket.shard.prefix, page) for page in ticket.pages)
+                batch.pages.settled.extend((ticket.shard.prefix, page) for page in ticket.pages)
 
     async def _publish(self, entries: list[Entry]) -> list[Outcome | Tallied]:
         """Turns what is staged into durable copies; a file that cannot be placed becomes a failure of its object."""

@@ -20,7 +20,7 @@ class Ticket:
     closed: bool = False
     """All results of the part have been announced, so `remaining` can reach its end."""
     relists: tuple[str, str, str | None] | None = None
-    """The range (see `Batch.relisted`) whose remembered pages no longer hold, whatever comes of it."""
+    """The range (see `PageNotes`) whose remembered pages no longer hold, whatever comes of it."""
     pages: list[KnownPage] = field(default_factory=list)
     """What to remember of it, if everything in it is settled."""
     unsettled: bool = False

@@ -10,8 +10,8 @@ from urllib.parse import quote, quote_plus
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.delivery.errors import Poison
 from ingest.delivery.messages import Kind, Parser
+from ingest.errors import Poison
 from ingest.source.paths import normalise_key
 
 parser = Parser("statements", normalise_key)

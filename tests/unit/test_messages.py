@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ingest.delivery.errors import Poison
 from ingest.delivery.messages import MOST_BYTES, Kind, Parser
+from ingest.errors import Poison
 from ingest.source.paths import normalise_key
 
 parser = Parser("statements", normalise_key)

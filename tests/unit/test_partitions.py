@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from ingest.delivery.errors import BrokerError
 from ingest.delivery.messages import Letter
+from ingest.errors import BrokerError
 from ingest.jobs.errands import Errand
 from ingest.jobs.partitions import Partitions
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ingest.errors import ExitCode, IngestError
+from ingest.errors.base import IngestError
+from ingest.exits import ExitCode
 
 
 class BrokerError(IngestError):
