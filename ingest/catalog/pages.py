@@ -39,7 +39,7 @@ def keep(batch: Batch) -> Steps[None]:
     """Forgets the pages that the batch unsettles or relists, then remembers those that it settles."""
     for forget, keys in (
         (_FORGET_KEYS, [remote.key for remote, _ in (*batch.failed, *batch.blocked)]),
-        (_RECOUNT, batch.pages.taken_later),  # they are counted as unchanged from now on, by whatever prefix they are listed
+        (_RECOUNT, batch.pages.taken_later),  # unchanged from now on, by whatever prefix they are listed
     ):
         if keys:
             yield Statement(forget, rows=[(batch.source_id, last, first) for first, last in _spans(keys)])
