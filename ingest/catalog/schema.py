@@ -78,22 +78,22 @@ async def ensure(url: str) -> None:
     if target.is_postgres:
         state = "missing" if found is None else f"at {found}"
         raise SchemaMissing(f"the database's schema is {state}, this version of ingest needs {known[-1]}")
-    if found is None:
-        await _create(target)
-    else:
+    if found is not None or not await _create(target):
         await upgrade(url)
 
 
-async def _create(target: Target) -> None:
-    """Makes the schema of a new SQLite file at once, unless somebody else has meanwhile."""
+async def _create(target: Target) -> bool:
+    """Makes the schema of a new SQLite file at once. Returns whether the file was a new one."""
 
-    def create(_dialect: Dialect) -> Steps[None]:
-        if (yield Statement(f"SELECT {_SQLITE_TABLE}"))[0][0] is None:
-            for statement in SNAPSHOT.read_text(encoding="utf-8").rstrip(";\n").split(";\n\n"):
-                yield Statement(statement)
+    def create(_dialect: Dialect) -> Steps[bool]:
+        if (yield Statement(f"SELECT {_SQLITE_TABLE}"))[0][0] is not None:
+            return False
+        for statement in SNAPSHOT.read_text(encoding="utf-8").rstrip(";\n").split(";\n\n"):
+            yield Statement(statement)
+        return True
 
     async with open_lane(target) as lane:
-        await lane.write(create)
+        return await lane.write(create)
 
 
 async def _migrate(url: str, revision: str, *, down: bool) -> None:
