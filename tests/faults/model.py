@@ -92,6 +92,11 @@ def after_restore(rows: Rows, bucket: Bucket) -> Rows:
     return _changed(rows, one)
 
 
+def after_verify(rows: Rows, bucket: Bucket, spoilt: set[str]) -> Rows:
+    """What was to be repaired and is no longer there, is known to be gone."""
+    return {key: row._replace(gone=row.gone or (key in spoilt and key not in bucket)) for key, row in rows.items()}
+
+
 def _changed(rows: Rows, change: Callable[[str, Row], Row]) -> Rows:
     return {key: change(key, row) for key, row in rows.items()}
 
