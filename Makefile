@@ -44,6 +44,7 @@ docs: setup
 # BENCH='--cases fresh-10k --rounds 3' runs one of them; BENCH=--list names them all.
 bench: setup $(RIVALS)/.installed
 	$(BIN)/python -m benchmarks.peers $(BENCH)
+	$(if $(BENCH),,$(BIN)/python -m benchmarks.events)
 
 # An environment of their own: awscli and aioboto3 want different releases of botocore.
 $(RIVALS)/.installed: benchmarks/requirements.lock
