@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+
+from tests.fixtures.connections import listening
 
 _PIECE = 16 << 10
 
@@ -23,7 +26,6 @@ class Proxy:
     reset_after: Callable[[], int | None] = lambda: None
     connections: int = 0
     resets: int = 0
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def _carry(self, upstream: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,16 +59,6 @@ class Proxy:
             await writer.drain()
         writer.write_eof()
 
-    def connected(self, upstream: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._carry(upstream, reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def stop(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while piece := await reader.read(_PIECE):
@@ -79,12 +71,5 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def proxied(upstream: int) -> AsyncIterator[Proxy]:
     """Listens on a free loopback port for the server at port `upstream`."""
     proxy = Proxy()
-    listener = await asyncio.start_server(
-        lambda reader, writer: proxy.connected(upstream, reader, writer), "127.0.0.1", 0
-    )
-    proxy.port = listener.sockets[0].getsockname()[1]
-    try:
+    async with listening(partial(proxy._carry, upstream)) as proxy.port:
         yield proxy
-    finally:
-        listener.close()
-        await proxy.stop()

@@ -7,8 +7,11 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.fixtures.connections import listening
 
 _REQUEST = re.compile(rb"(?:^|\r\n)([A-Z]+) (/\S*) HTTP/1\.1\r\n")
 
@@ -25,7 +28,6 @@ class Recorder:
     port: int = 0
     sent: list[bytearray] = field(default_factory=list)
     """For each connection: everything that the client sent."""
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def requests(self) -> list[Request]:
@@ -54,27 +56,10 @@ class Recorder:
         self.sent.append(copy)
         await asyncio.gather(self._pipe(reader, here, copy), self._pipe(there, writer, None))
 
-    def connected(self, upstream: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._connect(upstream, reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def stop(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
 
 @asynccontextmanager
 async def recording(upstream: str) -> AsyncIterator[Recorder]:
     """Listens on a free loopback port and passes everything on to `upstream`, ``host:port``."""
     recorder = Recorder()
-    listener = await asyncio.start_server(
-        lambda reader, writer: recorder.connected(upstream, reader, writer), "127.0.0.1", 0
-    )
-    recorder.port = listener.sockets[0].getsockname()[1]
-    try:
+    async with listening(partial(recorder._connect, upstream)) as recorder.port:
         yield recorder
-    finally:
-        listener.close()
-        await recorder.stop()
