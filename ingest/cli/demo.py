@@ -45,7 +45,6 @@ def command(context: Context, directory: str | None, objects: int, events: bool,
 
 
 def _show_tour(context: Context, home: Path, objects: int, *, events: bool) -> None:
-    from ingest.jobs.stop import unless_stopped
 
     if events:
         from ingest.demo.events import tour
@@ -54,7 +53,7 @@ def _show_tour(context: Context, home: Path, objects: int, *, events: bool) -> N
 
     started = time.monotonic()
     show = partial(click.echo, err=context.json)
-    commands = run_async(lambda stop: unless_stopped(stop, tour(home, objects, show, _last_run)))
+    commands = run_async(lambda stop: stop.during(tour(home, objects, show, _last_run)))
     if context.json:
         seconds = round(time.monotonic() - started, 3)
         context.emit({"command": "demo", "status": "ok", "commands": commands, "seconds": seconds})
@@ -68,7 +67,6 @@ async def _last_run(settings: Settings) -> Mapping[str, Any]:
 
 async def _serve(home: Path, objects: int, stop: Stop) -> None:
     from ingest.demo.seed import stocked
-    from ingest.jobs.stop import unless_stopped
 
     async def until_stopped() -> None:
         async with stocked(home, objects) as (place, _):
@@ -78,7 +76,7 @@ async def _serve(home: Path, objects: int, stop: Stop) -> None:
             await asyncio.Event().wait()
 
     with suppress(type(stop.error)):  # stopping is how this command ends well
-        await unless_stopped(stop, until_stopped())
+        await stop.during(until_stopped())
 
 
 @contextmanager

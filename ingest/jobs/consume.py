@@ -20,7 +20,7 @@ from ingest.jobs.outages import outlast
 from ingest.jobs.partitions import Partitions
 from ingest.jobs.reception import Reception, receiving
 from ingest.jobs.run import Run, execute
-from ingest.jobs.stop import Stop, unless_stopped
+from ingest.jobs.stop import Stop
 from ingest.model import DeliveryState, RunReport
 from ingest.observe.endpoints import Endpoints, serving
 from ingest.observe.metrics import Snapshot
@@ -200,7 +200,7 @@ async def _follow(run: Run, options: ConsumeOptions) -> int:
             reception.on_recorded = dispatcher.wake
         partitions = Partitions(reception.letterbox)
         joining = stack.enter_async_context(join(run.settings, partitions.revoked, partitions.assigned))
-        topic = await unless_stopped(run.stop, joining)
+        topic = await run.stop.during(joining)
         partitions.topic = topic
         reception.letterbox.bury = topic.bury
         consumer = Consumer(run, options, reception, partitions, topic, dispatcher, notifier)

@@ -38,39 +38,24 @@ class Stop:
         return InterruptedRun("interrupted; what was finished is recorded")
 
     async def during(self, work: Awaitable[T]) -> T:
-        """What `work` returns; when asked to stop it is cancelled. Raises as `raise_if_requested` does."""
-        working, asked = asyncio.ensure_future(work), asyncio.ensure_future(self._asked.wait())
+        """The result of `work`, which is cancelled and awaited when a stop is requested.
+
+        Raises:
+            InterruptedRun: a stop was requested.
+        """
+        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self.wait())
         try:
-            await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                return working.result()
-            raise self.error
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (working, asked):
-                task.cancel()
-            await asyncio.gather(working, asked, return_exceptions=True)
+            stopping.cancel()
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
+        if working.cancelled():
+            raise self.error
+        return working.result()
 
     def raise_if_requested(self) -> None:
         """Raises `InterruptedRun` or `TerminatedRun`."""
         if self.requested:
             raise self.error
-
-
-async def unless_stopped(stop: Stop, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled and awaited when a stop is requested.
-
-    Raises:
-        InterruptedRun: a stop was requested.
-    """
-    working = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
-    if working.cancelled():
-        raise stop.error
-    return working.result()
