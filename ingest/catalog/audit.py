@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps, Transaction
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps, Transaction, read_time
 from ingest.model import Audit
 
 FIRST = "0" * 64
@@ -69,14 +69,8 @@ async def broken_links(lane: Lane) -> list[int]:
     broken, before, previous = set(), 0, FIRST
     while rows := await lane.fetch(_READ, before, _EVENTS_AT_ONCE):
         for number, at, run_id, source_id, key, what, detail, previous_hash, found in rows:
-            expected = link(previous_hash, _moment(at), run_id, source_id, (key, what, detail))
+            expected = link(previous_hash, read_time(at), run_id, source_id, (key, what, detail))
             if previous_hash != previous or found != expected:
                 broken.add(int(number))
             before, previous = number, found
     return sorted(broken.union(int(row[0]) for row in await lane.fetch(_NOT_AS_SEEN)))
-
-
-def _moment(at: datetime | str) -> datetime:
-    """SQLite keeps text, in UTC; also what people wrote by hand: with or without fraction or offset."""
-    moment = datetime.fromisoformat(at) if isinstance(at, str) else at
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ingest.catalog import pages, runs, schema, writes
 from ingest.catalog.batch import Batch
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps, open_lane
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps
 from ingest.catalog.target import Target
 from ingest.errors import LockedError
 from ingest.model import CatalogRow, Counts, KnownPage, ListingOrder, RunStatus, Shard
@@ -60,11 +60,9 @@ class Catalog:
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator[Catalog]:
-        """Connects, and checks the schema (see `schema.ensure`)."""
-        target = Target.of(url)
-        await schema.ensure(url)
-        async with open_lane(target) as lane:
-            catalog = cls(url, lane, target)
+        """Connects, and checks the schema (see `schema.fitting`)."""
+        async with schema.fitting(url) as lane:
+            catalog = cls(url, lane, Target.of(url))
             try:
                 yield catalog
             finally:
@@ -155,9 +153,8 @@ class Catalog:
         if shard.prefix:
             sql, values = f"{sql} AND substr(key, 1, ?) = ?", [*values, len(shard.prefix), shard.prefix]
         if shard.level:
-            sql, values = f"{sql} AND strpos(substr(key, ?), '/') = 0", [*values, len(shard.prefix) + 1]
-            if not self.is_postgres:
-                sql = sql.replace("strpos", "instr")
+            below = len(shard.prefix) + 1
+            sql, values = f"{sql} AND replace(substr(key, ?), '/', '') = substr(key, ?)", [*values, below, below]
         return int((await self.lane.fetch(sql, *values))[0][0])
 
     async def pages(self, source_id: int, prefix: str, start: str, limit: int) -> list[KnownPage]:

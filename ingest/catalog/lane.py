@@ -61,6 +61,12 @@ def sqlite_time(moment: datetime) -> str:
     return text[:26] if len(text) == 32 else text[:19] + ".000000"
 
 
+def read_time(kept: datetime | str) -> datetime:
+    """A time of either engine, aware. People may have written one into SQLite by hand, without fraction or offset."""
+    moment = datetime.fromisoformat(kept) if isinstance(kept, str) else kept
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
 @asynccontextmanager
 async def open_lane(target: Target) -> AsyncIterator[Lane]:
     """Connects. Raises `DatabaseError`."""

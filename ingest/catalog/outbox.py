@@ -27,6 +27,8 @@ from ingest.model import Audit, DeliveryState
 LEASE = timedelta(minutes=2)
 """How long a claim holds unless it is renewed."""
 _PENDING = DeliveryState.PENDING.value
+_RULED = (DeliveryState.DELIVERED.value, DeliveryState.REJECTED.value)
+"""The service has the bytes, and has given its verdict."""
 _PROCESS = secrets.token_hex(4)
 _numbers = itertools.count(1)
 
@@ -202,19 +204,13 @@ class Outbox:
 def undelivered() -> ColumnElement[bool]:
     """Whether the service has not ruled on the object of a row of `objects`, in the version that is recorded: its copy
     must stay, also when it was given up. For any query on `objects`."""
-    return exists().where(
+    waiting = exists().where(
         deliveries.c.source_id == objects.c.source_id,
         deliveries.c.key == objects.c.key,
         deliveries.c.etag == objects.c.etag,
-        deliveries.c.state.in_([_PENDING, DeliveryState.DEAD.value]),
+        deliveries.c.state.not_in(_RULED),
     )
-
-
-async def undelivered_keys(catalog: Catalog, source_id: int, keys: Sequence[str]) -> set[str]:
-    """Those of `keys` whose copy must stay for its delivery; at most some thousands are asked for at once."""
-    query = select(objects.c.key).where(objects.c.source_id == source_id, objects.c.key.in_(list(keys)), undelivered())
-    async with catalog.reading() as connection:
-        return set((await connection.execute(query)).scalars())
+    return waiting.correlate(objects)
 
 
 async def totals(catalog: Catalog, source_id: int) -> dict[str, int]:

@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, exists, false, func, select, text, update
+from sqlalchemy import ColumnElement, false, func, select, text, update
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.holds import is_held
+from ingest.catalog.outbox import undelivered
 from ingest.catalog.queries import CopyRow, as_copy
-from ingest.catalog.tables import deliveries, objects, runs
+from ingest.catalog.tables import objects, runs
 from ingest.crashpoints import here
 from ingest.model import State
-
-_DELIVERED = ("delivered", "rejected")
-"""The final states of a hand-over: the service has the bytes, and has given its verdict."""
 
 
 class Candidate(NamedTuple):
@@ -79,12 +77,4 @@ async def newest_time(catalog: Catalog, source_id: int, but_run: int) -> datetim
 
 
 def _undelivered(delivering: bool) -> ColumnElement[bool]:
-    if not delivering:
-        return false()
-    waiting = exists().where(
-        deliveries.c.source_id == objects.c.source_id,
-        deliveries.c.key == objects.c.key,
-        deliveries.c.etag == objects.c.etag,
-        deliveries.c.state.not_in(_DELIVERED),
-    )
-    return waiting.correlate(objects)
+    return undelivered() if delivering else false()

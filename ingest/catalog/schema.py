@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.catalog.lane import Dialect, Statement, Steps, open_lane
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps, open_lane
 from ingest.catalog.target import Target
 from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing
 from ingest.private import make_directories
@@ -41,10 +43,14 @@ async def current(url: str) -> str | None:
     if not target.is_postgres and not os.path.exists(target.file):
         return None
     async with open_lane(target) as lane:
-        table = "to_regclass('alembic_version')" if target.is_postgres else _SQLITE_TABLE
-        if (await lane.fetch(f"SELECT {table}"))[0][0] is None:
-            return None
-        found = await lane.fetch("SELECT version_num FROM alembic_version")
+        return await _revision(lane)
+
+
+async def _revision(lane: Lane) -> str | None:
+    table = "to_regclass('alembic_version')" if lane.dialect.is_postgres else _SQLITE_TABLE
+    if (await lane.fetch(f"SELECT {table}"))[0][0] is None:
+        return None
+    found = await lane.fetch("SELECT version_num FROM alembic_version")
     return str(found[0][0]) if found else None
 
 
@@ -62,7 +68,14 @@ async def downgrade(url: str, revision: str) -> None:
 
 
 async def ensure(url: str) -> None:
-    """Makes sure that the schema fits: SQLite is migrated, PostgreSQL only checked.
+    """Makes sure that the schema fits. Raises as `fitting` does."""
+    async with fitting(url):
+        pass
+
+
+@asynccontextmanager
+async def fitting(url: str) -> AsyncIterator[Lane]:
+    """A lane to a database whose schema fits: SQLite is migrated, PostgreSQL only checked.
 
     Raises:
         SchemaMissing: missing or behind. SchemaAhead: made by a newer version. DatabaseError: unreachable.
@@ -70,7 +83,13 @@ async def ensure(url: str) -> None:
     target = Target.of(url)
     if not target.is_postgres:
         _create_file(target.file)
-    found, known = await current(url), revisions()
+    async with open_lane(target) as lane:
+        await _fit(url, target, lane)
+        yield lane
+
+
+async def _fit(url: str, target: Target, lane: Lane) -> None:
+    found, known = await _revision(lane), revisions()
     if found == known[-1]:
         return
     if found is not None and found not in known:
@@ -78,22 +97,17 @@ async def ensure(url: str) -> None:
     if target.is_postgres:
         state = "missing" if found is None else f"at {found}"
         raise SchemaMissing(f"the database's schema is {state}, this version of ingest needs {known[-1]}")
-    if found is not None or not await _create(target):
+    if found is not None or not await lane.write(_create):
         await upgrade(url)
 
 
-async def _create(target: Target) -> bool:
+def _create(_dialect: Dialect) -> Steps[bool]:
     """Makes the schema of a new SQLite file at once. Returns whether the file was a new one."""
-
-    def create(_dialect: Dialect) -> Steps[bool]:
-        if (yield Statement(f"SELECT {_SQLITE_TABLE}"))[0][0] is not None:
-            return False
-        for statement in SNAPSHOT.read_text(encoding="utf-8").rstrip(";\n").split(";\n\n"):
-            yield Statement(statement)
-        return True
-
-    async with open_lane(target) as lane:
-        return await lane.write(create)
+    if (yield Statement(f"SELECT {_SQLITE_TABLE}"))[0][0] is not None:
+        return False
+    for statement in SNAPSHOT.read_text(encoding="utf-8").rstrip(";\n").split(";\n\n"):
+        yield Statement(statement)
+    return True
 
 
 async def _migrate(url: str, revision: str, *, down: bool) -> None:

@@ -5,7 +5,7 @@ Keys compare as bytes: SQLite's BINARY collation, PostgreSQL's ``C``. Times are 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -27,6 +27,8 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+
+from ingest.catalog.lane import read_time, sqlite_time
 
 metadata = MetaData(
     naming_convention={
@@ -50,14 +52,10 @@ class UtcTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None or dialect.name != "sqlite":
             return value
-        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        return sqlite_time(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if isinstance(value, str):  # also what people wrote by hand: with or without fraction, offset or T
-            value = datetime.fromisoformat(value)
-        if value is None or not isinstance(value, datetime):
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return read_time(value) if isinstance(value, str | datetime) else None
 
 
 Key = Text().with_variant(Text(collation="C"), "postgresql")
