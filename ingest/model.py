@@ -33,6 +33,10 @@ class State(StrEnum):
     """Cannot be downloaded now, for example archived."""
 
 
+HAD_A_COPY = frozenset({State.PRESENT.value, State.PRUNED.value})
+"""States of an object whose version was downloaded: while it stays the same, there is nothing to do."""
+
+
 class Verified(StrEnum):
     """How far the local bytes were checked against what the server says it holds."""
 
@@ -73,6 +77,10 @@ class Shard(NamedTuple):
     def __str__(self) -> str:
         scope = f"{self.prefix}*" if not self.level else f"{self.prefix}* (one level)"
         return f"{scope} ({self.start_after!r}, {self.end!r}]"
+
+
+MOST_KEYS = 1_000
+"""Keys (and common prefixes) that one page of a listing holds at most (S3 API, `ListObjectsV2`)."""
 
 
 class RemoteObject(NamedTuple):

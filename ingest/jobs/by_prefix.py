@@ -54,7 +54,7 @@ class ByPrefix:
             SourceError: the listing cannot go on. Shards that failed by themselves are in `listing.failures`.
         """
         self._waiting.extend(shards)
-        await self.listing.intake.plan(shards)
+        await self.listing.sink.plan(shards)
         while self._waiting:
             level = [self._waiting.popleft() for _ in range(len(self._waiting))]
             found: list[Shard] = []
@@ -64,7 +64,7 @@ class ByPrefix:
                     await limit.acquire()
                     task = group.create_task(self._walk(shard, found))
                     task.add_done_callback(partial(_release, limit))
-            await self.listing.intake.plan(found)
+            await self.listing.sink.plan(found)
             self._waiting.extend(found)
 
     async def _walk(self, shard: Shard, found: list[Shard]) -> None:
@@ -110,9 +110,9 @@ class ByPrefix:
         if walk.keys is not None:
             walk.keys.add(keys)
         ticket = Ticket(page.shard, page.last_key, page.complete)
-        listing.intake.open(ticket)
-        await listing.intake.take(page, rows, ticket, all_rows=False)
-        listing.intake.seal(ticket)
+        listing.sink.open(ticket)
+        await listing.sink.take(page, rows, ticket, all_rows=False)
+        listing.sink.seal(ticket)
 
     def _learn(self, listed: Listed) -> None:
         listing = self.listing
@@ -131,7 +131,7 @@ class ByPrefix:
             candidates = [row for row in rows if not row.gone and belongs(row.key, walk.shard)]
             missing = walk.keys.missing(candidates) if walk.keys is not None else candidates
             if missing:
-                await listing.intake.missing(missing)
+                await listing.sink.missing(missing)
 
     async def _remembered_prefixes(self, prefix: str) -> set[str]:
         """The common prefixes below `prefix` that the catalog has rows of: a short query for each, and behind each."""

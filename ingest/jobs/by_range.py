@@ -123,10 +123,10 @@ class ByRange:
             else:
                 run.append(segment)
         end_run()
-        await self.listing.intake.plan(parts)
+        await self.listing.sink.plan(parts)
         for each in work:
             if isinstance(each, Remembered):
-                self.listing.intake.open(each.ticket)
+                self.listing.sink.open(each.ticket)
         self._work.extend(work)
         self._tell()
 
@@ -163,11 +163,11 @@ class ByRange:
         self._changed = asyncio.Event()
 
     async def _ask_again(self, work: Remembered) -> None:
-        page, ticket, intake = work.page, work.ticket, self.listing.intake
+        page, ticket, sink = work.page, work.ticket, self.listing.sink
         raw = await self.listing.ask(ticket.shard, start_after=page.start_after, max_keys=page.listed)
         if is_unchanged(raw.body, page):
-            await intake.count(page.listed - page.skipped, page.skipped, ticket)
-            intake.seal(ticket)
+            await sink.count(page.listed - page.skipped, page.skipped, ticket)
+            sink.seal(ticket)
             return
         shard = ticket.shard._replace(start_after=page.start_after, end=page.last_key)
         await self._relist(shard, ticket, self.listing.read(raw, shard, page.start_after))
@@ -175,7 +175,7 @@ class ByRange:
     async def _gather(self, stretch: Stretch) -> None:
         shard = stretch.shard
         ticket = Ticket(shard, shard.end or "", complete=True)
-        self.listing.intake.open(ticket)
+        self.listing.sink.open(ticket)
         await self._relist(shard, ticket, await self.listing.page(shard, shard.start_after))
 
     async def _relist(self, shard: Shard, ticket: Ticket, answer: Answer) -> None:
@@ -188,11 +188,11 @@ class ByRange:
                 break
             answer = await self.listing.page(shard, answer.page.last_key, answer.token_needed, _REMAINDER)
         ticket.pages = region.pages()
-        self.listing.intake.seal(ticket)
+        self.listing.sink.seal(ticket)
 
     async def _walk(self, stretch: Stretch) -> None:
         """Lists an unknown range page by page, the next one on its way meanwhile; each is a part of its own."""
-        intake = self.listing.intake
+        sink = self.listing.sink
         self._walking.add(stretch)
         upcoming: asyncio.Future[Answer] | None = asyncio.ensure_future(
             self.listing.page(stretch.shard, stretch.cursor)
@@ -213,11 +213,11 @@ class ByRange:
                     )
                     self._tell()
                 ticket = Ticket(stretch.shard, stretch.cursor, answer.is_last)
-                intake.open(ticket)
+                sink.open(ticket)
                 region = Region(answer.page.start_after, self.filters)
                 await self._take(answer, ticket, region)
                 ticket.pages = region.pages()
-                intake.seal(ticket)
+                sink.seal(ticket)
         finally:
             self._walking.discard(stretch)
             if upcoming is not None:
@@ -226,7 +226,7 @@ class ByRange:
 
     async def _take(self, answer: Answer, ticket: Ticket, region: Region) -> None:
         rows = await self.listing.rows_of(answer)
-        without_copy = await self.listing.intake.take(answer.page, rows, ticket, all_rows=True)
+        without_copy = await self.listing.sink.take(answer.page, rows, ticket, all_rows=True)
         region.add(answer.page, answer.body, without_copy)
 
     async def _split(self, stretch: Stretch) -> None:
@@ -247,7 +247,7 @@ class ByRange:
                 return
             stretch.shard = stretch.shard._replace(end=upto)
             parts = [stretch.shard._replace(start_after=after, end=until) for after, until in others]
-            await self.listing.intake.plan([stretch.shard, *parts])
+            await self.listing.sink.plan([stretch.shard, *parts])
         self._work.extend(Stretch(part, remembered=False, cursor=part.start_after) for part in parts)
         self._tell()
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from ingest.catalog.catalog import Catalog, Source
 from ingest.errors import IngestError, ListingUntrusted, OutOfOrder
 from ingest.jobs.tickets import Ticket
-from ingest.model import CatalogRow, ListingOrder, Page, Shard
+from ingest.model import MOST_KEYS, CatalogRow, ListingOrder, Page, Shard
 from ingest.observe.logs import log
 from ingest.plan.shards import is_ascending, key_range
 from ingest.plan.splits import Probe
@@ -23,7 +23,7 @@ _MOST_FAILURES = 8
 """Shards that may fail before the server is given up."""
 
 
-class Intake(Protocol):
+class PageSink(Protocol):
     """What is done with the pages: the pipeline's side of a listing. All may raise what ended the recording."""
 
     async def plan(self, shards: Sequence[Shard]) -> None:
@@ -75,12 +75,12 @@ class Listing:
     bucket: Bucket
     catalog: Catalog
     source: Source
-    intake: Intake
+    sink: PageSink
     listers: int
     order: ListingOrder = ListingOrder.UNKNOWN
     failures: list[IngestError] = field(default_factory=list)
 
-    async def ask(self, shard: Shard, *, start_after: str = "", token: str = "", max_keys: int = 1_000) -> RawPage:
+    async def ask(self, shard: Shard, *, start_after: str = "", token: str = "", max_keys: int = MOST_KEYS) -> RawPage:
         """One answer. Raises `SourceError` after the retries that can help."""
 
         async def request() -> RawPage:
@@ -94,7 +94,7 @@ class Listing:
 
         return await retried(request, attempts=_PAGE_ATTEMPTS)
 
-    async def page(self, shard: Shard, start_after: str, token: str = "", max_keys: int = 1_000) -> Answer:
+    async def page(self, shard: Shard, start_after: str, token: str = "", max_keys: int = MOST_KEYS) -> Answer:
         """The next answer of a range that holds a key, or is the last one.
 
         Raises:

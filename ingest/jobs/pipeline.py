@@ -123,23 +123,23 @@ class Pipeline:
         return shards
 
     async def plan(self, shards: Sequence[Shard]) -> None:
-        """See `Intake`."""
+        """See `PageSink`."""
         if shards and not self.options.dry_run:
             await self.run.catalog.plan_shards(self.run.id, shards)
             here("shards.planned")
 
     def open(self, ticket: Ticket) -> None:
-        """See `Intake`."""
+        """See `PageSink`."""
         if not self.options.dry_run:
             self.recorder.open(ticket)
 
     def seal(self, ticket: Ticket) -> None:
-        """See `Intake`."""
+        """See `PageSink`."""
         if not self.options.dry_run:
             self.recorder.seal(ticket)
 
     async def take(self, page: Page, rows: dict[str, CatalogRow], ticket: Ticket, *, all_rows: bool) -> Sequence[str]:
-        """See `Intake`."""
+        """See `PageSink`."""
         await self.recorder.room()
         self.run.progress.listed(len(page.objects))
         self._refuse(page)
@@ -160,13 +160,13 @@ class Pipeline:
         return found.without_copy
 
     async def count(self, unchanged: int, skipped: int, ticket: Ticket) -> None:
-        """See `Intake`."""
+        """See `PageSink`."""
         await self.recorder.room()
         self.run.progress.listed(unchanged + skipped)
         self._add(Tallied(unchanged, skipped), ticket)
 
     async def missing(self, rows: Sequence[CatalogRow]) -> None:
-        """See `Intake`."""
+        """See `PageSink`."""
         await self.recorder.room()
         for row in rows:
             if self.options.dry_run:

@@ -14,14 +14,13 @@ from ingest.errors import AccessDenied, ExitCode, IngestError, NoSuchKey, Source
 from ingest.jobs.fetch import Fetch
 from ingest.jobs.recorder import Taken
 from ingest.jobs.transfers import Transfer
-from ingest.model import CatalogRow, Download, MarkGone, Outcome, Pair, RemoteObject, Skip, State, Status
+from ingest.model import HAD_A_COPY, CatalogRow, Download, MarkGone, Outcome, Pair, RemoteObject, Skip, Status
 from ingest.observe.logs import log
 from ingest.plan.concurrency import Concurrency
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
 
 _EVERYTHING = Selection()
-_HAD_A_COPY = (State.PRESENT.value, State.PRUNED.value)
 _NEVER = datetime.fromtimestamp(0, UTC)
 _LONGEST_PAUSE = 10.0
 
@@ -123,7 +122,7 @@ class Visitor:
     async def _facts(self, event: Event, row: CatalogRow | None) -> tuple[RemoteObject, CatalogRow | None]:
         """The object as it is, and its row. The bucket is asked, except where the event says all that matters."""
         if event.kind is Kind.CREATED and event.etag:
-            settled = row is not None and row.state in _HAD_A_COPY
+            settled = row is not None and row.state in HAD_A_COPY
             if row is not None and settled and not row.gone and row.etag == event.etag:
                 return RemoteObject(row.key, row.size, row.etag, event.modified or _NEVER), row
             if not settled and event.size is not None and event.modified is not None:

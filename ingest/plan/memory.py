@@ -12,15 +12,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ingest.model import Download, KnownPage, Outcome, Page, Status
+from ingest.model import MOST_KEYS, Download, KnownPage, Outcome, Page, Status
 from ingest.plan.selection import Selection
 
-PAGE = 1_000
-"""Keys that one answer holds at most."""
+PAGE = MOST_KEYS
+"""Keys that a remembered page holds at most."""
 SMALL = PAGE // 2
 """Neighbours that are not more than this together are listed as one again, so that deletions do not crumble pages."""
 _NEVER = -(1 << 63)
 _OPEN, _CLOSE = b"<Contents>", b"</Contents>"
+
+
+def entries_span(body: bytes) -> tuple[int, int] | None:
+    """Where the entries of an answer lie, from the first to the last; None when it has none."""
+    start, end = body.find(_OPEN), body.rfind(_CLOSE)
+    return (start, end + len(_CLOSE)) if 0 <= start < end else None
 
 
 class Gap(NamedTuple):
@@ -88,10 +94,10 @@ def tile(pages: Iterable[KnownPage], start_after: str, end: str | None, filters:
 
 def entries_of(body: bytes) -> list[bytes]:
     """The entries of an answer, each in its own bytes; empty when anything stands between two of them."""
-    start, end = body.find(_OPEN), body.rfind(_CLOSE)
-    if start < 0 or end < start:
+    span = entries_span(body)
+    if span is None:
         return []
-    entries = [piece + _CLOSE for piece in body[start:end].split(_CLOSE)]
+    entries = [piece + _CLOSE for piece in body[span[0] : span[1]].split(_CLOSE)[:-1]]
     return entries if all(entry.startswith(_OPEN) for entry in entries) else []
 
 
@@ -107,8 +113,8 @@ def is_unchanged(body: bytes, page: KnownPage) -> bool:
 
 def _digest(body: bytes) -> bytes:
     """Of the entries of an answer; of nothing, when it has none."""
-    start, end = body.find(_OPEN), body.rfind(_CLOSE)
-    return fingerprint(memoryview(body)[start : end + len(_CLOSE)] if 0 <= start < end else b"")
+    span = entries_span(body)
+    return fingerprint(memoryview(body)[span[0] : span[1]] if span is not None else b"")
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ before: what changed is taken, however late it is noticed.
 from __future__ import annotations
 
 from ingest.model import (
+    HAD_A_COPY,
     Action,
     Block,
     CatalogRow,
@@ -39,8 +40,6 @@ from ingest.plan.selection import Selection
 
 ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes that cannot be read without a restore at the server (S3 API, `StorageClass`)."""
-
-_HAD_A_COPY = frozenset({State.PRESENT.value, State.PRUNED.value})
 
 
 def decide(pair: Pair, selection: Selection) -> tuple[Action, ...]:
@@ -70,7 +69,7 @@ def _first_seen(remote: RemoteObject, selection: Selection) -> Action:
 
 def _same(remote: RemoteObject, row: CatalogRow, selection: Selection) -> Action:
     state = row.state
-    if state in _HAD_A_COPY:
+    if state in HAD_A_COPY:
         return Skip(remote, state, unchanged=True)
     if remote.is_directory_marker:
         return Skip(remote, "directory marker", unchanged=False)
@@ -87,7 +86,7 @@ def _differing(remote: RemoteObject, row: CatalogRow, selection: Selection) -> A
     if remote.is_directory_marker:
         return Record(remote, "directory marker")
     if not selection.takes_everything:
-        had_a_copy = row.state in _HAD_A_COPY
+        had_a_copy = row.state in HAD_A_COPY
         if selection.excluded(remote.key):
             return Skip(remote, "excluded", unchanged=False) if had_a_copy else Record(remote, "excluded")
         if not had_a_copy and selection.outside_window(remote.last_modified):

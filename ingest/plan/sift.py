@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ingest.model import Action, Block, CatalogRow, MarkGone, Pair, Record, RemoteObject, Skip, State
+from ingest.model import HAD_A_COPY, Action, Block, CatalogRow, MarkGone, Pair, Record, RemoteObject, Skip, State
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
 
 _KNOWN = State.KNOWN.value
-_HAD_A_COPY = frozenset({State.PRESENT.value, State.PRUNED.value})
 
 
 @dataclass(slots=True)
@@ -60,7 +59,7 @@ def sift(
                 found.actions.extend(decide(Pair(remote, None), selection))
         elif row[2] != remote[2] or row[1] != remote[1] or row[4]:
             _decide(remote, row, selection, found)
-        elif row[3] in _HAD_A_COPY:
+        elif row[3] in HAD_A_COPY:
             unchanged += 1
         elif row[3] == _KNOWN and unwanted is not None and unwanted(remote) is not None:
             found.skipped.append(key)

@@ -20,7 +20,7 @@ from ingest.errors import (
     SourceError,
     UnexpectedResponse,
 )
-from ingest.model import Check
+from ingest.model import MOST_KEYS, Check
 from ingest.source.checksums import check_for_head
 from ingest.source.credentials import CredentialSource, credential_source
 from ingest.source.dial import Dialer
@@ -125,7 +125,7 @@ class Bucket:
         start_after: str = "",
         token: str = "",
         delimiter: str = "",
-        max_keys: int = 1000,
+        max_keys: int = MOST_KEYS,
     ) -> RawPage:
         """One ListObjectsV2 request. With a `token`, `start_after` is only noted: the token holds the position."""
         asked = {"list-type": "2", "encoding-type": "url", "max-keys": str(max_keys), "prefix": prefix}

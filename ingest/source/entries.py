@@ -18,8 +18,8 @@ from urllib.parse import unquote_to_bytes
 from xml.etree.ElementTree import Element, ParseError, XMLParser
 
 from ingest.model import RemoteObject
+from ingest.plan.memory import entries_span
 
-FIRST_ENTRY, LAST_ENTRY = b"<Contents>", b"</Contents>"
 _PLACEHOLDER = b"<Contents/>"
 
 _KEY = r"<Key>(?P<key>[^<&\]\x00-\x1f\ufffe\uffff]+)</Key>"  # nothing that XML escapes, forbids or normalises
@@ -89,10 +89,11 @@ def decode_key(written: str) -> str:
 
 def _read_uniform(body: bytes) -> Entries | None:
     """None when the entries do not all have one of the known layouts. Raises `UnicodeDecodeError`."""
-    start, end = body.find(FIRST_ENTRY), body.rfind(LAST_ENTRY) + len(LAST_ENTRY)
-    if start < 0 or end < start:
+    span = entries_span(body)
+    if span is None:
         body.decode()
         return None
+    start, end = span
     text = body[start:end].decode()
     layout = _SEAWEED_LAYOUT if text.startswith("<ETag>", text.find("</Key>") + 6) else _AWS_LAYOUT
     pieces = layout.split(text)

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ingest.errors import IngestError, ListingUntrusted
-from ingest.model import ListingOrder, Page, Shard
+from ingest.model import MOST_KEYS, ListingOrder, Page, Shard
 from ingest.plan.shards import is_ascending, order_of_server
 from ingest.source.entries import Entries, decode_key, read_entries
 from ingest.source.errors import parse_error
 
-FULL_PAGE = 1_000
-"""Keys and common prefixes that an answer holds at most."""
 MOST_EMPTY_PAGES = 1_000
 """Truncated pages without an entry, one after the other: a server that filters may send some, but not for ever."""
 
@@ -82,7 +80,7 @@ async def pages(ask: Ask, bucket: str, shard: Shard) -> AsyncGenerator[Listed, N
 def _may_end_early(listed: Listed) -> bool:
     """SeaweedFS ends a full page early when its last key is a directory as well (docs/decisions/0005)."""
     held = len(listed.page.objects) + len(listed.page.prefixes)
-    return held >= FULL_PAGE and order_of_server(listed.server) is not ListingOrder.BYTES
+    return held >= MOST_KEYS and order_of_server(listed.server) is not ListingOrder.BYTES
 
 
 def _behind(page: Page) -> str:
