@@ -12,7 +12,7 @@
 | yes | etag or size differ, any state | download (changed); the old copy stays until the new one replaces it |
 | yes | `gone_at` set | clear it (returned), then as above |
 | yes | archived storage class | block; skip when it is blocked already, or its copy was taken before |
-| yes | zero-size key ending in `/` | record; no file |
+| yes | zero-size key ending in `/` | record; no file; skip when a copy of an earlier version was taken: it stays |
 | no | any, and its shard was listed completely | mark as gone; the local copy stays |
 | no | gone already | nothing |
 
@@ -83,14 +83,19 @@ def _same(remote: RemoteObject, row: CatalogRow, selection: Selection) -> Action
 
 
 def _differing(remote: RemoteObject, row: CatalogRow, selection: Selection) -> Action:
+    had_a_copy = row.state in HAD_A_COPY
     if remote.is_directory_marker:
-        return Record(remote, "directory marker")
+        return _unless_copied(remote, "directory marker", had_a_copy)
     if not selection.takes_everything:
-        had_a_copy = row.state in HAD_A_COPY
         if selection.excluded(remote.key):
-            return Skip(remote, "excluded", unchanged=False) if had_a_copy else Record(remote, "excluded")
+            return _unless_copied(remote, "excluded", had_a_copy)
         if not had_a_copy and selection.outside_window(remote.last_modified):
             return Record(remote, "outside the window")
     if remote.storage_class in ARCHIVED:
         return Block(remote, f"archived as {remote.storage_class}")
     return Download(remote, row, "changed")
+
+
+def _unless_copied(remote: RemoteObject, reason: str, had_a_copy: bool) -> Action:
+    """Records a version that gets no file. Where an older one has a file, its row goes on saying which."""
+    return Skip(remote, reason, unchanged=False) if had_a_copy else Record(remote, reason)

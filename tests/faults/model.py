@@ -62,9 +62,10 @@ def after_sync(rows: Rows, bucket: Bucket, filters: Filters) -> Expected:
 def _listed(key: str, body: bytes, row: Row | None, filters: Filters) -> Row:
     etag = etag_of(body)
     had_a_copy = row is not None and row.state in ("present", "pruned")
-    if row is not None and had_a_copy and (row.etag == etag or filters.excludes(key)):
+    without_file = (key.endswith("/") and not body) or filters.excludes(key)
+    if row is not None and had_a_copy and (row.etag == etag or without_file):
         return row._replace(gone=False)
-    if (key.endswith("/") and not body) or filters.excludes(key):
+    if without_file:
         kept = row.state if row is not None and row.etag == etag else "known"
         return Row(kept, etag, gone=False)
     return Row("present", etag, gone=False)

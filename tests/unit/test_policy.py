@@ -51,6 +51,11 @@ TABLE = [
     (remote(storage_class="GLACIER_IR"), None, EVERYTHING, ["download k (new, 3 bytes)"]),
     (remote(key="d/", size=0), None, EVERYTHING, ["record d/ (directory marker)"]),
     (remote(key="d/", size=0), row("known", key="d/", size=0), EVERYTHING, ["skip d/ (directory marker)"]),
+    *[
+        (remote(key="d/", size=0), row(state, "e0", key="d/"), EVERYTHING, ["skip d/ (directory marker)"])
+        for state in ("present", "pruned")
+    ],
+    (remote(key="d/", size=0), row("failed", "e0", key="d/"), EVERYTHING, ["record d/ (directory marker)"]),
     (None, row("present"), EVERYTHING, ["gone k"]),
     (None, row("pruned", gone=True), EVERYTHING, []),
 ]
