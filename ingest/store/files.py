@@ -53,6 +53,8 @@ class FileStore:
     bucket: str
     partials: Partials = field(init=False)
     """Temporary files of large objects."""
+    was_empty: bool = field(init=False)
+    """No copy of this bucket was there when the store was opened."""
     _temporaries: int = field(init=False)
     _own: str = field(init=False)
     _names: Iterator[int] = field(default_factory=itertools.count)
@@ -63,7 +65,8 @@ class FileStore:
             own = self.data_dir / ".ingest" / "tmp"
             make_directories(own)
             with self._walking() as directories:
-                directories.at(self.bucket, create=True)
+                with os.scandir(directories.at(self.bucket, create=True)) as entries:
+                    self.was_empty = next(entries, None) is None
                 self._temporaries = os.dup(directories.at(".ingest/tmp"))
             self.partials = Partials(self._temporaries, self.bucket)
             self._own = f"{os.getpid()}-{secrets.token_hex(6)}-"
