@@ -31,8 +31,7 @@ _Result = tuple["asyncio.Future[Staged]", "Staged | Exception"]
 class _Job(NamedTuple):
     done: asyncio.Future[Staged]
     key: str
-    chunks: Sequence[bytes]
-    size: int
+    body: memoryview
     check: Check
 
 
@@ -46,13 +45,26 @@ class Stager:
         self._working = 0
         self._waiting: deque[_Job] = deque()
 
-    async def stage(self, key: str, chunks: Sequence[bytes], size: int, check: Check) -> Staged:
-        """As `FileStore.stage`, with what it raises."""
+    async def stage(self, key: str, body: memoryview, check: Check) -> Staged:
+        """As `FileStore.stage`, with what it raises. The memory behind `body` is used until this returns."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Staged] = loop.create_future()
-        self._waiting.append(_Job(done, key, chunks, size, check))
+        job = _Job(done, key, body, check)
+        self._waiting.append(job)
         self._start(loop)
-        return await done
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            await self._withdraw(job)
+            raise
+
+    async def _withdraw(self, job: _Job) -> None:
+        """Whoever cancels wants the memory back: a thread that has it already is waited for."""
+        try:
+            self._waiting.remove(job)
+        except ValueError:
+            await asyncio.wait({job.done})
+            job.done.exception()  # seen
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._waiting and self._working < self._most:
@@ -73,7 +85,7 @@ class Stager:
         results: list[_Result] = []
         for job, found in zip(jobs, _hash(jobs), strict=True):
             try:
-                results.append((job.done, self._store.stage(job.key, job.chunks, job.size, found)))
+                results.append((job.done, self._store.stage(job.key, [job.body], found)))
             except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
                 results.append((job.done, error))
         return results
@@ -86,18 +98,16 @@ class Stager:
 def _hash(jobs: Sequence[_Job]) -> list[Hashed]:
     """Those that an MD5 checks are hashed side by side."""
     together = [job for job in jobs if job.check.algorithm == "md5"] if AVAILABLE and len(jobs) > 1 else []
-    digests = iter(md5_of_each([b"".join(job.chunks) for job in together]))
+    digests = iter(md5_of_each([job.body for job in together]))
     alike = set(map(id, together))
     return [
-        compared(f"md5:{next(digests).hex()}", job.check) if id(job) in alike else hashed(job.chunks, job.check)
+        compared(f"md5:{next(digests).hex()}", job.check) if id(job) in alike else hashed([job.body], job.check)
         for job in jobs
     ]
 
 
 def _report(results: Sequence[_Result]) -> None:
     for done, result in results:
-        if done.done():
-            continue  # cancelled: the next run sweeps the file
         if isinstance(result, Exception):
             done.set_exception(result)
         else:
