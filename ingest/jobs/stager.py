@@ -1,7 +1,6 @@
-"""Hands bodies to threads that hash and write them, several at a time, and gives back what was staged.
+"""Hands bodies to threads that hash and write them, and gives back what was staged.
 
-A thread takes what has gathered meanwhile, and reports it together: one body alone costs as much to hand over as to
-hash, and several are hashed side by side. The event loop never waits for a disk.
+A thread takes what has gathered meanwhile, and hashes it side by side. The event loop never waits for a disk.
 """
 
 from __future__ import annotations
@@ -25,9 +24,6 @@ _GATHER = WIDTH
 """Bodies that one thread takes at once."""
 
 
-_Result = tuple["asyncio.Future[Staged]", "Staged | Exception"]
-
-
 class _Job(NamedTuple):
     done: asyncio.Future[Staged]
     key: str
@@ -40,7 +36,7 @@ class Stager:
 
     def __init__(self, store: FileStore) -> None:
         self._store = store
-        self._most = os.cpu_count() or 1
+        self._most = max(1, (os.cpu_count() or 1) // 2)
         self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="stage")
         self._working = 0
         self._waiting: deque[_Job] = deque()
@@ -73,7 +69,9 @@ class Stager:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while jobs := list(self._take()):
-            loop.call_soon_threadsafe(_report, self._stage(jobs))
+            # Each as it comes: whoever waits goes on to its next download, and not all of them at one time.
+            for result in self._stage(jobs):
+                loop.call_soon_threadsafe(_report, *result)
         loop.call_soon_threadsafe(self._ended, loop)
 
     def _take(self) -> Iterator[_Job]:
@@ -81,14 +79,14 @@ class Stager:
             for _ in range(_GATHER):
                 yield self._waiting.popleft()
 
-    def _stage(self, jobs: Sequence[_Job]) -> list[_Result]:
-        results: list[_Result] = []
+    def _stage(self, jobs: Sequence[_Job]) -> Iterator[tuple[asyncio.Future[Staged], Staged | Exception]]:
         for job, found in zip(jobs, _hash(jobs), strict=True):
+            result: Staged | Exception
             try:
-                results.append((job.done, self._store.stage(job.key, [job.body], found)))
+                result = self._store.stage(job.key, [job.body], found)
             except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
-                results.append((job.done, error))
-        return results
+                result = error
+            yield job.done, result
 
     def _ended(self, loop: asyncio.AbstractEventLoop) -> None:
         self._working -= 1
@@ -106,9 +104,8 @@ def _hash(jobs: Sequence[_Job]) -> list[Hashed]:
     ]
 
 
-def _report(results: Sequence[_Result]) -> None:
-    for done, result in results:
-        if isinstance(result, Exception):
-            done.set_exception(result)
-        else:
-            done.set_result(result)
+def _report(done: asyncio.Future[Staged], result: Staged | Exception) -> None:
+    if isinstance(result, Exception):
+        done.set_exception(result)
+    else:
+        done.set_result(result)

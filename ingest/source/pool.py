@@ -87,7 +87,7 @@ class Pool:
             nonlocal length
             length = await connection.read_into(buffer)
 
-        return await self._stream(exchange, on_head, read), length
+        return await self._stream(exchange._replace(into=buffer), on_head, read), length
 
     async def _stream(
         self,

@@ -30,6 +30,8 @@ _HIGH_WATER = 1 << 20
 """Unread bytes at which a streamed response stops reading from its socket."""
 SCRATCH_BYTES = 256 << 10
 """What is read at once, where it does not go straight to its place."""
+_HEAD_BYTES = 2 << 10
+"""What is read at once of an answer whose body has its place: little more than its head."""
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 
 
@@ -55,6 +57,8 @@ class Exchange(NamedTuple):
     bodyless: bool = False
     """The answer has no body, whatever its headers say: HEAD."""
     streamed: bool = False
+    into: memoryview | None = None
+    """Where a streamed body goes, whose length should be this one's. What is there after an error means nothing."""
 
 
 class StaleConnection(Exception):
@@ -164,18 +168,11 @@ class Connection(asyncio.BufferedProtocol):
         return chunks
 
     async def read_into(self, buffer: memoryview) -> int:
-        """The whole streamed body, straight into `buffer`; returns its length. Raises as `request` does.
+        """Waits for the end of a body that goes to `buffer`; returns its length. Raises as `request` does.
 
         Raises:
             RangeIgnored: it is longer than the buffer.
         """
-        self._into = buffer
-        came, self._chunks = self._chunks, []
-        for chunk in came:
-            self._place(chunk)
-        if self._paused:
-            self._paused = False
-            self._read_on()
         while not self._complete or self._error is not None:
             await self._woken()
         length = len(buffer) - len(self._into or b"")
@@ -221,7 +218,10 @@ class Connection(asyncio.BufferedProtocol):
             self._rest(0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._into if self._into and self._raw else self._scratch
+        if self._into and self._raw:
+            return self._into
+        expects_head = self._exchange is not None and self._exchange.into is not None and not self._status
+        return self._scratch[:_HEAD_BYTES] if expects_head else self._scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._exchange is None or self._error is not None:
@@ -258,7 +258,7 @@ class Connection(asyncio.BufferedProtocol):
             self._wake()
 
     def _place(self, chunk: bytes) -> None:
-        """Puts what came by way of the parser, or before its place was known, where it belongs."""
+        """Puts what came by way of the parser where it belongs."""
         size, room = len(chunk), self._into
         if room is None or size > len(room):
             self._fail(RangeIgnored(f"{self._peer} sends more than was asked for"))
@@ -338,6 +338,7 @@ class Connection(asyncio.BufferedProtocol):
         if status in STREAMED_STATUS and length.isdigit():
             self._expect(int(length), exchange)
         if exchange.streamed and status in STREAMED_STATUS:
+            self._into = exchange.into
             self._wake()
 
     def _expect(self, length: int, exchange: Exchange) -> None:
