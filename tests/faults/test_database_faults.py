@@ -19,7 +19,7 @@ import pytest_asyncio
 from ingest.catalog import postgres, schema, sqlite
 from tests.faults import deeds, invariants
 from tests.faults.rig import OBJECTS, Rig, rigged
-from tests.faults.server import Fault
+from tests.fixtures.memory_s3 import Fault
 
 _numbers = itertools.count(1)
 
@@ -59,7 +59,7 @@ async def heal_by_adopting(rig: Rig, stored: int) -> None:
 
 
 def stored(rig: Rig) -> int:
-    return len(invariants.files_below(rig.settings.data_dir / rig.settings.bucket))
+    return len(invariants.files_of(rig.settings))
 
 
 @pytest.mark.parametrize(
