@@ -21,8 +21,8 @@ _CONNECTIONS = 8
 _PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
 """Seconds before each further try: a restart of the server is survived, a server that stays away is not waited for."""
 
-COPY_FROM = 500
-"""Rows of one insert from which COPY is worth its round trips."""
+COPY_FROM = 4_000
+"""Rows of one insert from which COPY is worth its temporary table: the batches of a listing, not those of downloads."""
 _MAY_COPY = "SELECT has_database_privilege(current_database(), 'TEMP')"
 
 POSTGRES = Dialect(
