@@ -22,6 +22,9 @@ LABELS = frozenset(
         # One batch: bytes durable, renames, directories durable, then the rows.
         "batch.collected",
         "batch.barrier-passed",
+        "batch.replaced-intended",
+        "batch.replaced-linked",
+        "batch.replaced-kept",
         "batch.renamed",
         "batch.all-renamed",
         "batch.directories-durable",
@@ -30,6 +33,12 @@ LABELS = frozenset(
         "batch.pages-written",
         "batch.cursors-written",
         "batch.committed",
+        "batch.replaced-dropped",
+        "batch.replaced-ended",
+        # What a killed batch replaced, put back by the next run.
+        "undo.begun",
+        "undo.put-back",
+        "undo.done",
         # Cleanup: intent, unlink, done.
         "cleanup.decided",
         "cleanup.intent-written",

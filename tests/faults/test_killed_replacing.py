@@ -1,0 +1,175 @@
+"""A run is killed while it replaces copies, and the bucket then goes back to the versions before: the next run, whichever
+command it is, finds files and rows that belong together."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ingest.jobs.cleanup import cleanup
+from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
+from ingest.jobs.restore import restore
+from ingest.jobs.stop import Stop
+from ingest.jobs.sync import backfill, sync
+from ingest.jobs.verify import verify
+from ingest.model import RunReport
+from ingest.observe.progress import Silence
+from tests.faults.databases import Template, copy_of
+from tests.faults.invariants_after import Seen, look
+from tests.faults.memory_s3 import MemoryS3, Stored, running
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST = {"a": b"a first", "a/b": b"a/b first", "same": b"same", "x" * 300: b"long first"}
+REPLACING = ("batch.replaced-intended", "batch.replaced-linked", "batch.replaced-kept", "batch.renamed",
+             "batch.renamed:2", "batch.all-renamed", "batch.directories-durable", "batch.published",
+             "batch.rows-written", "batch.cursors-written")  # fmt: skip
+"""Where the rows of the new versions are not committed yet."""
+COMMITTED = ("batch.committed", "batch.replaced-dropped", "batch.replaced-ended")
+UNDOING = ("undo.begun", "undo.put-back", "undo.put-back:2", "undo.done")
+"""Where the run that undoes is itself killed."""
+
+
+@dataclass(frozen=True)
+class Rig:
+    server: MemoryS3
+    data_dir: Path
+    url: str
+
+    def crash(self, label: str) -> None:
+        clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
+        own = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url, "INGEST_CRASH_AT": label}
+        command = [sys.executable, "-m", "ingest", "sync", "-q"]
+        ended = subprocess.run(command, env=clean | own, cwd=ROOT, timeout=60, check=False)
+        assert ended.returncode == -signal.SIGKILL
+
+    async def run(self, command: str) -> RunReport:
+        settings = self.server.bucket.settings(self.data_dir, database_url=self.url)
+        how = {"progress": Silence(), "stop": Stop()}
+        if command == "cleanup":
+            return await cleanup(settings, CleanupOptions(timedelta(days=1)), **how)  # type: ignore[arg-type]
+        if command == "restore":
+            return await restore(settings, RestoreOptions(prefix=""), **how)  # type: ignore[arg-type]
+        if command == "verify":
+            return await verify(settings, VerifyOptions(), **how)  # type: ignore[arg-type]
+        return await (backfill if command == "backfill" else sync)(settings, SyncOptions(), **how)  # type: ignore[arg-type]
+
+    async def look(self) -> Seen:
+        return await look(self.server, self.data_dir, self.url)
+
+    @property
+    def kept(self) -> list[str]:
+        place = self.data_dir / ".ingest" / "replaced" / "statements"
+        return sorted(path.name for path in place.iterdir()) if place.exists() else []
+
+
+@pytest.fixture
+def server() -> Iterator[MemoryS3]:
+    with running(MemoryS3()) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def rig(
+    request: pytest.FixtureRequest, server: MemoryS3, empty_databases: dict[str, Template], tmp_path: Path
+) -> Rig:
+    """Everything is present in its first version."""
+    for key, body in FIRST.items():
+        server.put(key, body)
+    made = Rig(server, tmp_path / "data", await copy_of(empty_databases[request.param], tmp_path / "catalog.db"))
+    assert (await made.run("sync")).exit_code == 0
+    return made
+
+
+def change(server: MemoryS3) -> dict[str, Stored]:
+    """New versions of all but one; returns what was there, as a version's removal brings it back."""
+    before = dict(server.objects)
+    for key in FIRST:
+        if key != "same":
+            server.put(key, f"{key} second, and longer".encode())
+    return before
+
+
+@pytest.mark.parametrize("label", REPLACING)
+async def test_what_the_bucket_took_back_is_taken_back_here(rig: Rig, label: str) -> None:
+    """I1 and I4: as if the killed run had never been, also for the page memory, which believes what it saw before."""
+    undisturbed = await rig.look()
+    before = change(rig.server)
+    rig.crash(label)
+    rig.server.objects = before
+    report = await rig.run("sync")
+    assert (report.exit_code, report.counts.unchanged) == (0, len(FIRST)), report.error
+    end = await rig.look()
+    end.assert_settled()
+    end.assert_same(undisturbed)
+    assert rig.kept == []
+
+
+@pytest.mark.parametrize("label", [*REPLACING[::4], *COMMITTED])
+async def test_where_the_new_versions_stay_they_are_taken(rig: Rig, label: str) -> None:
+    change(rig.server)
+    rig.crash(label)
+    assert (await rig.run("sync")).exit_code == 0
+    end = await rig.look()
+    end.assert_settled()
+    assert sorted(end.files.values()) == sorted(stored.body for stored in rig.server.objects.values())
+    assert rig.kept == []
+
+
+@pytest.mark.parametrize("label", COMMITTED)
+async def test_what_is_recorded_is_not_undone(rig: Rig, label: str) -> None:
+    """The rows tell of the new versions: the old bytes that were kept for the case of a kill go, and nothing else."""
+    change(rig.server)
+    rig.crash(label)
+    assert (await rig.run("verify")).exit_code == 0
+    end = await rig.look()
+    end.assert_settled()
+    assert sorted(end.files.values()) == sorted(stored.body for stored in rig.server.objects.values())
+    assert rig.kept == []
+
+
+@pytest.mark.parametrize("command", ["verify", "restore", "cleanup", "backfill"])
+async def test_every_command_undoes_first(rig: Rig, command: str) -> None:
+    undisturbed = await rig.look()
+    before = change(rig.server)
+    rig.crash("batch.all-renamed")
+    rig.server.objects = before
+    report = await rig.run(command)
+    assert (report.exit_code, report.counts.damaged, report.counts.failed) == (0, 0, 0), report.error
+    assert (await rig.look()).by_key() == undisturbed.by_key()
+    (await rig.look()).assert_settled()
+
+
+@pytest.mark.parametrize("label", UNDOING)
+async def test_killed_while_undoing_it_is_undone_all_the_same(rig: Rig, label: str) -> None:
+    undisturbed = await rig.look()
+    before = change(rig.server)
+    rig.crash("batch.all-renamed")
+    rig.server.objects = before
+    rig.crash(label)
+    assert (await rig.run("sync")).exit_code == 0
+    end = await rig.look()
+    end.assert_settled()
+    end.assert_same(undisturbed)
+    assert rig.kept == []
+
+
+async def test_a_torn_intent_says_that_nothing_was_replaced(rig: Rig) -> None:
+    """It is durable before the first rename, so one that cannot be read has seen none."""
+    undisturbed = await rig.look()
+    before = change(rig.server)
+    rig.crash("batch.replaced-kept")
+    rig.server.objects = before
+    intent = rig.data_dir / ".ingest" / "replaced" / "statements" / "intent"
+    intent.write_bytes(intent.read_bytes()[:-7])
+    assert (await rig.run("sync")).exit_code == 0
+    (await rig.look()).assert_same(undisturbed)
+    assert rig.kept == []
