@@ -1,7 +1,8 @@
-"""Labelled places where a process may be killed, so that tests can kill it at every one of them.
+"""Labelled places where a process may be killed or held, so that tests can do it at every one of them.
 
 ``INGEST_CRASH_AT=batch.renamed:3`` ends the process by SIGKILL, as a power cut or the kernel would, when it passes that
-label for the third time (``:1`` may be left out). The variable is for tests only: no user sets it, and without it
+label for the third time (``:1`` may be left out). ``INGEST_STOP_AT`` holds it there by SIGSTOP until somebody sends
+SIGCONT, so that another process may come between. The variables are for tests only: no user sets them, and without them
 `here` is a function that does nothing, chosen once when this module is imported.
 """
 
@@ -35,6 +36,8 @@ LABELS = frozenset(
         "batch.committed",
         "batch.replaced-dropped",
         "batch.replaced-ended",
+        # Copies change in one process at a time: another one has them.
+        "copies.waiting",
         # What a killed batch replaced, put back by the next run.
         "undo.begun",
         "undo.put-back",
@@ -68,20 +71,26 @@ def _pass(_label: str) -> None:
     """Not armed."""
 
 
-def _armed(order: str) -> Callable[[str], None]:
+def _armed(order: str, fate: signal.Signals) -> Callable[[str], None]:
     label, _, number = order.partition(":")
     left = int(number or 1)
 
-    def kill_at(passed: str) -> None:
+    def signal_at(passed: str) -> None:
         nonlocal left
         if passed == label:
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), fate)
 
-    return kill_at
+    return signal_at
 
 
-_order = os.environ.get("INGEST_CRASH_AT")
-here: Callable[[str], None] = _armed(_order) if _order else _pass
+def _chosen() -> Callable[[str], None]:
+    for variable, fate in (("INGEST_CRASH_AT", signal.SIGKILL), ("INGEST_STOP_AT", signal.SIGSTOP)):
+        if order := os.environ.get(variable):
+            return _armed(order, fate)
+    return _pass
+
+
+here = _chosen()
 """Called with a label of `LABELS` where a kill should be survived."""

@@ -31,7 +31,8 @@ def _taken(columns: Sequence[str]) -> list[str]:
     return [f"{name} = excluded.{name}" for name in columns]
 
 
-_PUT_KNOWN = _upsert(_LISTED, _taken(_RELISTED))
+_PUT_KNOWN = f"{_upsert(_LISTED, _taken(_RELISTED))} WHERE NOT {_HAD_A_COPY}"
+"""Another run may have taken the object since it was decided that this one does not want it."""
 _PUT_PRESENT = _upsert(
     _COPIED,
     [
@@ -76,7 +77,9 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
         (batch.announced, "announced_etag = etag", ()),
     ):
         if keys:
-            sql = f"UPDATE objects SET {assignment} WHERE source_id = ? AND key {dialect.among}"  # noqa: S608
+            # A copy that came after the intent to prune has taken the intent away: it stays.
+            intended = " AND pruned_at IS NOT NULL" if keys is batch.pruned else ""
+            sql = f"UPDATE objects SET {assignment} WHERE source_id = ?{intended} AND key {dialect.among}"  # noqa: S608
             yield Statement(sql, (*values, batch.source_id, dialect.listed(keys)))
     here("batch.rows-written")
     yield from audit.append(dialect, batch.run_id, batch.source_id, batch.at, batch.audits)

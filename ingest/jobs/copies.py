@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.catalog.catalog import Catalog
+from ingest.crashpoints import here
 from ingest.observe.logs import log
 from ingest.store.locks import CopiesLock
 from ingest.store.replacing import Replaced, Replacing
@@ -48,7 +49,8 @@ class Copies:
         Raises:
             DiskError, DatabaseError: what a killed process left could not be undone.
         """
-        while not self._lock.take():  # noqa: ASYNC110 - another process sends no event
+        while not self._lock.take():
+            here("copies.waiting")
             await asyncio.sleep(_PAUSE)
         try:
             if self.replacing.is_left():
