@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from ingest.jobs import transfers
+from ingest.plan.concurrency import Concurrency, RetryBudget
 from tests.faults import deeds
 from tests.faults.rig import Rig, rigged
 from tests.faults.server import Fault
 
 OBJECTS = {f"k{number:04}": b"%d" % number for number in range(400)}
-MOST_RETRIES = int(transfers.RetryBudget().allowance)
+MOST_RETRIES = int(RetryBudget().allowance)
 REFUSED = deeds.saying("400 Bad Request", "ExpiredToken")
 
 
@@ -34,6 +34,6 @@ async def test_what_was_under_way_when_the_credentials_were_renewed_is_tried_aga
     """A whole flight is refused at once, and the budget has room for it."""
     rig.server.objects.update(OBJECTS)
     rig.server.page_size = 200
-    rig.server.faults.append(Fault("get", REFUSED, times=transfers.Concurrency().floor))
+    rig.server.faults.append(Fault("get", REFUSED, times=Concurrency().floor))
     report = await rig.run(0)
     assert (report.counts.downloaded, report.counts.failed) == (len(rig.server.objects), 0)
