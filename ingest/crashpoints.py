@@ -52,6 +52,27 @@ LABELS = frozenset(
         # Restore: its batches are the recorder's.
         "restore.submitted",
         "restore.downloaded",
+        # Verify, before it repairs: a repair's batches are the recorder's, its downloads those of a restore.
+        "verify.noted",
+        # A hold: placed, and released, in one transaction each.
+        "hold.recorded",
+        "hold.marked",
+        "hold.written",
+        "release.deleted",
+        "release.marked",
+        "release.written",
+        # A delivery: claimed, posted, settled.
+        "outbox.claiming",
+        "outbox.claimed",
+        "delivery.answered",
+        "outbox.settling",
+        "outbox.audited",
+        "outbox.settled",
+        # A message: what failed is announced and kept, then its offset moves.
+        "letters.announced",
+        "letters.kept",
+        "offsets.committing",
+        "offsets.committed",
         # The listing: its plan, what it learnt of the server, its end.
         "shards.planned",
         "shards.listed",

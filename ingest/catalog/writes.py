@@ -74,6 +74,7 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
         (batch.returned, "gone_at = NULL", ()),
         (batch.pruned, "state = ?", (State.PRUNED.value,)),
         (batch.kept, "pruned_at = NULL", ()),
+        (batch.sound, "attempts = 0, last_error = NULL", ()),
         (batch.announced, "announced_etag = etag", ()),
     ):
         if keys:
