@@ -118,7 +118,7 @@ class Replacing:
         """Descriptors to walk by, and one of the directory of the kept copies."""
         directories = Directories(str(self.data_dir))
         try:
-            place = os.dup(directories.at(f".ingest/replaced/{self.bucket}", create=create))
+            place = os.dup(self._place(directories, create=create))
             try:
                 yield directories, place
             finally:
@@ -129,6 +129,18 @@ class Replacing:
             raise UnsafePath(f"{self.data_dir}: a file stands where the tool needs a directory") from error
         finally:
             directories.forget()
+
+    def _place(self, directories: Directories, *, create: bool) -> int:
+        path = f".ingest/replaced/{self.bucket}"
+        try:
+            return directories.at(path)
+        except FileNotFoundError:
+            if not create:
+                raise
+        directories.at(path, create=True)
+        for parent in (".ingest/replaced", ".ingest"):  # an intent that nobody finds is none
+            os.fsync(directories.at(parent))
+        return directories.at(path)
 
 
 def _link(directories: Directories, path: str, place: int, name: str) -> None:

@@ -3,18 +3,21 @@ command it is, finds files and rows that belong together."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from ingest.errors import UnsafePath
 from ingest.jobs.cleanup import cleanup
 from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.restore import restore
@@ -160,6 +163,41 @@ async def test_killed_while_undoing_it_is_undone_all_the_same(rig: Rig, label: s
     end.assert_settled()
     end.assert_same(undisturbed)
     assert rig.kept == []
+
+
+async def test_kept_bytes_never_go_through_a_symlink(rig: Rig, tmp_path: Path) -> None:
+    """I6: one in the place of our directory ends the run, and nothing is replaced."""
+    undisturbed = await rig.look()
+    (tmp_path / "elsewhere" / "statements").mkdir(parents=True)
+    link = rig.data_dir / ".ingest" / "replaced"
+    link.symlink_to(tmp_path / "elsewhere")
+    change(rig.server)
+    report = await rig.run("sync")
+    assert isinstance(report.error, UnsafePath)
+    assert (report.exit_code, (await rig.look()).files) == (5, undisturbed.files)
+    assert list((tmp_path / "elsewhere" / "statements").iterdir()) == []
+    link.unlink()
+    assert (await rig.run("sync")).counts.changed == len(FIRST) - 1
+    assert sorted((await rig.look()).files.values()) == sorted(stored.body for stored in rig.server.objects.values())
+
+
+async def test_a_copy_that_takes_no_second_name_is_replaced_all_the_same(rig: Rig, tmp_path: Path) -> None:
+    """As on a file system without hard links: nothing is kept of it, and of the others what there is."""
+    if os.pathconf(rig.data_dir, "PC_LINK_MAX") > 100_000:
+        pytest.skip("this file system has no end of links")
+    names = tmp_path / "names"
+    names.mkdir()
+    with suppress(OSError):  # EMLINK
+        for number in itertools.count():
+            os.link(rig.data_dir / "statements" / "a", names / str(number))
+    before = change(rig.server)
+    rig.crash("batch.replaced-kept")
+    assert len(rig.kept) == len(FIRST) - 1  # the intent, and those of the two others
+    rig.server.objects = before
+    assert (await rig.run("sync")).exit_code == 0
+    change(rig.server)
+    assert (await rig.run("sync")).counts.changed == len(FIRST) - 1
+    (await rig.look()).assert_settled()
 
 
 async def test_a_torn_intent_says_that_nothing_was_replaced(rig: Rig) -> None:
