@@ -15,12 +15,15 @@ from pathlib import Path
 
 from ingest.catalog.catalog import Catalog
 from ingest.crashpoints import here
+from ingest.errors import LockedError
 from ingest.observe.logs import log
 from ingest.store.locks import CopiesLock
 from ingest.store.replacing import Replaced, Replacing
 
+PATIENCE = 900.0
+"""Seconds that a batch of another process is waited for: one barrier of a slow disk may take minutes."""
 _PAUSE = 0.01
-"""Seconds between two tries to get the lock. Who waits for a batch of another process has time."""
+"""Seconds between two tries to get the lock."""
 
 
 @dataclass
@@ -47,11 +50,10 @@ class Copies:
         undo what was replaced.
 
         Raises:
+            LockedError: another process has it and does not move.
             DiskError, DatabaseError: what a killed process left could not be undone.
         """
-        while not self._lock.take():
-            here("copies.waiting")
-            await asyncio.sleep(_PAUSE)
+        await self._take()
         try:
             if self.replacing.is_left():
                 await self._undo()
@@ -69,6 +71,16 @@ class Copies:
     def close(self) -> None:
         self._lock.close()
 
+    async def _take(self) -> None:
+        waited = 0.0
+        while not self._lock.take():
+            here("copies.waiting")
+            if waited >= PATIENCE:
+                said = f"process {self._lock.holder()} has been changing copies for {waited:.0f} s"
+                raise LockedError(said, hint="If it hangs, end it: whatever it was at is finished or undone after it.")
+            await asyncio.sleep(_PAUSE)
+            waited += _PAUSE
+
     async def _undo(self) -> None:
         left = await asyncio.to_thread(self.replacing.left)
         rows = await self.catalog.digests_of(self.source_id, [copy.key for copy in left])
@@ -82,7 +94,7 @@ async def undo_left(catalog: Catalog, source_id: int, data_dir: Path, bucket: st
     """Undoes what a killed run left between files and rows, before another run looks at either.
 
     Raises:
-        DiskError, DatabaseError: as `Copies.changing`.
+        LockedError, DiskError, DatabaseError: as `Copies.changing`.
     """
     replacing = Replacing(data_dir, bucket)
     if replacing.is_left():

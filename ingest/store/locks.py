@@ -64,17 +64,28 @@ class CopiesLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        holders = int.from_bytes(os.pread(self._descriptor, 8, 0), "big")
+        holders, _ = self._written()
         self.shared = self.shared or holders != self._seen
-        self._seen = (holders + 1) % (1 << 64)
-        os.pwrite(self._descriptor, self._seen.to_bytes(8, "big"), 0)
+        self._seen = holders + 1
+        os.pwrite(self._descriptor, b"%20d %20d\n" % (self._seen, os.getpid()), 0)
         return True
+
+    def holder(self) -> int:
+        """The process that held it last."""
+        return self._written()[1]
 
     def give_back(self) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+    def _written(self) -> tuple[int, int]:
+        try:
+            holders, pid = os.pread(self._descriptor, 64, 0).split()
+            return int(holders), int(pid)
+        except ValueError:
+            return 0, 0  # new, or not ours
 
 
 def _open(path: Path) -> int:

@@ -17,6 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from ingest.errors import LockedError
+from ingest.jobs import copies
+from ingest.jobs.options import SyncOptions
+from ingest.jobs.stop import Stop
+from ingest.jobs.sync import backfill
+from ingest.observe.progress import Silence
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants_after import Seen, look
 from tests.faults.memory_s3 import MemoryS3, running
@@ -158,6 +164,21 @@ async def test_a_new_version_comes_while_the_old_copy_is_pruned(rig: Rig, killed
             assert first.wait(60) == (-signal.SIGKILL if killed else 0)
             second.send_signal(signal.SIGCONT)
             assert second.wait(60) == 0
+    rig.assert_newest(await rig.settled())
+
+
+async def test_a_process_that_hangs_with_the_lock_is_named(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others do not wait for ever, nor do they go on without it."""
+    monkeypatch.setattr(copies, "PATIENCE", 0.05)
+    rig.put_second()
+    with rig.held(SYNC, "batch.all-renamed") as first:
+        settings = rig.server.bucket.settings(rig.data_dir, database_url=rig.url)
+        report = await backfill(settings, SyncOptions(), progress=Silence(), stop=Stop())
+        assert isinstance(report.error, LockedError)
+        assert str(first.pid) in report.error.message
+        assert report.exit_code == 11
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(60) == 0
     rig.assert_newest(await rig.settled())
 
 
