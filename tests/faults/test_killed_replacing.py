@@ -181,6 +181,21 @@ async def test_kept_bytes_never_go_through_a_symlink(rig: Rig, tmp_path: Path) -
     assert sorted((await rig.look()).files.values()) == sorted(stored.body for stored in rig.server.objects.values())
 
 
+async def test_what_was_no_copy_of_ours_is_not_put_back(rig: Rig) -> None:
+    """A named pipe and a symlink stood in the places of copies: neither is read, and neither comes again."""
+    copies = rig.data_dir / "statements"
+    (copies / "a").unlink()
+    os.mkfifo(copies / "a")
+    (copies / "same").rename(copies / "moved")
+    (copies / "same").symlink_to("moved")
+    rig.server.put("same", b"changed as well")
+    change(rig.server)
+    rig.crash("batch.all-renamed")
+    assert (await rig.run("verify")).counts.damaged == 2
+    assert (await rig.run("sync")).exit_code == 0
+    assert all(path.is_file() and not path.is_symlink() for path in copies.iterdir())
+
+
 async def test_a_copy_that_takes_no_second_name_is_replaced_all_the_same(rig: Rig, tmp_path: Path) -> None:
     """As on a file system without hard links: nothing is kept of it, and of the others what there is."""
     if os.pathconf(rig.data_dir, "PC_LINK_MAX") > 100_000:
