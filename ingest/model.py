@@ -184,7 +184,8 @@ class Download(NamedTuple):
     remote: RemoteObject
     row: CatalogRow | None
     reason: str
-    """``new``, ``changed``, ``wanted`` (known, now in the window) or ``retry`` (failed before)."""
+    """``new``, ``changed``, ``wanted`` (known, now in the window) or ``retry`` (failed before); where no listing asked
+    for it, ``restore`` or ``repair``."""
 
     def __str__(self) -> str:
         return f"download {self.remote.key} ({self.reason}, {self.remote.size} bytes)"

@@ -21,6 +21,7 @@ from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.engine import within
 from ingest.catalog.tables import deliveries, objects
+from ingest.crashpoints import here
 from ingest.liveness import is_alive
 from ingest.model import Audit, DeliveryState
 
@@ -95,8 +96,10 @@ class Outbox:
                 return []
             mine = {"claimed_by": self.owner, "claimed_until": now + LEASE}
             await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(mine))
+            here("outbox.claiming")
             rows = await connection.execute(_with_object().where(deliveries.c.id.in_(ids)))
             found = {row.id: Claimed._make(row) for row in rows}
+        here("outbox.claimed")
         return [found[number] for number in ids]
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
@@ -116,7 +119,10 @@ class Outbox:
                 some = [one for one in taken if _is_given_back(one) is given_back]
                 if some:
                     await connection.execute(*_settling(some, now, given_back=given_back))
+            here("outbox.settling")
             await within(connection, audit.appending(self.run_id, self.source_id, now, [*_audits(taken)]))
+            here("outbox.audited")
+        here("outbox.settled")
         return taken
 
     async def renew(self, ids: Collection[int]) -> None:
@@ -230,7 +236,7 @@ async def of_key(catalog: Catalog, source_id: int, key: str) -> list[dict[str, A
 
 
 def _with_object() -> Any:
-    here = and_(objects.c.source_id == deliveries.c.source_id, objects.c.key == deliveries.c.key)
+    same = and_(objects.c.source_id == deliveries.c.source_id, objects.c.key == deliveries.c.key)
     return select(
         deliveries.c.id,
         deliveries.c.key,
@@ -242,7 +248,7 @@ def _with_object() -> Any:
         objects.c.size,
         objects.c.digest,
         objects.c.local_path,
-    ).select_from(deliveries.outerjoin(objects, here))
+    ).select_from(deliveries.outerjoin(objects, same))
 
 
 def _is_given_back(settlement: Settlement) -> bool:

@@ -23,7 +23,8 @@ def _taken(columns: Sequence[str]) -> list[str]:
 
 
 _ONE = ("source_id", "key")
-_PUT_KNOWN = Insert("objects", _LISTED, _ONE, tuple(_taken(_RELISTED)))
+_PUT_KNOWN = Insert("objects", _LISTED, _ONE, tuple(_taken(_RELISTED)), only_if=f"NOT {_HAD_A_COPY}")
+"""Another run may have taken the object since it was decided that this one does not want it."""
 _PUT_PRESENT = Insert(
     "objects",
     _COPIED,
@@ -70,10 +71,13 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
         (batch.returned, "gone_at = NULL", ()),
         (batch.pruned, "state = ?", (State.PRUNED.value,)),
         (batch.kept, "pruned_at = NULL", ()),
+        (batch.sound, "attempts = 0, last_error = NULL", ()),
         (batch.announced, "announced_etag = etag", ()),
     ):
         if keys:
-            sql = f"UPDATE objects SET {assignment} WHERE source_id = ? AND key {dialect.among}"  # noqa: S608
+            # A copy that came after the intent to prune has taken the intent away: it stays.
+            intended = " AND pruned_at IS NOT NULL" if keys is batch.pruned else ""
+            sql = f"UPDATE objects SET {assignment} WHERE source_id = ?{intended} AND key {dialect.among}"  # noqa: S608
             yield Statement(sql, (*values, batch.source_id, dialect.listed(keys)))
     here("batch.rows-written")
     yield from audit.append(dialect, batch.run_id, batch.source_id, batch.at, batch.audits)

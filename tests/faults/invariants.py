@@ -19,6 +19,7 @@ from ingest.errors import ExitCode
 from ingest.model import RunReport
 from ingest.settings import Settings
 from ingest.store.paths import decode_path
+from tests.fixtures.memory_s3 import Stored
 
 SECRET = "canary-4c1d-secret"
 """The secret key that every faulty run signs with: it may stand nowhere."""
@@ -115,6 +116,11 @@ def by_key(files: Mapping[str, Copy]) -> dict[str | None, Copy]:
     found = {decode_path(path.partition("/")[2]): copy for path, copy in files.items()}
     assert len(found) == len(files), "two files of one key"
     return found
+
+
+def copies_of(objects: Mapping[str, Stored]) -> dict[str | None, Copy]:
+    """What the copies of these objects are, by their keys."""
+    return {key: Copy.of(stored.body) for key, stored in objects.items()}
 
 
 def temporaries(settings: Settings) -> list[str]:
