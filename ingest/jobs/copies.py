@@ -2,7 +2,7 @@
 
 Files and rows cannot change in one step. So whoever renames or unlinks copies holds a lock from then until the rows are
 committed, and keeps the bytes of the present copies that it replaces. Whoever takes the lock and finds kept bytes knows
-that the holder before did not come to its end: what is no longer what its row says is put back (docs/decisions/0011).
+that the holder before did not come to its end: what is no longer what its row says is put back (docs/decisions/0015).
 """
 
 from __future__ import annotations
