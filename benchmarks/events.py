@@ -16,6 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,7 +70,6 @@ async def once(parts: Parts, way: Way, measured: Measured, command: list[str]) -
     measured.samples.peak.append(figures["peak"])
     for name in after:
         measured.around.setdefault(name, []).append(after[name] - before[name])
-    shutil.rmtree(variables["INGEST_DATA_DIR"])
 
 
 def require_done(parts: Parts, report: dict[str, Any]) -> None:
@@ -111,8 +111,8 @@ def as_section(results: dict[Way, Measured], conditions: str) -> str:
 
 
 async def main(options: argparse.Namespace) -> None:
-    work = HOME / "work" / CASE
-    shutil.rmtree(work, ignore_errors=True)
+    # Nothing is removed before the end: for minutes, ext4 looks at every inode that was freed before it gives out one.
+    work = Path(tempfile.mkdtemp(prefix=f"{CASE}-", dir=HOME / "work"))
     ways = [way for way in WAYS if not options.ways or str(way) in options.ways]
     results = {way: Measured() for way in ways}
     command = [sys.executable, *(["-m", "cProfile", "-o", options.profile] if options.profile else []), "-m", "ingest"]
@@ -122,7 +122,8 @@ async def main(options: argparse.Namespace) -> None:
             for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
                 await once(parts, way, results[way], command)
                 print(shown(way, results[way]), flush=True)
-    shutil.rmtree(work, ignore_errors=True)
+    if not options.keep:
+        shutil.rmtree(work, ignore_errors=True)
     conditions = (
         f"{options.rounds} rounds of {options.events:,} objects of {SIZE >> 10} KiB on {datetime.now(UTC):%Y-%m-%d}, "
         "seconds from the partitions' assignment to the last delivery recorded"
@@ -139,5 +140,6 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ways", nargs="+", default=[], metavar="NAME", help="only these, and nothing is written")
     parser.add_argument("--profile", default="", metavar="FILE", help="of cProfile, and nothing is written")
+    parser.add_argument("--keep", action="store_true", help="leaves what was written, for whoever measures again soon")
     parser.add_argument("--quick", action="store_true", help="a hundred events, to see that it works")
     asyncio.run(main(parser.parse_args()))

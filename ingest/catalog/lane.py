@@ -32,7 +32,7 @@ class Dialect(NamedTuple):
     is_postgres: bool
     among: str
     """A condition behind a column: whether it is in a list, which `listed` makes one value."""
-    listed: Callable[[Sequence[str]], Any]
+    listed: Callable[[Sequence[str] | Sequence[int]], Any]
     time: Callable[[datetime], Any]
 
 
