@@ -32,6 +32,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.tables import events
 
 HOME = Path(__file__).resolve().parent
+WORK = HOME / "work"
 CASE = "events"
 WAYS = tuple(Way(form, database) for form in ("notification", "s3_path") for database in ("SQLite", "PostgreSQL"))
 AIMS = (rate(least=1_000, aim=1_500, of="events"),)
@@ -112,7 +113,8 @@ def as_section(results: dict[Way, Measured], conditions: str) -> str:
 
 async def main(options: argparse.Namespace) -> None:
     # Nothing is removed before the end: for minutes, ext4 looks at every inode that was freed before it gives out one.
-    work = Path(tempfile.mkdtemp(prefix=f"{CASE}-", dir=HOME / "work"))
+    options.work.mkdir(exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{CASE}-", dir=options.work))
     ways = [way for way in WAYS if not options.ways or str(way) in options.ways]
     results = {way: Measured() for way in ways}
     command = [sys.executable, *(["-m", "cProfile", "-o", options.profile] if options.profile else []), "-m", "ingest"]
@@ -130,7 +132,7 @@ async def main(options: argparse.Namespace) -> None:
     )
     text = as_section(results, conditions)
     print(f"\n{text}")
-    if not (options.quick or options.profile or options.ways):
+    if not (options.quick or options.profile or options.ways or options.work != WORK):
         replace(HOME / "RESULTS.md", {CASE: text}, ORDER)
 
 
@@ -140,6 +142,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ways", nargs="+", default=[], metavar="NAME", help="only these, and nothing is written")
     parser.add_argument("--profile", default="", metavar="FILE", help="of cProfile, and nothing is written")
+    parser.add_argument("--work", type=Path, default=WORK, metavar="DIR", help="on another disk; nothing is written")
     parser.add_argument("--keep", action="store_true", help="leaves what was written, for whoever measures again soon")
     parser.add_argument("--quick", action="store_true", help="a hundred events, to see that it works")
     asyncio.run(main(parser.parse_args()))
