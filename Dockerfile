@@ -1,10 +1,11 @@
 # Built in two steps, so that the image holds no caches and no sources; runs as an ordinary user.
 FROM python:3.12-slim AS build
 WORKDIR /build
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/ingest
 COPY requirements-run.lock ./
 RUN /opt/ingest/bin/pip install --no-cache-dir --require-hashes -r requirements-run.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY ingest ingest
 COPY migrations migrations
 RUN /opt/ingest/bin/pip install --no-cache-dir --no-deps --no-build-isolation .

@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 setup: .venv/.installed
 
-.venv/.installed: requirements.lock pyproject.toml
+.venv/.installed: requirements.lock pyproject.toml hatch_build.py ingest/hashing/md5_lanes.c
 	@$(PYTHON) -c '$(CHECK_PYTHON)'
 	@echo "Installing the locked requirements into .venv: a minute or two, the first time."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

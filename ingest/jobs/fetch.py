@@ -11,7 +11,7 @@ from ingest.jobs.large import LargeFetch
 from ingest.jobs.room import Room
 from ingest.jobs.stager import Stager
 from ingest.model import LocalCopy, RemoteObject
-from ingest.plan.checks import check_for
+from ingest.plan.checks import check_for, hashed
 from ingest.source.checksums import check_for_headers
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Fetch:
         if received != size:
             raise ObjectChanged(f"{key!r}: it has {received} bytes now, and was listed with {size}")
         if size <= TINY:
-            staged = self.store.stage(key, answer.chunks, size, check)
+            staged = self.store.stage(key, answer.chunks, size, hashed(answer.chunks, check))
         else:
             staged = await self._stager.stage(key, answer.chunks, size, check)
         return Fetched(staged, size, answer.seconds)

@@ -217,7 +217,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         connections = concurrency.ceiling + LISTERS
         opening = Bucket.open(settings, connections=connections, bwlimit=options.bwlimit)
         bucket = await stack.enter_async_context(opening)
-        adopting = run.source.is_new or await run.catalog.last_run_died(run.source.id)
+        adopting = not store.was_empty and (run.source.is_new or await run.catalog.last_run_died(run.source.id))
         fetch = Fetch(bucket, store, adopting=adopting)
 
         def committed(outcome: Outcome) -> None:

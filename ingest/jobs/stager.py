@@ -1,7 +1,7 @@
 """Hands bodies to threads that hash and write them, several at a time, and gives back what was staged.
 
-One body alone costs more to hand over than to hash: so a thread takes what has gathered meanwhile, and reports it
-together. The event loop never waits for a disk.
+A thread takes what has gathered meanwhile, and reports it together: one body alone costs as much to hand over as to
+hash, and several are hashed side by side. The event loop never waits for a disk.
 """
 
 from __future__ import annotations
@@ -9,17 +9,23 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from ingest.hashing.lanes import AVAILABLE, WIDTH, md5_of_each
 from ingest.model import Check
+from ingest.plan.checks import Hashed, compared, hashed
 
 if TYPE_CHECKING:
     from ingest.store.files import FileStore, Staged
 
-_GATHER = 16
-"""Bodies that one thread stages before it reports."""
+_GATHER = WIDTH
+"""Bodies that one thread takes at once."""
+
+
+_Result = tuple["asyncio.Future[Staged]", "Staged | Exception"]
 
 
 class _Job(NamedTuple):
@@ -54,30 +60,41 @@ class Stager:
             self._threads.submit(self._work, loop)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        results: list[tuple[asyncio.Future[Staged], Staged | Exception]] = []
-        while True:
+        while jobs := list(self._take()):
+            loop.call_soon_threadsafe(_report, self._stage(jobs))
+        loop.call_soon_threadsafe(self._ended, loop)
+
+    def _take(self) -> Iterator[_Job]:
+        with suppress(IndexError):
+            for _ in range(_GATHER):
+                yield self._waiting.popleft()
+
+    def _stage(self, jobs: Sequence[_Job]) -> list[_Result]:
+        results: list[_Result] = []
+        for job, found in zip(jobs, _hash(jobs), strict=True):
             try:
-                job = self._waiting.popleft()
-            except IndexError:
-                break
-            try:
-                results.append((job.done, self._store.stage(job.key, job.chunks, job.size, job.check)))
+                results.append((job.done, self._store.stage(job.key, job.chunks, job.size, found)))
             except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
                 results.append((job.done, error))
-            if len(results) >= _GATHER:
-                loop.call_soon_threadsafe(_report, results)
-                results = []
-        loop.call_soon_threadsafe(self._ended, loop, results)
+        return results
 
-    def _ended(
-        self, loop: asyncio.AbstractEventLoop, results: list[tuple[asyncio.Future[Staged], Staged | Exception]]
-    ) -> None:
+    def _ended(self, loop: asyncio.AbstractEventLoop) -> None:
         self._working -= 1
-        _report(results)
         self._start(loop)  # what came after the thread had looked for the last time
 
 
-def _report(results: list[tuple[asyncio.Future[Staged], Staged | Exception]]) -> None:
+def _hash(jobs: Sequence[_Job]) -> list[Hashed]:
+    """Those that an MD5 checks are hashed side by side."""
+    together = [job for job in jobs if job.check.algorithm == "md5"] if AVAILABLE and len(jobs) > 1 else []
+    digests = iter(md5_of_each([b"".join(job.chunks) for job in together]))
+    alike = set(map(id, together))
+    return [
+        compared(f"md5:{next(digests).hex()}", job.check) if id(job) in alike else hashed(job.chunks, job.check)
+        for job in jobs
+    ]
+
+
+def _report(results: Sequence[_Result]) -> None:
     for done, result in results:
         if done.done():
             continue  # cancelled: the next run sweeps the file

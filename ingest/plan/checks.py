@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ingest.model import Check, Verified
 
@@ -59,6 +59,27 @@ def _fits(size: int, part_size: int, parts: int) -> bool:
 def etag_of_parts(digests: Sequence[bytes]) -> str:
     """What S3 servers give a multipart upload for an etag: the MD5 of its parts' MD5s, and their number."""
     return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
+
+
+class Hashed(NamedTuple):
+    """What an object's bytes turned out to be: their digest, and the verdict on them; None: they are wrong."""
+
+    digest: str
+    verdict: Verified | None
+
+
+def compared(digest: str, check: Check) -> Hashed:
+    """The whole object's digest, as ``algorithm:hex``, against a check by that same algorithm."""
+    matches = digest == f"{check.algorithm}:{check.expected}"
+    return Hashed(digest, Verified.VERIFIED if matches else None)
+
+
+def hashed(chunks: Sequence[bytes], check: Check) -> Hashed:
+    """The chunks, one behind the other, against `check`."""
+    hasher = Hasher(check)
+    for chunk in chunks:
+        hasher.update(chunk)
+    return Hashed(hasher.digest(), hasher.verdict())
 
 
 class _Digest(Protocol):

@@ -22,7 +22,7 @@ from ingest.crashpoints import here
 from ingest.errors import DamagedTransfer, DiskError, UnsafePath
 from ingest.liveness import is_alive
 from ingest.model import Check, LocalCopy, Verified
-from ingest.plan.checks import Hasher
+from ingest.plan.checks import Hashed, Hasher
 from ingest.private import make_directories
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
@@ -53,6 +53,8 @@ class FileStore:
     bucket: str
     partials: Partials = field(init=False)
     """Temporary files of large objects."""
+    was_empty: bool = field(init=False)
+    """No copy of this bucket was there when the store was opened."""
     _temporaries: int = field(init=False)
     _own: str = field(init=False)
     _names: Iterator[int] = field(default_factory=itertools.count)
@@ -63,7 +65,8 @@ class FileStore:
             own = self.data_dir / ".ingest" / "tmp"
             make_directories(own)
             with self._walking() as directories:
-                directories.at(self.bucket, create=True)
+                with os.scandir(directories.at(self.bucket, create=True)) as entries:
+                    self.was_empty = next(entries, None) is None
                 self._temporaries = os.dup(directories.at(".ingest/tmp"))
             self.partials = Partials(self._temporaries, self.bucket)
             self._own = f"{os.getpid()}-{secrets.token_hex(6)}-"
@@ -76,20 +79,16 @@ class FileStore:
         self.partials.close()
         os.close(self._temporaries)
 
-    def stage(self, key: str, chunks: Sequence[bytes], size: int, check: Check) -> Staged:
-        """A small object of `size` bytes, which came in `chunks`; checked before anything is written.
+    def stage(self, key: str, chunks: Sequence[bytes], size: int, found: Hashed) -> Staged:
+        """A small object of `size` bytes, which came in `chunks` and was hashed: nothing is written unless it is right.
 
         Raises:
             DamagedTransfer: length or digest are not what the server said. DiskError: the disk does not take it.
         """
-        hasher = Hasher(check)
-        for chunk in chunks:
-            hasher.update(chunk)
-        verdict = hasher.verdict()
         received = sum(map(len, chunks))
         if received != size:
             raise DamagedTransfer(f"{key!r}: received {received} of {size} bytes")
-        if verdict is None:
+        if found.verdict is None:
             raise DamagedTransfer(f"{key!r}: received bytes that do not match what the server says of them")
         temporary = f"{self._own}{next(self._names)}{_TEMPORARY}"
         try:
@@ -107,7 +106,7 @@ class FileStore:
             self._unlink(temporary)
             raise disk_error(error, temporary) from error
         here("staging.finished")
-        return Staged(key, temporary, size, hasher.digest(), verdict)
+        return Staged(key, temporary, size, found.digest, found.verdict)
 
     def publish(self, batch: Sequence[Staged], previous: Mapping[str, str]) -> dict[str, LocalCopy | DiskError]:
         """Makes the batch durable and renames it into place; `previous` maps keys to the path of an older copy.

@@ -1,0 +1,1 @@
+"""Digests of many bytes, as fast as the machine gives them. Nothing here waits or touches a file."""
