@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ingest.errors import ObjectArchived, UnexpectedResponse
+from ingest.errors import NoSuchKey, SourceError
 from ingest.source.bucket import Bucket
 from ingest.source.credentials import CredentialSource
 from ingest.source.endpoint import Endpoint
@@ -43,8 +43,10 @@ class SightedBucket(Bucket):
             try:
                 answer = await super().get(key, max_body=SMALL)
                 seen = parse_head(answer.headers, f"GET {key!a}", is_part=False)
-            except (UnexpectedResponse, ObjectArchived):
-                self._small_in_a_row = 0  # it is larger, or only a HEAD can tell
+            except NoSuchKey:
+                raise
+            except SourceError:
+                self._small_in_a_row = 0  # it is larger, or archived, or something is wrong: a HEAD tells
             else:
                 self._in_hand[key] = answer
                 return seen

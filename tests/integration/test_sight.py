@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ingest.errors import NoSuchKey
+from ingest.errors import AccessDenied, NoSuchKey
 from ingest.settings import Settings
 from ingest.source.sight import SMALL, SightedBucket
 from tests.fixtures.raw_server import RawServer, Visit, raw_server
@@ -22,6 +22,8 @@ class Objects(dict[str, bytes]):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[str] = []
+        self.secret = ""
+        """A key whose bytes may not be read."""
 
     async def __call__(self, visit: Visit) -> None:
         method, target, _ = visit.head.decode("latin-1").split("\r\n")[0].split(" ")
@@ -29,6 +31,9 @@ class Objects(dict[str, bytes]):
         self.asked.append(f"{method} {key}")
         if key not in self:
             await visit.answer(status="404 Not Found")
+            return
+        if method == "GET" and key == self.secret:
+            await visit.answer(status="403 Forbidden")
             return
         body = self[key]
         headers = f'ETag: "{hashlib.md5(body).hexdigest()}"\r\n{DATE}'
@@ -84,6 +89,17 @@ async def test_one_that_is_gone_says_so_at_once() -> None:
         objects["a"] = b"a"
         assert await take(bucket, "a") == b"a"
     assert objects.asked == ["GET gone", "GET a"]
+
+
+async def test_a_refusal_is_the_download_s_own_and_the_object_is_still_described() -> None:
+    objects = Objects()
+    objects["secret"], objects.secret = b"s", "secret"
+    async with looking(objects) as (bucket, _):
+        with bucket.attention("secret"):
+            assert (await bucket.look("secret")).size == 1
+            with pytest.raises(AccessDenied):
+                await bucket.get("secret", max_body=1)
+    assert objects.asked == ["GET secret", "HEAD secret", "GET secret"]
 
 
 async def test_what_was_brought_is_given_out_once_and_as_the_version_it_is() -> None:
