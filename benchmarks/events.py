@@ -37,6 +37,8 @@ CASE = "events"
 WAYS = tuple(Way(form, database) for form in ("notification", "s3_path") for database in ("SQLite", "PostgreSQL"))
 AIMS = (rate(least=1_000, aim=1_500, of="events"),)
 _LONGEST_SECONDS = 600
+_QUIET = 0.85
+"""Of the cores' time, idle."""
 
 
 @dataclass
@@ -47,13 +49,14 @@ class Measured:
     around: dict[str, list[float]] = field(default_factory=dict)
 
 
-async def once(parts: Parts, way: Way, measured: Measured, command: list[str]) -> None:
+async def once(parts: Parts, way: Way, measured: Measured, command: list[str], wait: float) -> None:
     """One run of the command as a user would run it."""
     variables = await parts.begin(way)
     url = variables["DATABASE_URL"]
     if way.database == "PostgreSQL":
         await schema.upgrade(url)
     os.sync()
+    await until_quiet(wait)
     before, output = await parts.cpu(), parts.directory / "output"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-S", str(HOME / "measure.py"), str(_LONGEST_SECONDS), str(output),
@@ -71,6 +74,22 @@ async def once(parts: Parts, way: Way, measured: Measured, command: list[str]) -
     measured.samples.peak.append(figures["peak"])
     for name in after:
         measured.around.setdefault(name, []).append(after[name] - before[name])
+
+
+async def until_quiet(seconds: float) -> None:
+    """Returns when others leave the cores alone for a second; after so many seconds in any case."""
+    for _ in range(round(seconds)):
+        before = idle_and_all()
+        await asyncio.sleep(1)
+        idle, total = (now - then for now, then in zip(idle_and_all(), before, strict=True))
+        if idle > _QUIET * total:
+            return
+
+
+def idle_and_all() -> tuple[int, int]:
+    """Ticks of all cores (proc(5), ``/proc/stat``)."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def require_done(parts: Parts, report: dict[str, Any]) -> None:
@@ -122,7 +141,7 @@ async def main(options: argparse.Namespace) -> None:
         for number in range(1 if options.quick else options.rounds):
             print(f"round {number + 1}", flush=True)
             for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
-                await once(parts, way, results[way], command)
+                await once(parts, way, results[way], command, options.wait)
                 print(shown(way, results[way]), flush=True)
     if not options.keep:
         shutil.rmtree(work, ignore_errors=True)
@@ -143,6 +162,9 @@ if __name__ == "__main__":
     parser.add_argument("--ways", nargs="+", default=[], metavar="NAME", help="only these, and nothing is written")
     parser.add_argument("--profile", default="", metavar="FILE", help="of cProfile, and nothing is written")
     parser.add_argument("--work", type=Path, default=WORK, metavar="DIR", help="on another disk; nothing is written")
+    parser.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="for others to leave the cores alone"
+    )
     parser.add_argument("--keep", action="store_true", help="leaves what was written, for whoever measures again soon")
     parser.add_argument("--quick", action="store_true", help="a hundred events, to see that it works")
     asyncio.run(main(parser.parse_args()))
