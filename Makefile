@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RIVALS := benchmarks/.venv
+OWN := benchmarks/.own
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3 ...")
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
@@ -42,7 +43,8 @@ docs: setup
 	$(BIN)/python -m ingest.cli.error_docs docs/operations.md
 
 # BENCH='--cases fresh-10k --rounds 3' runs one of them; BENCH=--list names them all.
-bench: setup $(RIVALS)/.installed
+bench: setup $(RIVALS)/.installed $(OWN)/.installed
+	$(OWN)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-build-isolation .
 	$(BIN)/python -m benchmarks.peers $(BENCH)
 	$(if $(BENCH),,$(BIN)/python -m benchmarks.events)
 
@@ -52,6 +54,12 @@ $(RIVALS)/.installed: benchmarks/requirements.lock
 	$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
 	@touch $@
 
+# What a user installs, and nothing of what tests need.
+$(OWN)/.installed: requirements-run.lock
+	test -x $(OWN)/bin/python || $(PYTHON) -m venv $(OWN)
+	$(OWN)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-run.lock
+	@touch $@
+
 # Keeps what is pinned; delete a lock first to take the newest of everything.
 lock: setup
 	$(LOCK) --all-extras pyproject.toml -o requirements.lock
@@ -59,4 +67,4 @@ lock: setup
 	$(LOCK) benchmarks/requirements.in -o benchmarks/requirements.lock
 
 clean:
-	rm -rf .venv $(RIVALS) benchmarks/work
+	rm -rf .venv $(RIVALS) $(OWN) benchmarks/work

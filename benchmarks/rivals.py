@@ -6,7 +6,6 @@ To add a rival: a function here that returns a `Contender`, and its place among 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from ingest.demo.server import ACCESS_KEY, SECRET_KEY
 
 HOME = Path(__file__).resolve().parent
 TOOLS = HOME / ".venv" / "bin"
+OURS = HOME / ".own" / "bin" / "ingest"
+"""Installed as a user would have it: without what the tests need, some of which is imported where it is found."""
 
 Command = Callable[[Source, Path], list[str]]
 Variables = Callable[[Source, Path], Mapping[str, str]]
@@ -45,7 +46,7 @@ def ingest(*arguments: str, name: str, bucket: Spec | None = None) -> Contender:
     """An `ingest` command, in the settings that a user would have in ``.env``."""
 
     def command(_source: Source, _target: Path) -> list[str]:
-        return [str(Path(sys.executable).with_name("ingest")), *arguments, "--json", "--quiet"]
+        return [str(OURS), *arguments, "--json", "--quiet"]
 
     def variables(source: Source, target: Path) -> dict[str, str]:
         values = {

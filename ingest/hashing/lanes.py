@@ -55,15 +55,16 @@ class Md5Lanes:
         """
         self._advance(self._states, _filled(addresses), size // BLOCK)
 
-    def digest(self, lane: int, rest: bytes, length: int) -> bytes:
+    def digest(self, lane: int, rest: bytes | memoryview, length: int) -> bytes:
         """The MD5 of one lane's message of `length` bytes, whose last ones, fewer than `BLOCK`, are `rest`."""
-        end = rest + b"\x80" + bytes(-(len(rest) + 9) % BLOCK) + struct.pack("<Q", (8 * length) & (2**64 - 1))
+        end = bytearray(rest)
+        end += b"\x80" + bytes(-(len(rest) + 9) % BLOCK) + struct.pack("<Q", (8 * length) & (2**64 - 1))
         states = _States.from_buffer_copy(self._states)
         self._advance(states, _filled([address_of(end)]), len(end) // BLOCK)
         return struct.pack("<4I", *states[lane::WIDTH])
 
 
-def md5_of_each(messages: Sequence[bytes]) -> list[bytes]:
+def md5_of_each(messages: Sequence[memoryview]) -> list[bytes]:
     """The MD5 of every message, in their order."""
     digests: dict[int, bytes] = {}
     left = sorted(range(len(messages)), key=lambda number: len(messages[number]))
@@ -80,7 +81,7 @@ def md5_of_each(messages: Sequence[bytes]) -> list[bytes]:
     return [digests[number] for number in range(len(messages))]
 
 
-def _in_lanes(messages: Sequence[bytes]) -> list[bytes]:
+def _in_lanes(messages: Sequence[memoryview]) -> list[bytes]:
     """The messages come by length, the shortest first. A lane whose message has ended reads on in the longest one."""
     lanes, digests, done = Md5Lanes(), [], 0
     addresses = [address_of(message) for message in messages]
@@ -94,9 +95,9 @@ def _in_lanes(messages: Sequence[bytes]) -> list[bytes]:
     return digests
 
 
-def address_of(message: bytes) -> int:
-    """Where the bytes lie; valid as long as `message` is kept."""
-    return ctypes.cast(ctypes.c_char_p(message), ctypes.c_void_p).value or 0
+def address_of(buffer: bytearray | memoryview) -> int:
+    """Where its bytes lie, which must be writable; valid as long as `buffer` is kept, and keeps its length."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if buffer else 0
 
 
 def _filled(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:

@@ -10,12 +10,13 @@ from ingest.errors import ObjectChanged
 from ingest.jobs.large import LargeFetch
 from ingest.jobs.room import Room
 from ingest.jobs.stager import Stager
-from ingest.model import LocalCopy, RemoteObject
+from ingest.model import Check, LocalCopy, RemoteObject
 from ingest.plan.checks import check_for, hashed
 from ingest.source.checksums import check_for_headers
 
 if TYPE_CHECKING:
     from ingest.source.bucket import Bucket
+    from ingest.source.wire import Headers
     from ingest.store.files import FileStore, Staged
 
 SMALL = 4 << 20
@@ -59,31 +60,36 @@ class Fetch:
             if copy is not None:
                 return Fetched(copy, 0, None)
         if remote.size <= TINY:
-            return await self._whole(remote)
+            return await self._tiny(remote)
         if remote.size > SMALL:
             return Fetched(*await self._large(remote), None)
-        async with self.room.taken(remote.size):
-            return await self._whole(remote)
+        async with self.room.lent(remote.size) as body:
+            return await self._small(remote, body)
 
     async def newest(self, remote: RemoteObject) -> RemoteObject:
         """The object as it is now. Raises `NoSuchKey` when it is gone."""
         head = await self.bucket.head(remote.key)
         return RemoteObject(remote.key, head.size, head.etag, head.last_modified, head.storage_class)
 
-    async def _whole(self, remote: RemoteObject) -> Fetched:
+    async def _tiny(self, remote: RemoteObject) -> Fetched:
         key, etag, size = remote.key, remote.etag, remote.size
         answer = await self.bucket.get(key, etag=etag, max_body=size)
-        check = check_for_headers(answer.headers, etag, size)
-        if check.guesses or check.algorithm is None:
-            check = await self.bucket.sharpen(check, key, etag)
+        check = await self._check(remote, answer.headers)
         received = sum(map(len, answer.chunks))
         if received != size:
             raise ObjectChanged(f"{key!r}: it has {received} bytes now, and was listed with {size}")
-        if size <= TINY:
-            staged = self.store.stage(key, answer.chunks, size, hashed(answer.chunks, check))
-        else:
-            staged = await self._stager.stage(key, answer.chunks, size, check)
-        return Fetched(staged, size, answer.seconds)
+        return Fetched(self.store.stage(key, answer.chunks, hashed(answer.chunks, check)), size, answer.seconds)
+
+    async def _small(self, remote: RemoteObject, body: memoryview) -> Fetched:
+        answer = await self.bucket.get_into(remote.key, etag=remote.etag, into=body)
+        check = await self._check(remote, answer.headers)
+        return Fetched(await self._stager.stage(remote.key, body, check), remote.size, answer.seconds)
+
+    async def _check(self, remote: RemoteObject, headers: Headers) -> Check:
+        check = check_for_headers(headers, remote.etag, remote.size)
+        if check.guesses or check.algorithm is None:
+            return await self.bucket.sharpen(check, remote.key, remote.etag)
+        return check
 
 
 class SameVersionOnly(Fetch):

@@ -1,26 +1,28 @@
-"""One large object: fetched in pieces at once, written at their offsets, hashed in order behind the writes.
+"""One large object: fetched in pieces at once, each written at its offset while the whole is hashed in order.
 
-The bytes are hashed as they are read back from the file (which at that moment is memory, too): so a piece that a
-killed run had written is proven like any other, and nothing needs to come in order.
+A piece stays in memory until it is written and hashed, so a line that is faster than the hash waits for it. What a
+killed run had written is read back, and proven like the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+import functools
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import DamagedTransfer, DiskError, NoSuchKey, ObjectChanged, RangeIgnored, SourceError
+from ingest.jobs.chain import Chain, Update
+from ingest.jobs.part_digests import PartDigests
+from ingest.jobs.threads import in_thread, together
 from ingest.model import Check, RemoteObject, Verified
-from ingest.plan.checks import Hasher, etag_of_parts
-from ingest.plan.pieces import Piece, cut, parts
+from ingest.plan.checks import Hasher
+from ingest.plan.pieces import PIECE, Piece, cut
 from ingest.source.checksums import check_for_head
 from ingest.store.files import Staged
-from ingest.store.partials import Identity
+from ingest.store.notes import Identity
 
 if TYPE_CHECKING:
     from ingest.jobs.room import Room
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
     from ingest.store.files import FileStore
     from ingest.store.partials import Partial
 
-STREAMS = 4
+STREAMS = 8
 """Pieces of one object that are fetched at once."""
-_STREAM_BYTES = 3 << 20
-"""Memory of one stream: what the connection holds, and what is being written."""
+_THREADS = 1_024
+"""One and a few for each object under way, as they are needed: one that waited for another's would hold its memory."""
 
 
 @dataclass
@@ -41,9 +43,7 @@ class LargeFetch:
     bucket: Bucket
     store: FileStore
     room: Room
-    hashing: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hash")
-    )
+    hashing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="hash"))
 
     async def __call__(self, remote: RemoteObject) -> tuple[Staged, int]:
         """The staged copy, and the bytes that crossed the network.
@@ -54,7 +54,7 @@ class LargeFetch:
         """
         check = await self._check(remote)
         pieces = cut(remote.size, check.part_size)
-        identity = Identity(self.store.bucket, remote.key, remote.etag, remote.size, check.part_size)
+        identity = Identity(self.store.bucket, remote.key, remote.etag, remote.size, check.part_size, PIECE)
         proves = check.algorithm is not None and not check.guesses
         partial = await asyncio.to_thread(self.store.partials.open, identity, len(pieces), resumable=proves)
         kept = len(partial.finished)
@@ -94,113 +94,145 @@ class _Assembly:
 
     def __post_init__(self) -> None:
         self._start_hashing()
-        for number in self.partial.finished:
-            self._written[number].set()
 
     def _start_hashing(self) -> None:
-        by_parts = self.check.part_size is not None
-        self._written = [asyncio.Event() for _ in self.pieces]
-        self._hasher = Hasher(Check(None) if by_parts else self.check)
-        self._parts = [(numbers, _md5()) for numbers in parts(self.pieces, self.check.part_size or 0)]
+        self._held: dict[int, _Held] = {}
+        self._arrival = asyncio.Event()
+        self._on_disk = set(self.partial.finished)
+        self._parts: PartDigests | None = None
+        if self.check.part_size is not None:
+            self._parts = PartDigests(self.partial, self.pieces, self.check.part_size, self.owner.hashing)
+            for number in self._on_disk:
+                self._parts.written(number)
+        self._hasher = Hasher(self.check if self._parts is None else Check(None))
+        self._chain = Chain(self._hasher.update, self.owner.hashing)
 
     async def by_ranges(self) -> None:
         """Fetches what is missing, and hashes everything."""
-        missing = iter([number for number in range(len(self.pieces)) if number not in self.partial.finished])
-        await _together(*(self._stream(missing) for _ in range(STREAMS)), self._hash())
+        missing = iter([number for number in range(len(self.pieces)) if number not in self._on_disk])
+        streams = (self._stream(missing) for _ in range(STREAMS))
+        await together(*streams, self._feed(), self._chain.run(), *self._hash_parts())
 
     async def whole(self) -> None:
         """From the start, by one request, for servers that do not send pieces."""
         self.partial.finished.clear()
         self._start_hashing()
-        await _together(self._stream_whole(), self._hash())
+        await together(self._stream_whole(), *self._hash_parts())
 
     def conclude(self) -> tuple[str, Verified]:
         """The digest for the catalog, and how far it proves the bytes. Raises `DamagedTransfer`."""
         verdict = self._hasher.verdict()
-        if self._parts:
-            found = etag_of_parts([digest.digest() for _, digest in self._parts])
-            verdict = Verified.VERIFIED if found == self.check.expected else None
+        if self._parts is not None:
+            verdict = Verified.VERIFIED if self._parts.etag() == self.check.expected else None
         if verdict is None:
             key = self.partial.identity.key
             raise DamagedTransfer(f"{key!r}: received bytes that do not match what the server says of them")
         return self._hasher.digest(), verdict
 
     async def _stream(self, missing: Iterator[int]) -> None:
-        for number in missing:
-            piece = self.pieces[number]
-            async with self.owner.room.taken(_STREAM_BYTES):
-                sink = _Sink(self, piece)
-                identity = self.partial.identity
-                await self.owner.bucket.get_range(
-                    identity.key, etag=identity.etag, first=piece.start, last=piece.end - 1, on_chunks=sink.take
-                )
-                sink.require_full()
-            await _in_thread(None, self.partial.finish_piece, number, piece.start, piece.end)
-            self._written[number].set()
+        more = True
+        while more:
+            # Room first, then the number: so the piece that everybody's hash waits for is never without.
+            async with self.owner.room.lent(PIECE) as buffer:
+                number = next(missing, None)
+                more = number is not None
+                if number is not None:
+                    await self._bring(number, buffer)
+
+    async def _bring(self, number: int, buffer: memoryview) -> None:
+        """Fetches one piece, and keeps it until it is both written and hashed."""
+        (start, end), identity = self.pieces[number], self.partial.identity
+        body = buffer[: end - start]
+        await self.owner.bucket.get_range(identity.key, etag=identity.etag, first=start, into=body)
+        self.received += end - start
+        held = self._held[number] = _Held(body)
+        self._arrival.set()
+        await together(self._write(number, body), held.until_hashed())
+
+    async def _write(self, number: int, body: memoryview) -> None:
+        start, end = self.pieces[number]
+
+        def write() -> None:
+            self.partial.write(start, [body])
+            self.partial.finish_piece(number, start, end)
+
+        await in_thread(None, write)
+        if self._parts is not None:
+            self._parts.written(number)
 
     async def _stream_whole(self) -> None:
         identity = self.partial.identity
-        sink = _Sink(self, Piece(0, identity.size))
-        async with self.owner.room.taken(_STREAM_BYTES):
+        sink = _Sink(self)
+        async with self.owner.room.taken(PIECE):
             await self.owner.bucket.stream(identity.key, etag=identity.etag, on_chunks=sink.take)
         sink.require_full()
-        for written in self._written:
-            written.set()
+        if self._parts is not None:
+            for number in range(len(self.pieces)):
+                self._parts.written(number)
 
-    async def _hash(self) -> None:
-        everything = self._feed(range(len(self.pieces)), self._hasher.update)
-        await _together(everything, *(self._feed(numbers, digest.update) for numbers, digest in self._parts))
+    async def _feed(self) -> None:
+        """Tells the chain what is next: what came from memory, what an earlier run left from the disk."""
+        chain = self._chain
+        try:
+            for number, (start, end) in enumerate(self.pieces):
+                if number in self._on_disk:
+                    chain.add(functools.partial(self.partial.read, start, end))
+                    continue
+                while number not in self._held:
+                    self._arrival.clear()
+                    await self._arrival.wait()
+                held = self._held.pop(number)
+                chain.add(held.read, held.hashed)
+        except BaseException:
+            chain.stop()
+            raise
+        chain.end()
 
-    async def _feed(self, numbers: Sequence[int], update: Callable[[memoryview], None]) -> None:
-        for number in numbers:
-            await self._written[number].wait()
-            start, end = self.pieces[number]
-            await _in_thread(self.owner.hashing, self.partial.read, start, end, update)
+    async def hash_next(self, chunks: Sequence[bytes]) -> None:
+        """What follows in the whole."""
+
+        def update() -> None:
+            for chunk in chunks:
+                self._hasher.update(chunk)
+
+        await in_thread(self.owner.hashing, update)
+
+    def _hash_parts(self) -> list[Coroutine[Any, Any, None]]:
+        return [] if self._parts is None else [self._parts.run()]
+
+
+@dataclass
+class _Held:
+    """A piece in memory."""
+
+    body: memoryview
+    hashed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def read(self, update: Update) -> None:
+        update(self.body)
+
+    async def until_hashed(self) -> None:
+        await self.hashed.wait()
 
 
 @dataclass
 class _Sink:
-    """Writes what comes for one piece, and nothing beside it."""
+    """Writes and hashes the whole as it comes."""
 
     assembly: _Assembly
-    piece: Piece
-
-    def __post_init__(self) -> None:
-        self._position = self.piece.start
+    _position: int = 0
 
     async def take(self, chunks: list[bytes]) -> None:
         start, size = self._position, sum(map(len, chunks))
         self._position += size
         self.assembly.received += size
-        if self._position > self.piece.end:
-            raise RangeIgnored(f"{self.assembly.partial.identity.key!r}: more came than was asked for")
-        await _in_thread(None, self.assembly.partial.write, start, chunks)
+        identity = self.assembly.partial.identity
+        if self._position > identity.size:
+            raise DamagedTransfer(f"{identity.key!r}: more came than its {identity.size} bytes")
+        write = in_thread(None, self.assembly.partial.write, start, chunks)
+        await together(write, self.assembly.hash_next(chunks))
 
     def require_full(self) -> None:
-        if self._position != self.piece.end:
-            raise RangeIgnored(f"{self.assembly.partial.identity.key!r}: less came than was asked for")
-
-
-def _md5() -> hashlib._Hash:
-    return hashlib.md5(usedforsecurity=False)
-
-
-async def _in_thread(executor: ThreadPoolExecutor | None, call: Callable[..., None], *arguments: object) -> None:
-    """A thread cannot be cancelled: its end is waited for, so that nobody writes to a file that was given up."""
-    work = asyncio.get_running_loop().run_in_executor(executor, call, *arguments)
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait({work})
-        raise
-
-
-async def _together(*work: Coroutine[Any, Any, None]) -> None:
-    """Runs all of it; the first error ends the rest, and is raised when the rest has ended."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        identity = self.assembly.partial.identity
+        if self._position != identity.size:
+            raise DamagedTransfer(f"{identity.key!r}: {self._position} of {identity.size} bytes came")

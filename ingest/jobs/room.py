@@ -1,9 +1,9 @@
-"""How many bytes may be under way in memory at once, whatever is downloaded."""
+"""How many bytes may be under way in memory at once, whatever is downloaded; and that memory, used again and again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +19,10 @@ class Room:
     free: int
     _total: int = field(init=False)
     _waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
+    _spare: dict[int, list[bytearray]] = field(default_factory=lambda: defaultdict(list))
+    """Buffers to lend again, by their length, a power of two: fresh memory costs as much as what goes through it."""
+    _kept: int = 0
+    """Bytes of them."""
 
     def __post_init__(self) -> None:
         self._total = self.free
@@ -36,6 +40,21 @@ class Room:
         finally:
             self.free += size
             self._admit()
+
+    @asynccontextmanager
+    async def lent(self, size: int) -> AsyncIterator[memoryview]:
+        """`taken`, with a buffer of `size` bytes, which holds what its last user left."""
+        length = 1 << max(0, size - 1).bit_length()
+        async with self.taken(length):
+            if spare := self._spare[length]:
+                self._kept -= length
+            buffer = spare.pop() if spare else bytearray(length)
+            try:
+                yield memoryview(buffer)[:size]
+            finally:
+                if self._kept + length <= self._total:
+                    self._kept += length
+                    spare.append(buffer)
 
     async def _wait(self, size: int) -> None:
         turn = asyncio.get_running_loop().create_future()

@@ -1,7 +1,6 @@
-"""Hands bodies to threads that hash and write them, several at a time, and gives back what was staged.
+"""Hands bodies to threads that hash and write them, and gives back what was staged.
 
-A thread takes what has gathered meanwhile, and reports it together: one body alone costs as much to hand over as to
-hash, and several are hashed side by side. The event loop never waits for a disk.
+A thread takes what has gathered meanwhile, and hashes it side by side. The event loop never waits for a disk.
 """
 
 from __future__ import annotations
@@ -25,14 +24,10 @@ _GATHER = WIDTH
 """Bodies that one thread takes at once."""
 
 
-_Result = tuple["asyncio.Future[Staged]", "Staged | Exception"]
-
-
 class _Job(NamedTuple):
     done: asyncio.Future[Staged]
     key: str
-    chunks: Sequence[bytes]
-    size: int
+    body: memoryview
     check: Check
 
 
@@ -41,18 +36,31 @@ class Stager:
 
     def __init__(self, store: FileStore) -> None:
         self._store = store
-        self._most = os.cpu_count() or 1
+        self._most = max(1, (os.cpu_count() or 1) // 2)
         self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="stage")
         self._working = 0
         self._waiting: deque[_Job] = deque()
 
-    async def stage(self, key: str, chunks: Sequence[bytes], size: int, check: Check) -> Staged:
-        """As `FileStore.stage`, with what it raises."""
+    async def stage(self, key: str, body: memoryview, check: Check) -> Staged:
+        """As `FileStore.stage`, with what it raises. The memory behind `body` is used until this returns."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Staged] = loop.create_future()
-        self._waiting.append(_Job(done, key, chunks, size, check))
+        job = _Job(done, key, body, check)
+        self._waiting.append(job)
         self._start(loop)
-        return await done
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            await self._withdraw(job)
+            raise
+
+    async def _withdraw(self, job: _Job) -> None:
+        """Whoever cancels wants the memory back: a thread that has it already is waited for."""
+        try:
+            self._waiting.remove(job)
+        except ValueError:
+            await asyncio.wait({job.done})
+            job.done.exception()  # seen
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._waiting and self._working < self._most:
@@ -61,7 +69,9 @@ class Stager:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while jobs := list(self._take()):
-            loop.call_soon_threadsafe(_report, self._stage(jobs))
+            # Each as it comes: whoever waits goes on to its next download, and not all of them at one time.
+            for result in self._stage(jobs):
+                loop.call_soon_threadsafe(_report, *result)
         loop.call_soon_threadsafe(self._ended, loop)
 
     def _take(self) -> Iterator[_Job]:
@@ -69,14 +79,14 @@ class Stager:
             for _ in range(_GATHER):
                 yield self._waiting.popleft()
 
-    def _stage(self, jobs: Sequence[_Job]) -> list[_Result]:
-        results: list[_Result] = []
+    def _stage(self, jobs: Sequence[_Job]) -> Iterator[tuple[asyncio.Future[Staged], Staged | Exception]]:
         for job, found in zip(jobs, _hash(jobs), strict=True):
+            result: Staged | Exception
             try:
-                results.append((job.done, self._store.stage(job.key, job.chunks, job.size, found)))
+                result = self._store.stage(job.key, [job.body], found)
             except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
-                results.append((job.done, error))
-        return results
+                result = error
+            yield job.done, result
 
     def _ended(self, loop: asyncio.AbstractEventLoop) -> None:
         self._working -= 1
@@ -86,19 +96,16 @@ class Stager:
 def _hash(jobs: Sequence[_Job]) -> list[Hashed]:
     """Those that an MD5 checks are hashed side by side."""
     together = [job for job in jobs if job.check.algorithm == "md5"] if AVAILABLE and len(jobs) > 1 else []
-    digests = iter(md5_of_each([b"".join(job.chunks) for job in together]))
+    digests = iter(md5_of_each([job.body for job in together]))
     alike = set(map(id, together))
     return [
-        compared(f"md5:{next(digests).hex()}", job.check) if id(job) in alike else hashed(job.chunks, job.check)
+        compared(f"md5:{next(digests).hex()}", job.check) if id(job) in alike else hashed([job.body], job.check)
         for job in jobs
     ]
 
 
-def _report(results: Sequence[_Result]) -> None:
-    for done, result in results:
-        if done.done():
-            continue  # cancelled: the next run sweeps the file
-        if isinstance(result, Exception):
-            done.set_exception(result)
-        else:
-            done.set_result(result)
+def _report(done: asyncio.Future[Staged], result: Staged | Exception) -> None:
+    if isinstance(result, Exception):
+        done.set_exception(result)
+    else:
+        done.set_result(result)

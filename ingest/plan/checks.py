@@ -74,7 +74,7 @@ def compared(digest: str, check: Check) -> Hashed:
     return Hashed(digest, Verified.VERIFIED if matches else None)
 
 
-def hashed(chunks: Sequence[bytes], check: Check) -> Hashed:
+def hashed(chunks: Sequence[bytes | memoryview], check: Check) -> Hashed:
     """The chunks, one behind the other, against `check`."""
     hasher = Hasher(check)
     for chunk in chunks:

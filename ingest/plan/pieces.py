@@ -1,12 +1,14 @@
-"""How a large object is cut: into pieces that are fetched by themselves, and parts that are hashed by themselves."""
+"""How a large object is cut: into pieces that are fetched by themselves, and the parts that they make up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-PIECE = 16 << 20
-"""Bytes at most that one request fetches, and that a killed download loses of each request under way."""
+PIECE = 4 << 20
+"""Bytes at most that one request fetches: it is held in memory until it is written and hashed, and what a killed
+download loses of each request under way."""
 
 
 class Piece(NamedTuple):
@@ -27,11 +29,7 @@ def cut(size: int, part_size: int | None = None) -> list[Piece]:
     ]
 
 
-def parts(pieces: Sequence[Piece], part_size: int) -> list[list[int]]:
-    """The numbers of the pieces that make up each part; nothing for a `part_size` of 0."""
-    found: list[list[int]] = []
-    for number, piece in enumerate(pieces if part_size else ()):
-        if piece.start % part_size == 0:
-            found.append([])
-        found[-1].append(number)
-    return found
+def pieces_of_parts(pieces: Sequence[Piece], part_size: int) -> list[range]:
+    """The numbers of the pieces that make up each part."""
+    starts = [number for number, piece in enumerate(pieces) if piece.start % part_size == 0]
+    return [range(first, behind) for first, behind in pairwise([*starts, *[len(pieces)] * bool(pieces)])]

@@ -171,6 +171,34 @@ class Bucket:
             self._check_version(response, etag, key)
         return response
 
+    async def get_into(self, key: str, *, etag: str, into: memoryview) -> Response:
+        """The whole of an object that fills `into`, of exactly the version `etag`; the response is without its body.
+
+        Raises:
+            ObjectChanged: it is another version, or of another length. NoSuchKey: it is gone. SourceError: all else.
+        """
+        if self._credentials.check_at <= time.monotonic():
+            await self._renew()
+        head = self._signer.sign("GET", self._key_root + quote_key(key), "", _PINNED, (f'"{etag}"', _ENABLED))
+        expected = str(len(into)).encode()
+
+        def check(response: Response) -> None:
+            if response.status != 200:
+                raise UnexpectedResponse(f"GET {shown(key)}: a part was sent where the whole was asked for")
+            self._check_version(response, etag, key)
+            if response.headers.get(b"content-length", expected) != expected:
+                raise ObjectChanged(f"GET {shown(key)}: it has another length now than the {len(into)} bytes listed")
+
+        try:
+            response, came = await self._pool.stream_into(Exchange(head, streamed=True), check, into)
+        except RangeIgnored as error:
+            raise ObjectChanged(f"GET {shown(key)}: it has more than the {len(into)} bytes listed") from error
+        if response.status != 200:
+            await self._refuse(response, f"GET {shown(key)}")
+        if came != len(into):
+            raise ObjectChanged(f"GET {shown(key)}: it has {came} bytes now, and was listed with {len(into)}")
+        return response
+
     async def stream(self, key: str, *, etag: str | None = None, on_chunks: OnChunks) -> Headers:
         """The whole object to `on_chunks`, about a megabyte at most at a time. Raises as `get` does."""
         await self._renew()
@@ -184,17 +212,18 @@ class Bucket:
 
         return await self._stream(head, key, check, on_chunks)
 
-    async def get_range(self, key: str, *, etag: str, first: int, last: int, on_chunks: OnChunks) -> Headers:
-        """The bytes `first` to `last`, both included, to `on_chunks`. Raises as `get` does.
+    async def get_range(self, key: str, *, etag: str, first: int, into: memoryview) -> None:
+        """The bytes from `first` on that fill `into`. Raises as `get` does.
 
         Raises:
-            RangeIgnored: the server sent something else than this range; nothing went to `on_chunks`.
+            RangeIgnored: the server sent something else than this range.
         """
         await self._renew()
+        last = first + len(into) - 1
         values = (f'"{etag}"', f"bytes={first}-{last}")
         head = self._signer.sign("GET", self._key_root + quote_key(key), "", ("if-match", "range"), values)
         promised = f"bytes {first}-{last}/".encode()
-        length = str(last - first + 1).encode()
+        length = str(len(into)).encode()
 
         def check(response: Response) -> None:
             self._check_version(response, etag, key)
@@ -204,7 +233,11 @@ class Bucket:
             if headers.get(b"content-length", length) != length:
                 raise RangeIgnored(f"GET {shown(key)}: the range has another length than was asked for")
 
-        return await self._stream(head, key, check, on_chunks)
+        response, came = await self._pool.stream_into(Exchange(head, streamed=True), check, into)
+        if response.status not in (200, 206):
+            await self._refuse(response, f"GET {shown(key)}")
+        if came != len(into):
+            raise RangeIgnored(f"GET {shown(key)}: {came} of the {len(into)} bytes asked for were sent")
 
     async def head(self, key: str, *, part_number: int | None = None) -> ObjectHead:
         """What the server says of an object without sending it; with `part_number`, of that part too.

@@ -11,7 +11,7 @@ from ingest.errors import ConnectionTimedOut
 from ingest.source.dial import Dialer
 from ingest.source.throttle import Throttle
 from ingest.source.timeouts import Timeouts
-from ingest.source.wire import STREAMED_STATUS, Connection, Exchange, Response, StaleConnection
+from ingest.source.wire import SCRATCH_BYTES, STREAMED_STATUS, Connection, Exchange, Response, StaleConnection
 
 _FAREWELL_SECONDS = 1.0
 
@@ -25,6 +25,7 @@ class Pool:
         self._timeouts = timeouts
         self._throttle = throttle
         self._loop = asyncio.get_running_loop()
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._busy = 0
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
@@ -65,14 +66,42 @@ class Pool:
         `on_head` sees status and headers before the first piece, and may raise. An answer outside 200 and 206 comes
         back with its body, and neither is called. Raises `SourceError`, and whatever the two raise.
         """
+
+        async def read(connection: Connection) -> None:
+            while chunks := await connection.read():
+                await on_chunks(chunks)
+
+        return await self._stream(exchange, on_head, read)
+
+    async def stream_into(
+        self, exchange: Exchange, on_head: Callable[[Response], None], buffer: memoryview
+    ) -> tuple[Response, int]:
+        """As `stream`, with the body straight into `buffer`; also returns its length.
+
+        Raises:
+            RangeIgnored: the body is longer than the buffer.
+        """
+        length = 0
+
+        async def read(connection: Connection) -> None:
+            nonlocal length
+            length = await connection.read_into(buffer)
+
+        return await self._stream(exchange._replace(into=buffer), on_head, read), length
+
+    async def _stream(
+        self,
+        exchange: Exchange,
+        on_head: Callable[[Response], None],
+        read: Callable[[Connection], Awaitable[None]],
+    ) -> Response:
         await self._enter() if self._busy >= self._limit else self._take_place()
         try:
             connection, response = await self._send(exchange)
             if response.status in STREAMED_STATUS:
                 try:
                     on_head(response)
-                    while chunks := await connection.read():
-                        await on_chunks(chunks)
+                    await read(connection)
                 except BaseException:
                     connection.abort()
                     raise
@@ -145,7 +174,9 @@ class Pool:
 
     async def _open_one(self) -> Connection:
         name = str(self._dialer)
-        connection = await self._dialer.connect(lambda: Connection(name, self._loop, self._lost, self._throttle))
+        connection = await self._dialer.connect(
+            lambda: Connection(name, self._loop, self._lost, self._scratch, self._throttle)
+        )
         if connection.reusable:  # else it is lost already, and its first request will say so
             self._open.add(connection)
         if self._sweeper is None:

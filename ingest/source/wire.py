@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 
 import httptools
 
-from ingest.errors import ConnectionLost, NotTls, SourceError, UnexpectedResponse
+from ingest.errors import ConnectionLost, NotTls, RangeIgnored, SourceError, UnexpectedResponse
 from ingest.source.throttle import RECEIVE_BUFFER, Throttle
 from ingest.source.timeouts import Watch
 
@@ -28,6 +28,10 @@ MOST_ERROR_BYTES = 64 << 10
 _MOST_HEADER_BYTES = 64 << 10
 _HIGH_WATER = 1 << 20
 """Unread bytes at which a streamed response stops reading from its socket."""
+SCRATCH_BYTES = 256 << 10
+"""What is read at once, where it does not go straight to its place."""
+_HEAD_BYTES = 2 << 10
+"""What is read at once of an answer whose body has its place: little more than its head."""
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 
 
@@ -53,20 +57,26 @@ class Exchange(NamedTuple):
     bodyless: bool = False
     """The answer has no body, whatever its headers say: HEAD."""
     streamed: bool = False
+    into: memoryview | None = None
+    """Where a streamed body goes, whose length should be this one's. What is there after an error means nothing."""
 
 
 class StaleConnection(Exception):
     """A kept-alive connection ended before the first byte of the answer: the request may be sent once more."""
 
 
-class Connection(asyncio.Protocol):
-    """Carries one request at a time. `on_lost` is called once, when the connection is gone."""
+class Connection(asyncio.BufferedProtocol):
+    """Carries one request at a time. `on_lost` is called once, when the connection is gone.
+
+    `scratch` is what it reads into, `SCRATCH_BYTES` long. The connections of one loop share it: nothing stays there.
+    """
 
     def __init__(
         self,
         peer: str,
         loop: asyncio.AbstractEventLoop,
         on_lost: Callable[[Connection], None],
+        scratch: memoryview,
         throttle: Throttle | None = None,
     ) -> None:
         self.watch = Watch()
@@ -75,6 +85,7 @@ class Connection(asyncio.Protocol):
         self._peer = peer
         self._loop = loop
         self._on_lost = on_lost
+        self._scratch = scratch
         self._throttle = throttle
         self._resting = False
         self._parser = httptools.HttpResponseParser(self)
@@ -97,6 +108,8 @@ class Connection(asyncio.Protocol):
         self._unread = 0
         self._raw = 0
         """Bytes of the body still to come; of a plain body with a length, they go round the parser."""
+        self._into: memoryview | None = None
+        """Where the rest of a streamed body goes, if its place is known."""
         self._seconds = 0.0
         self._complete = False
 
@@ -154,6 +167,19 @@ class Connection(asyncio.Protocol):
             self._used = True
         return chunks
 
+    async def read_into(self, buffer: memoryview) -> int:
+        """Waits for the end of a body that goes to `buffer`; returns its length. Raises as `request` does.
+
+        Raises:
+            RangeIgnored: it is longer than the buffer.
+        """
+        while not self._complete or self._error is not None:
+            await self._woken()
+        length = len(buffer) - len(self._into or b"")
+        self._into = self._exchange = None
+        self._used = True
+        return length
+
     def abort(self, error: SourceError | None = None) -> None:
         """Closes at once; whoever waits for an answer gets `error`."""
         self._fail(error or ConnectionLost(f"the connection to {self._peer} was closed"))
@@ -178,6 +204,7 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: SourceError | StaleConnection) -> None:
         if self._error is None:
             self._error = error
+        self._into = None
         if self._transport is not None:
             self._transport.abort()
         self._wake()
@@ -190,34 +217,54 @@ class Connection(asyncio.Protocol):
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             self._rest(0)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._into and self._raw:
+            return self._into
+        expects_head = self._exchange is not None and self._exchange.into is not None and not self._status
+        return self._scratch[:_HEAD_BYTES] if expects_head else self._scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._exchange is None or self._error is not None:
             # Nobody asked: a time-out notice of the server, or an answer to nothing. Either way the end.
             self.abort()
             return
-        self.received += len(data)
+        self.received += nbytes
         if self._throttle is not None:
-            self._rest(len(data))
+            self._rest(nbytes)
         if self._raw:
-            self._take_raw(data)
+            self._take_raw(nbytes)
             return
+        data = self._scratch[:nbytes]
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(self._not_http(data))
+            self._fail(self._not_http(bytes(data[:3])))
         if not self._status and self.received > _MOST_HEADER_BYTES:
             self._fail(UnexpectedResponse(f"{self._peer} sends headers without end"))
 
-    def _take_raw(self, data: bytes) -> None:
-        if len(data) > self._raw:
+    def _take_raw(self, size: int) -> None:
+        if size > self._raw:
             self.abort()  # more than its own length: there is no telling what it is
             return
-        self._raw -= len(data)
-        self._keep(data)
+        straight = self._into
+        self._raw -= size
+        if straight:
+            self._into = straight[size:]
+        else:
+            self._keep(bytes(self._scratch[:size]))
         if not self._raw:
             self._parser = httptools.HttpResponseParser(self)  # the old one waits for the body
             self._complete = True
             self._wake()
+
+    def _place(self, chunk: bytes) -> None:
+        """Puts what came by way of the parser where it belongs."""
+        size, room = len(chunk), self._into
+        if room is None or size > len(room):
+            self._fail(RangeIgnored(f"{self._peer} sends more than was asked for"))
+            return
+        room[:size] = chunk
+        self._into = room[size:]
 
     def _rest(self, received: int) -> None:
         pause = self._throttle.pause_after(received) if self._throttle is not None else 0.0
@@ -291,6 +338,7 @@ class Connection(asyncio.Protocol):
         if status in STREAMED_STATUS and length.isdigit():
             self._expect(int(length), exchange)
         if exchange.streamed and status in STREAMED_STATUS:
+            self._into = exchange.into
             self._wake()
 
     def _expect(self, length: int, exchange: Exchange) -> None:
@@ -312,6 +360,9 @@ class Connection(asyncio.Protocol):
 
     def _keep(self, chunk: bytes) -> None:
         exchange = self._exchange
+        if self._into is not None:
+            self._place(chunk)
+            return
         self._chunks.append(chunk)
         self._unread += len(chunk)
         if self._status >= 300:

@@ -28,7 +28,7 @@ from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
 from ingest.store.partials import Partials
 from ingest.store.paths import below_file, beside_directory, encode_key
-from ingest.store.vectors import write_all
+from ingest.store.writing import write_all
 
 _TEMPORARY = ".part"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -79,15 +79,12 @@ class FileStore:
         self.partials.close()
         os.close(self._temporaries)
 
-    def stage(self, key: str, chunks: Sequence[bytes], size: int, found: Hashed) -> Staged:
-        """A small object of `size` bytes, which came in `chunks` and was hashed: nothing is written unless it is right.
+    def stage(self, key: str, body: Sequence[bytes | memoryview], found: Hashed) -> Staged:
+        """A small object, which came in some chunks and was hashed: nothing is written unless it is right.
 
         Raises:
-            DamagedTransfer: length or digest are not what the server said. DiskError: the disk does not take it.
+            DamagedTransfer: its digest is not what the server said. DiskError: the disk does not take it.
         """
-        received = sum(map(len, chunks))
-        if received != size:
-            raise DamagedTransfer(f"{key!r}: received {received} of {size} bytes")
         if found.verdict is None:
             raise DamagedTransfer(f"{key!r}: received bytes that do not match what the server says of them")
         temporary = f"{self._own}{next(self._names)}{_TEMPORARY}"
@@ -98,7 +95,7 @@ class FileStore:
         here("staging.opened")
         try:
             try:
-                write_all(descriptor, chunks)
+                write_all(descriptor, body)
                 here("staging.written")
             finally:
                 os.close(descriptor)
@@ -106,7 +103,7 @@ class FileStore:
             self._unlink(temporary)
             raise disk_error(error, temporary) from error
         here("staging.finished")
-        return Staged(key, temporary, size, found.digest, found.verdict)
+        return Staged(key, temporary, sum(map(len, body)), found.digest, found.verdict)
 
     def publish(self, batch: Sequence[Staged], previous: Mapping[str, str]) -> dict[str, LocalCopy | DiskError]:
         """Makes the batch durable and renames it into place; `previous` maps keys to the path of an older copy.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -18,33 +17,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from ingest.crashpoints import here
+from ingest.store import notes
 from ingest.store.directories import disk_error
 from ingest.store.durability import start_writing
-from ingest.store.vectors import write_all
+from ingest.store.notes import DRAFT, NOTE, Identity, Note
+from ingest.store.side_by_side import Range, md5_of_ranges
+from ingest.store.writing import write_all
 
-PREFIX, DATA, NOTE, _DRAFT = "large-", ".part", ".json", ".draft"
-_OWN = re.compile(r"(large-[0-9a-f]{40})\.(?:part|json|draft)")
+PREFIX, DATA = "large-", ".part"
+_OWN = re.compile(r"(large-[0-9a-f]{40})\.(?:part|note|draft)")
 KEPT_SECONDS = 7 * 86_400
 """How long a partial that nobody came back for is kept."""
-_MOST_NOTE_BYTES = 8 << 20
-_NOTES = 1_000
-"""Notes that are written for one file, about: of a huge one, not each piece is worth its own."""
-_BUFFER = 256 << 10
-"""Bytes read back at once to be hashed: they stay in the processor's cache."""
+_BUFFER = 1 << 20
+"""Bytes of an earlier run that are read back at once to be hashed."""
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Identity(NamedTuple):
-    """Which bytes a partial holds, and how they are cut: only the same may go on with it."""
-
-    bucket: str
-    key: str
-    etag: str
-    size: int
-    part_size: int | None
 
 
 @dataclass
@@ -55,17 +43,14 @@ class Partial:
     temporary: str
     finished: set[int]
     """Numbers of the pieces that are written."""
-    pieces: int
-    """How many there are."""
     _descriptor: int
-    _write_note: Callable[[Partial], None] | None
+    _note: Note | None
     """None for a file that only this process knows."""
-    _unnoted: int = 0
     _users: int = 0
     _closed: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def write(self, start: int, chunks: Sequence[bytes]) -> None:
+    def write(self, start: int, chunks: Sequence[bytes | memoryview]) -> None:
         """Raises `DiskError` when the disk does not take it."""
         with self._using() as descriptor:
             try:
@@ -78,17 +63,10 @@ class Partial:
         """Notes that a piece is written, from `start` up to `end`."""
         with self._using() as descriptor:
             start_writing(descriptor, start, end)
-            self._note(number)
-        here("partial.noted")
-
-    def _note(self, number: int) -> None:
-        with self._lock:
             self.finished.add(number)
-            self._unnoted += 1
-            if self._write_note is not None and self._unnoted > self.pieces // _NOTES:
-                self._unnoted = 0
-                with suppress(OSError):  # without the note, the next run fetches the piece again
-                    self._write_note(self)
+            if self._note is not None:
+                self._note.mark(number)
+        here("partial.noted")
 
     def read(self, start: int, end: int, update: Callable[[memoryview], None]) -> None:
         """Hands what is written from `start` up to `end` to `update`, in order. Raises `DiskError`."""
@@ -104,6 +82,14 @@ class Partial:
             except OSError as error:
                 raise disk_error(error, self.temporary) from error
 
+    def md5_of(self, ranges: Sequence[Range]) -> list[bytes]:
+        """The MD5 of each of these written ranges. Raises `DiskError`."""
+        with self._using() as descriptor:
+            try:
+                return md5_of_ranges(descriptor, ranges)
+            except OSError as error:
+                raise disk_error(error, self.temporary) from error
+
     def close(self) -> None:
         """Gives the file free for others; a thread that still writes to it ends first."""
         with self._lock:
@@ -111,7 +97,7 @@ class Partial:
                 return
             self._closed = True
             if self._users == 0:
-                os.close(self._descriptor)
+                self._let_go()
 
     @contextmanager
     def _using(self) -> Iterator[int]:
@@ -126,7 +112,12 @@ class Partial:
             with self._lock:
                 self._users -= 1
                 if self._closed and self._users == 0:
-                    os.close(self._descriptor)
+                    self._let_go()
+
+    def _let_go(self) -> None:
+        os.close(self._descriptor)
+        if self._note is not None:
+            self._note.close()
 
 
 @dataclass
@@ -185,14 +176,19 @@ class Partials:
         name = self._name(identity.key)
         descriptor = self._lock(name + DATA) if resumable else None
         if descriptor is None:
-            return self._open_private(identity, pieces)
-        note = self._read_note(name)
+            return self._open_private(identity)
+        note = notes.read(self.directory, name)
         finished = note[1] if note is not None and note[0] == identity else set()
         os.ftruncate(descriptor, identity.size if finished else 0)
         os.ftruncate(descriptor, identity.size)
-        partial = Partial(identity, name + DATA, finished, pieces, descriptor, self._write_note)
+        partial = Partial(identity, name + DATA, finished, descriptor, self._new_note(name, identity, finished, pieces))
         self._open[partial.temporary] = partial
         return partial
+
+    def _new_note(self, name: str, identity: Identity, finished: set[int], pieces: int) -> Note | None:
+        with suppress(OSError):  # without one, the next run fetches everything again
+            return Note.create(self.directory, name, identity, notes.marks_of(finished, pieces))
+        return None
 
     def _remove_unlocked(self, stem: str) -> bool:
         try:
@@ -202,7 +198,7 @@ class Partials:
         if descriptor is None:
             return False
         try:
-            for ending in (NOTE, _DRAFT, DATA):
+            for ending in (NOTE, DRAFT, DATA):
                 self._unlink(stem + ending)
         finally:
             os.close(descriptor)
@@ -230,34 +226,15 @@ class Partials:
                 raise
             os.close(descriptor)
 
-    def _open_private(self, identity: Identity, pieces: int) -> Partial:
+    def _open_private(self, identity: Identity) -> Partial:
         name = f"{os.getpid()}-{secrets.token_hex(8)}{DATA}"
         descriptor = os.open(name, _FLAGS | os.O_EXCL, 0o640, dir_fd=self.directory)
-        partial = self._open[name] = Partial(identity, name, set(), pieces, descriptor, None)
+        partial = self._open[name] = Partial(identity, name, set(), descriptor, None)
         return partial
 
-    def _read_note(self, name: str) -> tuple[Identity, set[int]] | None:
-        try:
-            descriptor = os.open(name + NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory)
-            with os.fdopen(descriptor, "rb") as file:
-                note = json.loads(file.read(_MOST_NOTE_BYTES))
-            identity = Identity(*(note[field] for field in Identity._fields))
-            return identity, {number for first, last in note["finished"] for number in range(first, last + 1)}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _write_note(self, partial: Partial) -> None:
-        stem = partial.temporary.removesuffix(DATA)
-        note = {**partial.identity._asdict(), "finished": list(_runs(partial.finished))}
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(stem + _DRAFT, flags, 0o640, dir_fd=self.directory)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(note, file)
-        os.replace(stem + _DRAFT, stem + NOTE, src_dir_fd=self.directory, dst_dir_fd=self.directory)
-
     def _is_useless(self, stem: str, *, all_done: bool) -> bool:
-        note = self._read_note(stem)
-        if note is None or self._age(stem + NOTE) > KEPT_SECONDS:
+        note = notes.read(self.directory, stem)
+        if note is None or not note[1] or self._age(stem + NOTE) > KEPT_SECONDS:
             return True
         return all_done and note[0].bucket == self.bucket
 
@@ -270,17 +247,3 @@ class Partials:
     def _unlink(self, name: str) -> None:
         with suppress(OSError):
             os.unlink(name, dir_fd=self.directory)
-
-
-def _runs(numbers: set[int]) -> Iterator[list[int]]:
-    """First and last of each run of consecutive numbers: pieces are finished nearly in order, so these are few."""
-    run: list[int] = []
-    for number in sorted(numbers):
-        if run and number == run[1] + 1:
-            run[1] = number
-            continue
-        if run:
-            yield run
-        run = [number, number]
-    if run:
-        yield run

@@ -230,14 +230,14 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def fail_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.pwritev
+    real = os.pwrite
 
-    def pwritev(descriptor: int, chunks: Any, offset: int) -> int:
+    def pwrite(descriptor: int, chunk: Any, offset: int) -> int:
         if "/.ingest/tmp/" in path_of(descriptor):
             raise eio()
-        return real(descriptor, chunks, offset)
+        return real(descriptor, chunk, offset)
 
-    monkeypatch.setattr(os, "pwritev", pwritev)
+    monkeypatch.setattr(os, "pwrite", pwrite)
 
 
 def fail_fsync_of(part: str) -> Callable[[pytest.MonkeyPatch], None]:

@@ -11,9 +11,10 @@ import pytest
 
 from ingest.errors import DiskError
 from ingest.store.files import FileStore
-from ingest.store.partials import KEPT_SECONDS, Identity, Partials
+from ingest.store.notes import Identity
+from ingest.store.partials import KEPT_SECONDS, Partials
 
-OBJECT = Identity("statements", "large", "e", 300, None)
+OBJECT = Identity("statements", "large", "e", 300, None, 100)
 
 
 @pytest.fixture
@@ -57,9 +58,12 @@ def test_only_the_very_same_goes_on(store: FileStore, changed: Identity) -> None
     assert not any(read)
 
 
-def test_without_a_note_there_is_nothing_to_go_on_with(store: FileStore) -> None:
+@pytest.mark.parametrize("note", [True, False])
+def test_without_a_finished_piece_there_is_nothing_to_go_on_with(store: FileStore, note: bool) -> None:
     leave(store, piece=False)
-    assert names(store) == [".part"]
+    assert names(store) == [".note", ".part"]
+    if not note:
+        next((store.data_dir / ".ingest" / "tmp").glob("*.note")).unlink()
     assert store.sweep() == 1
     assert names(store) == []
 
@@ -77,7 +81,7 @@ def test_when_all_is_done_nothing_is_left_but_another_buckets(store: FileStore) 
     leave(store)
     leave(store, OBJECT._replace(bucket="elsewhere", key="other"))
     assert store.sweep(all_done=True) == 1
-    assert names(store) == [".json", ".part"]
+    assert names(store) == [".note", ".part"]
 
 
 def test_what_a_process_works_on_is_let_be(store: FileStore) -> None:
@@ -88,7 +92,7 @@ def test_what_a_process_works_on_is_let_be(store: FileStore) -> None:
     private = other.partials.open(OBJECT, 3, resumable=True)
     assert private.temporary != partial.temporary
     other.partials.leave(private)
-    assert names(store) == [".json", ".part"]
+    assert names(store) == [".note", ".part"]
     other.close()
 
 

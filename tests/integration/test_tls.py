@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import hashlib
 import socket
@@ -14,11 +15,13 @@ import pytest
 import trustme
 
 from ingest import errors
+from ingest.demo.server import serve
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket
 from ingest.source.timeouts import Timeouts
 from ingest.source.tls import fetch_certificate, ssl_context
 from tests.fixtures import servers
+from tests.fixtures.pools import loop_policy
 from tests.fixtures.raw_server import RawServer, Visit, greeter, raw_server
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -166,3 +169,25 @@ def test_a_bundle_without_certificates_names_its_setting(tmp_path: Path) -> None
     bundle.write_text("nothing here")
     with pytest.raises(errors.SettingsError, match="S3_CA_BUNDLE"):
         ssl_context(settings(443, ca_bundle=bundle))
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_bodies_go_straight_to_their_place_over_tls(
+    tmp_path: Path, certificates: servers.Certificates, loop: str
+) -> None:
+    body = bytes(range(256)) * 12_345
+
+    async def fetch() -> None:
+        async with serve(tmp_path / "weed", "tls", certificate=(certificates.chain, certificates.key)) as server:
+            real = servers.Bucket(f"https://127.0.0.1:{server.tls_port}", "tls", certificates.ca)
+            await real.put({"large": body})
+            async with Bucket.open(real.settings(tmp_path), connections=4) as bucket:
+                etag = (await bucket.head("large")).etag
+                whole, piece = bytearray(len(body)), bytearray(1_000_000)
+                await bucket.get_into("large", etag=etag, into=memoryview(whole))
+                await bucket.get_range("large", etag=etag, first=123, into=memoryview(piece))
+                assert whole == body
+                assert piece == body[123:1_000_123]
+
+    with asyncio.Runner(loop_factory=loop_policy(loop).new_event_loop) as runner:
+        runner.run(fetch())
