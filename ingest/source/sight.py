@@ -14,7 +14,7 @@ from ingest.source.pool import Pool
 from ingest.source.signing import Signer
 from ingest.source.wire import Response
 
-SMALL = 64 << 10
+TINY = 64 << 10
 """Bytes of a body that may come along unasked. They are held in memory until they are fetched, or let go."""
 _IN_A_ROW = 8
 """Objects that were small, one after the other, before the next is expected to be. One that is not costs a
@@ -41,7 +41,7 @@ class SightedBucket(Bucket):
         """As `head`: what the object is now. Its next `get` may need no further request. Use it in `attention`."""
         if self._small_in_a_row >= _IN_A_ROW:
             try:
-                answer = await super().get(key, max_body=SMALL)
+                answer = await super().get(key, max_body=TINY)
                 seen = parse_head(answer.headers, f"GET {key!a}", is_part=False)
             except NoSuchKey:
                 raise
@@ -51,7 +51,7 @@ class SightedBucket(Bucket):
                 self._in_hand[key] = answer
                 return seen
         head = await self.head(key)
-        self._small_in_a_row = self._small_in_a_row + 1 if head.size <= SMALL else 0
+        self._small_in_a_row = self._small_in_a_row + 1 if head.size <= TINY else 0
         return head
 
     async def get(self, key: str, *, etag: str | None = None, max_body: int) -> Response:

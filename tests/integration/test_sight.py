@@ -10,7 +10,7 @@ import pytest
 
 from ingest.errors import AccessDenied, NoSuchKey
 from ingest.settings import Settings
-from ingest.source.sight import SMALL, SightedBucket
+from ingest.source.sight import TINY, SightedBucket
 from tests.fixtures.raw_server import RawServer, Visit, raw_server
 
 DATE = "Last-Modified: Mon, 05 Jan 2026 10:00:00 GMT\r\n"
@@ -67,17 +67,17 @@ async def take(bucket: SightedBucket, key: str) -> bytes:
 
 async def test_a_small_object_takes_one_request() -> None:
     objects = Objects()
-    objects["a"], objects["empty"], objects["most"] = b"a", b"", b"x" * SMALL
+    objects["a"], objects["empty"], objects["most"] = b"a", b"", b"x" * TINY
     async with looking(objects) as (bucket, _):
-        assert [await take(bucket, key) for key in ("a", "empty", "most")] == [b"a", b"", b"x" * SMALL]
+        assert [await take(bucket, key) for key in ("a", "empty", "most")] == [b"a", b"", b"x" * TINY]
     assert objects.asked == ["GET a", "GET empty", "GET most"]
 
 
 async def test_a_larger_one_is_asked_for_as_ever_and_so_are_those_behind_it() -> None:
     objects = Objects()
-    objects["large"], objects["a"] = b"x" * (SMALL + 1), b"a"
+    objects["large"], objects["a"] = b"x" * (TINY + 1), b"a"
     async with looking(objects) as (bucket, _):
-        assert [await take(bucket, key) for key in ("large", "a")] == [b"x" * (SMALL + 1), b"a"]
+        assert [await take(bucket, key) for key in ("large", "a")] == [b"x" * (TINY + 1), b"a"]
     assert objects.asked == ["GET large", "HEAD large", "GET large", "HEAD a", "GET a"]
 
 
