@@ -111,3 +111,6 @@ CASES = (
         (seconds(least=1.0, aim=0.4),),
     ),
 )  # fmt: skip
+
+ORDER = (*(case.name for case in CASES), "events")
+"""Of the sections in ``RESULTS.md``; `benchmarks.events` writes the last one."""

@@ -1,158 +1,170 @@
-"""How many events a second go end to end: topic, bucket, catalog, /v1/verify. Run by hand: every part is real.
+"""How many events a second go end to end: topic, bucket, disk, catalog, /v1/verify. Every part is real.
 
-    python benchmarks/events.py [--events 3000] [--database URL] [--form plain|notice] [--no-deliver] [--profile FILE]
+    python -m benchmarks.events [--events 5000] [--rounds 3] [--ways NAME…] [--profile FILE] [--quick]
 
-The verification service, the broker and the S3 server take their share of the same cores; the line says how much.
+The time is that from the partitions' assignment to the last delivery that is recorded. Broker, S3 server, service and
+database take their share of the same cores; the section in ``RESULTS.md`` says how much.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import os
-import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
 
+from benchmarks.cases import ORDER
+from benchmarks.event_parts import SIZE, Parts, Way, running
+from benchmarks.report import Samples, rate, replace, section
+from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.tables import events
-from ingest.demo.broker import Broker, Sent, broker
-from ingest.demo.seed import BUCKET, Place
-from ingest.demo.server import serve
-from ingest.source.client import S3Client
 
-SIZE = 16 << 10
-TOPIC = "events"
-_PARTITIONS = 4
-
-
-def body_of(number: int) -> bytes:
-    return hashlib.sha256(str(number).encode()).digest() * (SIZE // 32)
+HOME = Path(__file__).resolve().parent
+WORK = HOME / "work"
+CASE = "events"
+WAYS = tuple(Way(form, database) for form in ("notification", "s3_path") for database in ("SQLite", "PostgreSQL"))
+AIMS = (rate(least=1_000, aim=1_500, of="events"),)
+_LONGEST_SECONDS = 600
+_QUIET = 0.85
+"""Of the cores' time, idle."""
 
 
-def key_of(number: int) -> str:
-    return f"statements/2026/{number % 12 + 1:02}/ACC-{number:06}.pdf"
+@dataclass
+class Measured:
+    """The runs of one way: `around` has the seconds of CPU of the parts around us."""
+
+    samples: Samples = field(default_factory=Samples)
+    around: dict[str, list[float]] = field(default_factory=dict)
 
 
-def message(form: str, number: int) -> Sent:
-    key = key_of(number)
-    if form == "plain":
-        return (key.encode(), json.dumps({"s3_path": f"s3://{BUCKET}/{key}", "account": number}).encode(), ())
-    etag = hashlib.md5(body_of(number), usedforsecurity=False).hexdigest()
-    record = {
-        "eventName": "s3:ObjectCreated:Put",
-        "eventTime": datetime.now(UTC).isoformat(),
-        "s3": {"bucket": {"name": BUCKET}, "object": {"key": key, "size": SIZE, "eTag": etag}},
-    }
-    return (key.encode(), json.dumps({"Records": [record]}).encode(), ())
-
-
-@contextmanager
-def service() -> Iterator[tuple[str, int]]:
-    """The demo's /v1/verify in a process of its own, as a real one would be: its address and process id."""
-    code = (
-        "import sys, time\nfrom ingest.demo.verify_service import verify_service\n"
-        "with verify_service() as running:\n    print(running.url, flush=True)\n    sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip(), process.pid
-        process.stdin.close() if process.stdin else None
-
-
-def cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-async def fill(place: Place, count: int) -> None:
-    limit = asyncio.Semaphore(32)
-    async with S3Client(place.settings) as client:
-
-        async def put(number: int) -> None:
-            async with limit:
-                await client.put(key_of(number), body_of(number))
-
-        await asyncio.gather(*(put(number) for number in range(count)))
-
-
-async def consume(place: Place, served: Broker, arguments: argparse.Namespace, verify_url: str) -> dict[str, Any]:
-    """Runs the command as a user would, and returns its summary."""
-    command = [sys.executable, "-m", "ingest"]
-    if arguments.profile:
-        command = [sys.executable, "-m", "cProfile", "-o", arguments.profile, "-m", "ingest"]
-    extra = {"KAFKA_BOOTSTRAP_SERVERS": served.bootstrap, "KAFKA_TOPIC": TOPIC, "VERIFY_URL": verify_url}
-    extra |= {"DATABASE_URL": arguments.database} if arguments.database else {}
+async def once(parts: Parts, way: Way, measured: Measured, command: list[str], wait: float) -> None:
+    """One run of the command as a user would run it."""
+    variables = await parts.begin(way)
+    url = variables["DATABASE_URL"]
+    if way.database == "PostgreSQL":
+        await schema.upgrade(url)
+    os.sync()
+    await until_quiet(wait)
+    before, output = await parts.cpu(), parts.directory / "output"
     process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-S", str(HOME / "measure.py"), str(_LONGEST_SECONDS), str(output),
         *command, "consume", "--until-idle", "2s", "--json",
-        env=place.environment | extra, cwd=place.directory / "server",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env=variables, cwd=parts.directory, stdout=subprocess.PIPE,
     )  # fmt: skip
-    output, errors = await process.communicate()
-    if process.returncode:
-        sys.exit(errors.decode()[-2000:])
-    lines = [json.loads(line) for line in errors.decode().splitlines() if line.startswith("{")]
+    figures = json.loads((await process.communicate())[0])
+    after, said = await parts.cpu(), output.with_suffix(".err").read_text()
+    if figures["status"] != 0:
+        sys.exit(said[-2000:])
+    require_done(parts, json.loads(output.with_suffix(".out").read_text()))
+    measured.samples.keys = parts.objects
+    measured.samples.seconds.append(await active_seconds(url, said))
+    measured.samples.cpu.append(figures["cpu"])
+    measured.samples.peak.append(figures["peak"])
+    for name in after:
+        measured.around.setdefault(name, []).append(after[name] - before[name])
+
+
+async def until_quiet(seconds: float) -> None:
+    """Returns when others leave the cores alone for a second; after so many seconds in any case."""
+    for _ in range(round(seconds)):
+        before = idle_and_all()
+        await asyncio.sleep(1)
+        idle, total = (now - then for now, then in zip(idle_and_all(), before, strict=True))
+        if idle > _QUIET * total:
+            return
+
+
+def idle_and_all() -> tuple[int, int]:
+    """Ticks of all cores (proc(5), ``/proc/stat``)."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
+
+
+def require_done(parts: Parts, report: dict[str, Any]) -> None:
+    done = report["downloaded"], report["delivered"]
+    if done != (parts.objects, parts.objects):
+        sys.exit(f"downloaded and delivered: {done} of {parts.objects}")
+
+
+async def active_seconds(url: str, log: str) -> float:
+    """From the partitions' assignment to the last download or delivery that was recorded."""
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     joined = next(line["timestamp"] for line in lines if line["event"] == "partitions_assigned")
-    url = arguments.database or place.settings.database_url.get_secret_value()
-    return {
-        **json.loads(output),
-        "active_seconds": (await last_event(url) - datetime.fromisoformat(joined)).total_seconds(),
-    }
-
-
-async def last_event(url: str) -> datetime:
-    """When the last download or delivery was recorded."""
     async with Catalog.open(url) as catalog, catalog.reading() as connection:
-        found: datetime = (await connection.execute(select(func.max(events.c.at)))).scalar_one()
-        return found
+        last: datetime = (await connection.execute(select(func.max(events.c.at)))).scalar_one()
+    return (last - datetime.fromisoformat(joined)).total_seconds()
 
 
-async def main(arguments: argparse.Namespace) -> None:
-    home = Path(tempfile.mkdtemp(prefix="ingest-events-"))
-    async with AsyncExitStack() as stack:
-        served = await stack.enter_async_context(broker(home / "broker"))
-        server = await stack.enter_async_context(serve(home / "server", BUCKET))
-        url, verifier = stack.enter_context(service())
-        place = Place(server, home)
-        await fill(place, arguments.events)
-        await served.create(TOPIC, _PARTITIONS)
-        await served.send(TOPIC, [message(arguments.form, number) for number in range(arguments.events)])
-        before, started = cpu_of(verifier), time.monotonic()
-        report = await consume(place, served, arguments, "" if arguments.no_deliver else url)
-        elapsed = time.monotonic() - started
-        own = resource.getrusage(resource.RUSAGE_CHILDREN)
-        print(
-            json.dumps(
-                {
-                    "events": arguments.events, "form": arguments.form, "downloaded": report["downloaded"],
-                    "delivered": report["delivered"], "seconds": round(report["active_seconds"], 2),
-                    "events_a_second": round(arguments.events / report["active_seconds"]),
-                    "whole_run": round(elapsed, 2), "cpu_of_ingest": round(own.ru_utime + own.ru_stime, 2),
-                    "cpu_of_verify": round(cpu_of(verifier) - before, 2), "peak_mb": own.ru_maxrss >> 10,
-                }
-            )
-        )  # fmt: skip
+def shown(way: Way, measured: Measured) -> str:
+    """The last run as one line."""
+    samples = measured.samples
+    around = ", ".join(f"{name} {spent[-1]:.2f}" for name, spent in measured.around.items())
+    return (
+        f"  {way}: {samples.keys / samples.seconds[-1]:,.0f} a second, {samples.seconds[-1]:.2f} s; "
+        f"CPU s: ingest {samples.cpu[-1]:.2f}, {around}; {samples.peak[-1]:.0f} MB"
+    )
+
+
+def as_section(results: dict[Way, Measured], conditions: str) -> str:
+    """The section, and what each part costs."""
+    samples = {str(way): measured.samples for way, measured in results.items()}
+    text = section(CASE, "Events, from the topic to /v1/verify", conditions, samples, AIMS, of="events")
+    names = list(next(iter(results.values())).around)
+    lines = [f"| ms of CPU an event | ingest | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+    for way, measured in results.items():
+        spent = [measured.samples.cpu, *measured.around.values()]
+        cells = [f"{1000 * statistics.median(one) / measured.samples.keys:.2f}" for one in spent]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return f"{text}\n" + "\n".join(lines) + "\n"
+
+
+async def main(options: argparse.Namespace) -> None:
+    # Nothing is removed before the end: for minutes, ext4 looks at every inode that was freed before it gives out one.
+    options.work.mkdir(exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{CASE}-", dir=options.work))
+    ways = [way for way in WAYS if not options.ways or str(way) in options.ways]
+    results = {way: Measured() for way in ways}
+    command = [sys.executable, *(["-m", "cProfile", "-o", options.profile] if options.profile else []), "-m", "ingest"]
+    async with running(work, 100 if options.quick else options.events) as parts:
+        for number in range(1 if options.quick else options.rounds):
+            print(f"round {number + 1}", flush=True)
+            for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
+                await once(parts, way, results[way], command, options.wait)
+                print(shown(way, results[way]), flush=True)
+    if not options.keep:
+        shutil.rmtree(work, ignore_errors=True)
+    conditions = (
+        f"{options.rounds} rounds of {options.events:,} objects of {SIZE >> 10} KiB on {datetime.now(UTC):%Y-%m-%d}, "
+        "seconds from the partitions' assignment to the last delivery recorded"
+    )
+    text = as_section(results, conditions)
+    print(f"\n{text}")
+    if not (options.quick or options.profile or options.ways or options.work != WORK):
+        replace(HOME / "RESULTS.md", {CASE: text}, ORDER)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--events", type=int, default=3000)
-    parser.add_argument("--database", default="")
-    parser.add_argument("--form", choices=["plain", "notice"], default="notice")
-    parser.add_argument("--no-deliver", action="store_true")
-    parser.add_argument("--profile", default="")
+    parser.add_argument("--events", type=int, default=5_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", default=[], metavar="NAME", help="only these, and nothing is written")
+    parser.add_argument("--profile", default="", metavar="FILE", help="of cProfile, and nothing is written")
+    parser.add_argument("--work", type=Path, default=WORK, metavar="DIR", help="on another disk; nothing is written")
+    parser.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="for others to leave the cores alone"
+    )
+    parser.add_argument("--keep", action="store_true", help="leaves what was written, for whoever measures again soon")
+    parser.add_argument("--quick", action="store_true", help="a hundred events, to see that it works")
     asyncio.run(main(parser.parse_args()))

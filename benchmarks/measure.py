@@ -1,8 +1,8 @@
 """Runs one command and says what it took: ``python -I -S benchmarks/measure.py SECONDS OUTPUT COMMAND…``.
 
-A process of its own and a small one, since Linux counts the memory of whoever forks as the child's own peak. `run` is
-for the process that asks. Peak memory is that of the command and all its descendants together: sampled twenty times a
-second, and at least what the kernel says of the largest.
+A process of its own and a small one, since Linux counts the memory of whoever forks as the child's own peak. Peak
+memory is that of the command and all its descendants together: sampled twenty times a second, and at least what the
+kernel says of the largest.
 """
 
 from __future__ import annotations
@@ -64,14 +64,15 @@ def _watch(pid: int, over: Callable[[], bool]) -> int:
     peak = 0
     process = os.pidfd_open(pid)
     while not select.select([process], [], [], _SAMPLE_SECONDS)[0]:
-        peak = max(peak, sum(map(_resident, _tree(pid))))
+        peak = max(peak, sum(map(_resident, descendants(pid))))
         if over():
             os.killpg(pid, signal.SIGKILL)
     os.close(process)
     return peak
 
 
-def _tree(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """The process, its children, and theirs."""
     found = [pid]
     for parent in found:
         try:

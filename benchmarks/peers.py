@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.cases import CASES, Case
+from benchmarks.cases import CASES, ORDER, Case
 from benchmarks.report import Samples, section, write
 from benchmarks.rivals import HOME, TOOLS, Contender, environment
 from benchmarks.trials import Trial, Wrong
@@ -144,7 +144,7 @@ async def race(cases: list[Case], rounds: int | None, *, quick: bool) -> bool:
             sound = sound and not any(samples.failure for samples in running.results.values())
             conditions = f"{number} rounds on {datetime.now(UTC):%Y-%m-%d}" + (", small" if quick else "")
             text = section(case.name, case.title, conditions, running.results, case.aims)
-            write(results, heading(), {case.name: text}, [each.name for each in CASES])
+            write(results, heading(), {case.name: text}, ORDER)
             print(f"\n{text}", flush=True)
     if not quick:
         shutil.rmtree(work, ignore_errors=True)

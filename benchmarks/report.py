@@ -39,6 +39,8 @@ class Samples:
         return max(self.peak)
 
 
+_MARK = re.compile(r"^(?=<!-- case: \S+ -->$)", re.MULTILINE)
+
 Results = Mapping[str, Samples]
 """By contender; the first is the one that the others are compared with."""
 
@@ -85,8 +87,8 @@ def seconds(*, least: float, aim: float) -> Aim:
     return Aim("seconds", lambda results: own(results).median, least, aim)
 
 
-def rate(*, least: float, aim: float) -> Aim:
-    return Aim("keys a second", lambda results: own(results).keys / own(results).median, least, aim, more=True)
+def rate(*, least: float, aim: float, of: str = "keys") -> Aim:
+    return Aim(f"{of} a second", lambda results: own(results).keys / own(results).median, least, aim, more=True)
 
 
 def peak(*, least: float) -> Aim:
@@ -101,11 +103,11 @@ def own(results: Results) -> Samples:
     return next(iter(results.values()))
 
 
-def section(name: str, title: str, conditions: str, results: Results, aims: Iterable[Aim]) -> str:
-    """One case as Markdown, behind a mark that `merged` finds it by."""
+def section(name: str, title: str, conditions: str, results: Results, aims: Iterable[Aim], *, of: str = "keys") -> str:
+    """One case as Markdown, behind a mark that `merged` finds it by; `of` is what is counted."""
     lines = [f"<!-- case: {name} -->", f"## {title}", "", f"`{name}`; {conditions}.", ""]
     lines += [
-        "| tool | seconds (min to max) | ingest / tool | CPU s | peak MB | keys / s |",
+        f"| tool | seconds (min to max) | ingest / tool | CPU s | peak MB | {of} / s |",
         "|---|---|---|---|---|---|",
     ]
     lines += [_row(tool, samples, own(results)) for tool, samples in results.items()]
@@ -142,10 +144,17 @@ def _number(value: float | None, bound_of: Aim | None = None) -> str:
 
 def merged(before: str, heading: str, sections: Mapping[str, str], order: Iterable[str]) -> str:
     """The document with `heading`, `sections` (by case), and those sections of `before` that are not replaced."""
-    parts = re.split(r"^(?=<!-- case: \S+ -->$)", before, flags=re.MULTILINE)[1:]
+    parts = re.split(_MARK, before)[1:]
     kept = {part.split(maxsplit=3)[2]: part.rstrip() + "\n" for part in parts}
     together = {**kept, **sections}
     return "\n".join([heading, *(together[name] for name in order if name in together)])
+
+
+def replace(path: Path, sections: Mapping[str, str], order: Iterable[str]) -> None:
+    """Writes `sections` into a document that is there, and leaves its heading alone."""
+    before = path.read_text(encoding="utf-8")
+    heading = re.split(_MARK, before, maxsplit=1)[0].rstrip() + "\n"
+    path.write_text(merged(before, heading, sections, order), encoding="utf-8")
 
 
 def write(path: Path, heading: str, sections: Mapping[str, str], order: Iterable[str]) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, func, literal
+from sqlalchemy import ColumnElement, and_, exists, func, literal
 
-from ingest.catalog.tables import objects
+from ingest.catalog.tables import deliveries, objects
+from ingest.model import DeliveryState
+
+_RULED = (DeliveryState.DELIVERED.value, DeliveryState.REJECTED.value)
+"""The service has the bytes, and has given its verdict."""
 
 
 def between(source_id: int, after: str, upto: str | None) -> ColumnElement[bool]:
@@ -18,3 +22,15 @@ def between(source_id: int, after: str, upto: str | None) -> ColumnElement[bool]
 def under(prefix: str) -> ColumnElement[bool]:
     """Whether a row's key starts with `prefix`, byte for byte."""
     return func.substr(objects.c.key, 1, len(prefix)) == literal(prefix)
+
+
+def undelivered() -> ColumnElement[bool]:
+    """Whether the service has not ruled on the object of a row of `objects`, in the version that is recorded: its copy
+    must stay, also when it was given up. For any query on `objects`."""
+    waiting = exists().where(
+        deliveries.c.source_id == objects.c.source_id,
+        deliveries.c.key == objects.c.key,
+        deliveries.c.etag == objects.c.etag,
+        deliveries.c.state.not_in(_RULED),
+    )
+    return waiting.correlate(objects)

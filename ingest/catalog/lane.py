@@ -23,7 +23,7 @@ Rows = list[tuple[Any, ...]]
 @dataclass(frozen=True)
 class Insert:
     """Rows of `columns` into `table`. One whose `unique` columns are there already takes the assignments of `update`
-    instead, or stays as it is where there are none or `only_if` does not hold of it. Without `unique`, none can be there.
+    instead; it stays as it is where there are none, or where `only_if` does not hold. Without `unique`, none can be there.
     """
 
     table: str
@@ -72,7 +72,7 @@ class Dialect(NamedTuple):
     is_postgres: bool
     among: str
     """A condition behind a column: whether it is in a list, which `listed` makes one value."""
-    listed: Callable[[Sequence[str]], Any]
+    listed: Callable[[Sequence[str] | Sequence[int]], Any]
     time: Callable[[datetime], Any]
 
 

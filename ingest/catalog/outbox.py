@@ -7,6 +7,7 @@ row, and the rows of one that was killed come back: at once when its process is 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import secrets
 import socket
@@ -15,12 +16,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, or_, select, update
-
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.engine import within
-from ingest.catalog.tables import deliveries, objects
+from ingest.catalog.lane import Dialect, Statement, Steps, read_time
 from ingest.crashpoints import here
 from ingest.liveness import is_alive
 from ingest.model import Audit, DeliveryState
@@ -28,10 +26,48 @@ from ingest.model import Audit, DeliveryState
 LEASE = timedelta(minutes=2)
 """How long a claim holds unless it is renewed."""
 _PENDING = DeliveryState.PENDING.value
-_RULED = (DeliveryState.DELIVERED.value, DeliveryState.REJECTED.value)
-"""The service has the bytes, and has given its verdict."""
 _PROCESS = secrets.token_hex(4)
 _numbers = itertools.count(1)
+
+_WAITING = f"source_id = ? AND target = ? AND state = '{_PENDING}'"
+_ELSEWHERE = f"source_id = ? AND target <> ? AND state = '{_PENDING}'"
+_DUE = (
+    f"SELECT id FROM deliveries WHERE {_WAITING} AND next_attempt_at <= ? "  # noqa: S608 - our own words
+    "AND (claimed_until IS NULL OR claimed_until <= ?) ORDER BY"
+)
+_CLAIM = "UPDATE deliveries SET claimed_by = ?, claimed_until = ? WHERE id"
+_WITH_OBJECT = (
+    "SELECT d.id, d.key, d.etag, d.fields, d.attempts, o.etag, o.state, o.size, o.digest, o.local_path "
+    "FROM deliveries d LEFT JOIN objects o ON o.source_id = d.source_id AND o.key = d.key WHERE d.id"
+)
+_OURS = f"SELECT id FROM deliveries WHERE claimed_by = ? AND state = '{_PENDING}' AND id"  # noqa: S608 - as above
+_GIVE_BACK = "UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE id"
+_SETTLE = (
+    "UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL, state = ?, next_attempt_at = ?, "
+    "response_status = ?, response = ?, last_error = ?, delivered_at = ?, attempts = attempts + ? WHERE id = ?"
+)
+_RENEW = "UPDATE deliveries SET claimed_until = ? WHERE claimed_by = ? AND id"
+_HOLDERS = f"SELECT DISTINCT claimed_by FROM deliveries WHERE {_WAITING} AND claimed_by IS NOT NULL"  # noqa: S608
+_FREE = (
+    f"UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE {_WAITING} "  # noqa: S608 - as above
+    "AND claimed_by {among} RETURNING id"
+)
+_NEXT_DUE = f"SELECT min(next_attempt_at) FROM deliveries WHERE {_WAITING} AND claimed_by IS NULL"  # noqa: S608
+_COUNT_ELSEWHERE = f"SELECT count(*) FROM deliveries WHERE {_ELSEWHERE}"  # noqa: S608 - as above
+_SAME_VERSION = "o.source_id = deliveries.source_id AND o.key = deliveries.key AND o.etag = deliveries.etag"
+# Of several earlier addresses, the last one speaks for a version; the others' rows go.
+_TAKE_OVER = (
+    f"UPDATE deliveries SET target = ? WHERE {_ELSEWHERE} "  # noqa: S608 - as above
+    f"AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE {_SAME_VERSION} AND o.target = ?) "
+    f"AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE {_SAME_VERSION} AND o.state = '{_PENDING}' "
+    "AND o.id > deliveries.id) RETURNING id"
+)
+_DROP_ELSEWHERE = f"DELETE FROM deliveries WHERE {_ELSEWHERE}"  # noqa: S608 - as above
+_REOPEN = (
+    f"UPDATE deliveries SET state = '{_PENDING}', attempts = 0, next_attempt_at = ? "  # noqa: S608 - as above
+    "WHERE source_id = ? AND target = ? AND state {among} RETURNING id"
+)
+_TOTALS = "SELECT state, count(*) FROM deliveries WHERE source_id = ? GROUP BY state"
 
 
 class Claimed(NamedTuple):
@@ -80,27 +116,22 @@ class Outbox:
     async def claim(self, limit: int, *, untried_first: bool = False) -> list[Claimed]:
         """Up to `limit` rows that are due and in nobody's hands, the longest due first."""
         now = datetime.now(UTC)
-        free = or_(deliveries.c.claimed_until.is_(None), deliveries.c.claimed_until <= now)
-        due = (
-            select(deliveries.c.id)
-            .where(self._waiting(), deliveries.c.next_attempt_at <= now, free)
-            .order_by(
-                *([deliveries.c.attempts] if untried_first else []), deliveries.c.next_attempt_at, deliveries.c.id
-            )
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        async with self.catalog.writing() as connection:
-            ids = list((await connection.execute(due)).scalars())
-            if not ids:
+        order = f" {'attempts, ' if untried_first else ''}next_attempt_at, id LIMIT ?"
+
+        def take(dialect: Dialect) -> Steps[list[Any]]:
+            moment, skip = dialect.time(now), " FOR UPDATE SKIP LOCKED" if dialect.is_postgres else ""
+            due = yield Statement(_DUE + order + skip, (*self._mine, moment, moment, limit))
+            if not due:
                 return []
-            mine = {"claimed_by": self.owner, "claimed_until": now + LEASE}
-            await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(mine))
+            ids = dialect.listed([row[0] for row in due])
+            yield Statement(f"{_CLAIM} {dialect.among}", (self.owner, dialect.time(now + LEASE), ids))
             here("outbox.claiming")
-            rows = await connection.execute(_with_object().where(deliveries.c.id.in_(ids)))
-            found = {row.id: Claimed._make(row) for row in rows}
+            found = {row[0]: row for row in (yield Statement(f"{_WITH_OBJECT} {dialect.among}", (ids,)))}
+            return [found[row[0]] for row in due]
+
+        rows = await self.catalog.lane.write(take)
         here("outbox.claimed")
-        return [found[number] for number in ids]
+        return [Claimed._make((*row[:3], json.loads(row[3]), *row[4:])) for row in rows]
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Records results in one transaction, with their audit events. Returns those that were still ours: a row whose
@@ -108,176 +139,103 @@ class Outbox:
         if not settlements:
             return []
         now = datetime.now(UTC)
-        ids = [settlement.claimed.id for settlement in settlements]
-        ours = select(deliveries.c.id).where(
-            deliveries.c.id.in_(ids), deliveries.c.claimed_by == self.owner, deliveries.c.state == _PENDING
-        )
-        async with self.catalog.writing() as connection:
-            held = set((await connection.execute(ours.with_for_update())).scalars())
+        numbers = [settlement.claimed.id for settlement in settlements]
+
+        def settling(dialect: Dialect) -> Steps[list[Settlement]]:
+            lock = " FOR UPDATE" if dialect.is_postgres else ""
+            ours = yield Statement(f"{_OURS} {dialect.among}{lock}", (self.owner, dialect.listed(numbers)))
+            held = {row[0] for row in ours}
             taken = [settlement for settlement in settlements if settlement.claimed.id in held]
-            for given_back in (True, False):
-                some = [one for one in taken if _is_given_back(one) is given_back]
-                if some:
-                    await connection.execute(*_settling(some, now, given_back=given_back))
+            unused = [one.claimed.id for one in taken if _is_given_back(one)]
+            if unused:
+                yield Statement(f"{_GIVE_BACK} {dialect.among}", (dialect.listed(unused),))
+            results = [_values(one, now, dialect) for one in taken if not _is_given_back(one)]
+            if results:
+                yield Statement(_SETTLE, rows=results)
             here("outbox.settling")
-            await within(connection, audit.appending(self.run_id, self.source_id, now, [*_audits(taken)]))
+            yield from audit.append(dialect, self.run_id, self.source_id, now, [*_audits(taken)])
             here("outbox.audited")
+            return taken
+
+        settled = await self.catalog.lane.write(settling)
         here("outbox.settled")
-        return taken
+        return settled
 
     async def renew(self, ids: Collection[int]) -> None:
         """Holds these claims for another `LEASE`."""
         if not ids:
             return
-        mine = and_(deliveries.c.id.in_(list(ids)), deliveries.c.claimed_by == self.owner)
-        async with self.catalog.writing() as connection:
-            await connection.execute(update(deliveries).where(mine).values(claimed_until=datetime.now(UTC) + LEASE))
+        until = datetime.now(UTC) + LEASE
+
+        def hold(dialect: Dialect) -> Steps[None]:
+            values = (dialect.time(until), self.owner, dialect.listed(list(ids)))
+            yield Statement(f"{_RENEW} {dialect.among}", values)
+
+        await self.catalog.lane.write(hold)
 
     async def take_back(self) -> int:
         """Frees what killed processes of this machine held; returns how many rows."""
-        holders = select(deliveries.c.claimed_by).where(self._waiting(), deliveries.c.claimed_by.is_not(None))
-        async with self.catalog.reading() as connection:
-            dead = [owner for owner in (await connection.execute(holders.distinct())).scalars() if _is_gone(owner)]
+        holders = await self.catalog.lane.fetch(_HOLDERS, *self._mine)
+        dead = [owner for (owner,) in holders if _is_gone(owner)]
         if not dead:
             return 0
-        async with self.catalog.writing() as connection:
-            freed = await connection.execute(
-                update(deliveries)
-                .where(self._waiting(), deliveries.c.claimed_by.in_(dead))
-                .values(claimed_by=None, claimed_until=None)
-            )
-            return int(freed.rowcount)
+
+        def free(dialect: Dialect) -> Steps[int]:
+            freed = yield Statement(_FREE.format(among=dialect.among), (*self._mine, dialect.listed(dead)))
+            return len(freed)
+
+        return await self.catalog.lane.write(free)
 
     async def next_due(self) -> datetime | None:
         """When the next row in nobody else's hands is due; None when none waits."""
-        unclaimed = and_(self._waiting(), deliveries.c.claimed_by.is_(None))
-        async with self.catalog.reading() as connection:
-            query = select(func.min(deliveries.c.next_attempt_at)).where(unclaimed)
-            found: datetime | None = (await connection.execute(query)).scalar()
-        return found
+        ((due,),) = await self.catalog.lane.fetch(_NEXT_DUE, *self._mine)
+        return read_time(due) if due is not None else None
 
     async def waiting_elsewhere(self) -> int:
         """How many rows wait for another address than ours: nobody delivers them."""
-        elsewhere = select(func.count()).where(self._pending_elsewhere())
-        async with self.catalog.reading() as connection:
-            return int((await connection.execute(elsewhere)).scalar_one())
+        ((count,),) = await self.catalog.lane.fetch(_COUNT_ELSEWHERE, *self._mine)
+        return int(count)
 
     async def take_over(self) -> int:
         """Readdresses what waits for another address to ours; returns how many rows."""
-        ours = deliveries.alias("ours")
-        same_version = (
-            ours.c.source_id == deliveries.c.source_id,
-            ours.c.key == deliveries.c.key,
-            ours.c.etag == deliveries.c.etag,
-        )
-        stands = exists().where(*same_version, ours.c.target == self.target)
-        # Of several earlier addresses, the last one speaks for a version; the others' rows go.
-        newer = exists().where(*same_version, ours.c.state == _PENDING, ours.c.id > deliveries.c.id)
-        elsewhere = self._pending_elsewhere()
-        async with self.catalog.writing() as connection:
-            moved = await connection.execute(
-                update(deliveries).where(elsewhere, ~stands, ~newer).values(target=self.target)
-            )
-            await connection.execute(delete(deliveries).where(elsewhere))
-            return int(moved.rowcount)
+
+        def readdress(_dialect: Dialect) -> Steps[int]:
+            moved = yield Statement(_TAKE_OVER, (self.target, *self._mine, self.target))
+            yield Statement(_DROP_ELSEWHERE, self._mine)
+            return len(moved)
+
+        return await self.catalog.lane.write(readdress)
 
     async def reopen(self, states: Collection[DeliveryState]) -> int:
         """Puts rows in these states back in line, with no attempts against them; returns how many."""
-        fresh = {"state": _PENDING, "attempts": 0, "next_attempt_at": datetime.now(UTC)}
-        chosen = and_(
-            deliveries.c.source_id == self.source_id,
-            deliveries.c.target == self.target,
-            deliveries.c.state.in_([state.value for state in states]),
-        )
-        async with self.catalog.writing() as connection:
-            return int((await connection.execute(update(deliveries).where(chosen).values(fresh))).rowcount)
+        now, wanted = datetime.now(UTC), [state.value for state in states]
 
-    def _pending_elsewhere(self) -> ColumnElement[bool]:
-        return and_(
-            deliveries.c.source_id == self.source_id,
-            deliveries.c.state == _PENDING,
-            deliveries.c.target != self.target,
-        )
+        def put_back(dialect: Dialect) -> Steps[int]:
+            values = (dialect.time(now), *self._mine, dialect.listed(wanted))
+            rows = yield Statement(_REOPEN.format(among=dialect.among), values)
+            return len(rows)
 
-    def _waiting(self) -> ColumnElement[bool]:
-        return and_(
-            deliveries.c.source_id == self.source_id,
-            deliveries.c.state == _PENDING,
-            deliveries.c.target == self.target,
-        )
+        return await self.catalog.lane.write(put_back)
 
-
-def undelivered() -> ColumnElement[bool]:
-    """Whether the service has not ruled on the object of a row of `objects`, in the version that is recorded: its copy
-    must stay, also when it was given up. For any query on `objects`."""
-    waiting = exists().where(
-        deliveries.c.source_id == objects.c.source_id,
-        deliveries.c.key == objects.c.key,
-        deliveries.c.etag == objects.c.etag,
-        deliveries.c.state.not_in(_RULED),
-    )
-    return waiting.correlate(objects)
+    @property
+    def _mine(self) -> tuple[int, str]:
+        return self.source_id, self.target
 
 
 async def totals(catalog: Catalog, source_id: int) -> dict[str, int]:
     """How many deliveries are in which state, over all targets."""
-    query = (
-        select(deliveries.c.state, func.count()).where(deliveries.c.source_id == source_id).group_by(deliveries.c.state)
-    )
-    async with catalog.reading() as connection:
-        return {state: count for state, count in await connection.execute(query)}
-
-
-async def of_key(catalog: Catalog, source_id: int, key: str) -> list[dict[str, Any]]:
-    """The deliveries of one key, oldest first, with what the service said."""
-    query = select(deliveries).where(deliveries.c.source_id == source_id, deliveries.c.key == key)
-    async with catalog.reading() as connection:
-        return [dict(row._mapping) for row in await connection.execute(query.order_by(deliveries.c.id))]
-
-
-def _with_object() -> Any:
-    same = and_(objects.c.source_id == deliveries.c.source_id, objects.c.key == deliveries.c.key)
-    return select(
-        deliveries.c.id,
-        deliveries.c.key,
-        deliveries.c.etag,
-        deliveries.c.fields,
-        deliveries.c.attempts,
-        objects.c.etag,
-        objects.c.state,
-        objects.c.size,
-        objects.c.digest,
-        objects.c.local_path,
-    ).select_from(deliveries.outerjoin(objects, same))
+    return dict(await catalog.lane.fetch(_TOTALS, source_id))
 
 
 def _is_given_back(settlement: Settlement) -> bool:
     return settlement.state is DeliveryState.PENDING and settlement.pause is None
 
 
-def _settling(
-    settlements: Sequence[Settlement], now: datetime, *, given_back: bool
-) -> tuple[Any, list[dict[str, Any]]]:
-    changes: dict[str, Any] = {"claimed_by": None, "claimed_until": None}
-    if not given_back:
-        names = ("state", "next_attempt_at", "response_status", "response", "last_error", "delivered_at")
-        changes |= {name: bindparam(f"new_{name}") for name in names}
-        changes["attempts"] = deliveries.c.attempts + bindparam("one")
-    rows = [{"wanted": one.claimed.id} | ({} if given_back else _values(one, now)) for one in settlements]
-    return update(deliveries).where(deliveries.c.id == bindparam("wanted")).values(changes), rows
-
-
-def _values(settlement: Settlement, now: datetime) -> dict[str, Any]:
-    done = settlement.state is DeliveryState.DELIVERED
-    return {
-        "new_state": settlement.state.value,
-        "new_next_attempt_at": now + timedelta(seconds=settlement.pause or 0.0),
-        "new_response_status": settlement.status,
-        "new_response": settlement.response,
-        "new_last_error": settlement.error,
-        "new_delivered_at": now if done else None,
-        "one": int(settlement.blamed),
-    }
+def _values(settlement: Settlement, now: datetime, dialect: Dialect) -> tuple[Any, ...]:
+    again = dialect.time(now + timedelta(seconds=settlement.pause or 0.0))
+    delivered = dialect.time(now) if settlement.state is DeliveryState.DELIVERED else None
+    said = (settlement.status, settlement.response, settlement.error)
+    return (settlement.state.value, again, *said, delivered, int(settlement.blamed), settlement.claimed.id)
 
 
 def _audits(settlements: Sequence[Settlement]) -> list[Audit]:

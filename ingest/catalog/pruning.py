@@ -9,8 +9,8 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, false, func, select, text, update
 
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.conditions import undelivered
 from ingest.catalog.holds import is_held
-from ingest.catalog.outbox import undelivered
 from ingest.catalog.queries import CopyRow, as_copy
 from ingest.catalog.tables import objects, runs
 from ingest.crashpoints import here

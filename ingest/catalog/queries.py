@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, exists, func, select
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import between, under
-from ingest.catalog.tables import dead_letters, events, objects, runs
+from ingest.catalog.tables import dead_letters, deliveries, events, objects, runs
 from ingest.model import RemoteObject, Shard, State
 from ingest.plan.shards import key_range
 
@@ -84,6 +84,13 @@ async def story(catalog: Catalog, source_id: int, key: str) -> tuple[dict[str, A
         row = (await connection.execute(row_of)).one_or_none()
         lines = [dict(event._mapping) for event in await connection.execute(trail)]
     return (dict(row._mapping) if row is not None else None), lines
+
+
+async def deliveries_of(catalog: Catalog, source_id: int, key: str) -> list[dict[str, Any]]:
+    """The deliveries of one key, oldest first, with what the service said."""
+    query = select(deliveries).where(deliveries.c.source_id == source_id, deliveries.c.key == key)
+    async with catalog.reading() as connection:
+        return [dict(row._mapping) for row in await connection.execute(query.order_by(deliveries.c.id))]
 
 
 async def copies(

@@ -28,6 +28,8 @@ CONNECT_SECONDS = 20.0
 _REQUEST_SECONDS, _GRACE_SECONDS = 15.0, 0.5
 _ANSWER_SECONDS = 5.0
 """For a commit, and for leaving: neither is waited for long, since both can be made up for."""
+_UNJOINED_SECONDS = 0.5
+"""For leaving a group that still gathers: the broker answers nothing before it has."""
 _QUIET_SECONDS = 30.0
 
 Moved = Callable[[Sequence[int]], Awaitable[None]]
@@ -131,21 +133,23 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
     )
     producer = aiokafka.AIOKafkaProducer(acks="all", **common)
     consumer.subscribe([topic], listener=_listener(aiokafka, revoked, assigned))
+    patience = _UNJOINED_SECONDS
     try:
         with _translated(settings.kafka_bootstrap_servers):
             await asyncio.wait_for(producer.start(), CONNECT_SECONDS)
             await asyncio.wait_for(consumer.start(), 3 * CONNECT_SECONDS)
+        patience = _ANSWER_SECONDS
         yield Topic(topic, settings.kafka_dead_letter_topic, consumer, producer)
     finally:
         for member in (consumer, producer):
-            await _leave(member)
+            await _leave(member, patience)
 
 
-async def _leave(member: Any) -> None:
+async def _leave(member: Any, patience: float) -> None:
     """Closes a member. Leaving is a courtesy, its faults are nobody's: the session ends by itself."""
     leaving = asyncio.ensure_future(member.stop())
     # Not awaited itself: aiokafka lets the cancellation of its own tasks escape as ours.
-    await asyncio.wait({leaving}, timeout=_ANSWER_SECONDS)
+    await asyncio.wait({leaving}, timeout=patience)
     if not leaving.done():
         leaving.cancel()
         await asyncio.wait({leaving})

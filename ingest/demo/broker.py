@@ -15,7 +15,6 @@ from ingest.demo.server import die_with_owner, free_port
 from ingest.errors import IngestError
 
 _READY_SECONDS = 20.0
-_END_SECONDS = 3.0
 
 Sent = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
 """Key, value and headers of a message."""
@@ -57,12 +56,9 @@ class Broker:
     def stop(self) -> None:
         """Ends it; it may be started again."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            # Asked politely it waits for its clients to leave, with nothing to save: all it holds is in its memory.
+            self._process.kill()
+            self._process.wait()
             self._process = None
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -108,8 +104,10 @@ class Broker:
         consumer = AIOKafkaConsumer(topic, bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
         await consumer.start()
         try:
+            ends = await consumer.end_offsets(list(consumer.assignment()))
             found: list[Any] = []
-            while records := await consumer.getmany(timeout_ms=1500):
+            while any([await consumer.position(part) < end for part, end in ends.items()]):
+                records = await consumer.getmany(timeout_ms=100)
                 found += [record for part in records.values() for record in part]
             return found
         finally:

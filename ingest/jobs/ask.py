@@ -65,5 +65,6 @@ async def history(settings: Settings, key: str) -> dict[str, Any]:
         for spelled in spellings(key, source.bucket):
             row, events = await queries.story(catalog, source.id, spelled)
             if row is not None:
-                return {"object": row, "events": events, "deliveries": await outbox.of_key(catalog, source.id, spelled)}
+                deliveries = await queries.deliveries_of(catalog, source.id, spelled)
+                return {"object": row, "events": events, "deliveries": deliveries}
     raise RowNotFound(f"{key!r} is not in the catalog")

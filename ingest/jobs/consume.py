@@ -23,7 +23,7 @@ from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
 from ingest.model import DeliveryState, RunReport
 from ingest.observe.endpoints import Endpoints, serving
-from ingest.observe.metrics import Snapshot
+from ingest.observe.metrics import COUNTERS, Snapshot
 from ingest.observe.notify import Notifier
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
@@ -168,6 +168,26 @@ class Consumer:
         return Snapshot(self.lag, self.reception.intake.in_flight, paused, counters)
 
 
+@dataclass
+class Health:
+    """What is told over HTTP: from the first moment on, though the group may let its members wait."""
+
+    run: Run
+    consumer: Consumer | None = None
+    """None until we are a member."""
+
+    def trouble(self) -> str:
+        return self.consumer.trouble() if self.consumer is not None else ""
+
+    def unready(self) -> str:
+        return self.consumer.unready() if self.consumer is not None else "joining the group"
+
+    def snapshot(self) -> Snapshot:
+        if self.consumer is not None:
+            return self.consumer.snapshot()
+        return Snapshot({}, 0, False, dict.fromkeys(COUNTERS, 0))
+
+
 async def consume(settings: Settings, options: ConsumeOptions, *, progress: Progress, stop: Stop) -> RunReport:
     """Follows KAFKA_TOPIC as a member of KAFKA_GROUP_ID; delivers where VERIFY_URL is set.
 
@@ -189,8 +209,11 @@ async def consume(settings: Settings, options: ConsumeOptions, *, progress: Prog
 
 async def _follow(run: Run, options: ConsumeOptions) -> int:
     """Returns how many messages were given up."""
-    notifier = Notifier()
+    notifier, health = Notifier(), Health(run)
     async with AsyncExitStack() as stack:
+        if options.listen:
+            endpoints = Endpoints(health.trouble, health.unready, health.snapshot)
+            await stack.enter_async_context(serving(options.listen, endpoints))
         reception = await stack.enter_async_context(
             receiving(run, transfers=options.transfers, patience=options.patience)
         )
@@ -203,10 +226,7 @@ async def _follow(run: Run, options: ConsumeOptions) -> int:
         topic = await run.stop.during(joining)
         partitions.topic = topic
         reception.letterbox.bury = topic.bury
-        consumer = Consumer(run, options, reception, partitions, topic, dispatcher, notifier)
-        if options.listen:
-            endpoints = Endpoints(consumer.trouble, consumer.unready, consumer.snapshot)
-            await stack.enter_async_context(serving(options.listen, endpoints))
+        consumer = health.consumer = Consumer(run, options, reception, partitions, topic, dispatcher, notifier)
         notifier.send("READY=1")
         try:
             await consumer.follow()

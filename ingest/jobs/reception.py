@@ -22,11 +22,13 @@ from ingest.jobs.visits import Gate, Visitor
 from ingest.model import CatalogRow, Download, Outcome, Status
 from ingest.plan.concurrency import RetryBudget
 from ingest.plan.patience import PATIENCE
-from ingest.source.bucket import Bucket
 from ingest.source.paths import normalise_key
+from ingest.source.sight import SightedBucket
 from ingest.store.files import FileStore
 
 _FLUSH_SECONDS, _LOOK_SECONDS = 5.0, 0.02
+_GATHER_SECONDS = 0.1
+"""That what is downloaded waits for more to be recorded with it: somebody waits for each event."""
 
 
 @dataclass
@@ -113,7 +115,7 @@ async def receiving(
         store = FileStore(settings.data_dir, settings.required("bucket"))
         stack.callback(store.close)
         store.sweep()
-        bucket = await stack.enter_async_context(Bucket.open(settings, connections=concurrency.ceiling))
+        bucket = await stack.enter_async_context(SightedBucket.open(settings, connections=concurrency.ceiling))
         fetch = Fetch(bucket, store)
         transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
 
@@ -130,8 +132,8 @@ async def receiving(
 
         fields: dict[str, dict[str, str]] = {}
         builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=settings.verify_url, fields=fields)
-        recorder = Recorder(catalog, store, builder, run.counts, recorded)
-        visitor = Visitor(fetch, transfer, Gate(concurrency), look_up)
+        recorder = Recorder(catalog, store, builder, run.counts, recorded, interval=_GATHER_SECONDS)
+        visitor = Visitor(bucket, fetch, transfer, Gate(concurrency), look_up)
         intake = Intake(Parser(run.source.bucket, normalise_key), visitor, catalog, run.source.id, recorder, fields)
         reception = Reception(store, recorder, intake, Letterbox(catalog, run.source.id, patience=patience))
         reception.start()

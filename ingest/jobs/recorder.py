@@ -78,6 +78,7 @@ class Recorder:
     on_outcome: Callable[[Outcome], None]
     keeps_rows: bool = False
     """Publishes only, for copies that go elsewhere than the catalog says: no object row is written."""
+    interval: float = INTERVAL
     failure: IngestError | None = None
     """What ended recording: nothing more is written, and the run must end with it."""
     _waiting: list[Entry] = field(default_factory=list)
@@ -161,7 +162,7 @@ class Recorder:
                 await self._wake.wait()
                 if not self._closing:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._full.wait(), INTERVAL)
+                        await asyncio.wait_for(self._full.wait(), self.interval)
                 self._wake.clear()
                 self._full.clear()
                 await self._commit()

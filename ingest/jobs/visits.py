@@ -19,6 +19,7 @@ from ingest.observe.logs import log
 from ingest.plan.concurrency import Concurrency
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
+from ingest.source.sight import SightedBucket
 
 _EVERYTHING = Selection()
 _NEVER = datetime.fromtimestamp(0, UTC)
@@ -69,6 +70,7 @@ class Gate:
 class Visitor:
     """Visits objects. While nothing at all succeeds, the bucket is away, and every event waits for it."""
 
+    bucket: SightedBucket
     fetch: Fetch
     transfer: Transfer
     gate: Gate
@@ -86,7 +88,8 @@ class Visitor:
         failed_at, pause = 0.0, 0.2
         while True:
             async with self.gate:
-                visited = await self._once(event, row)
+                with self.bucket.attention(event.key):
+                    visited = await self._once(event, row)
             if visited.error is None or not _may_be_the_bucket(visited.error):
                 self._succeeded_at = loop.time()
                 return visited
@@ -129,7 +132,7 @@ class Visitor:
                 # Should it be out of date, the download is pinned to the etag and looks again by itself.
                 return RemoteObject(event.key, event.size, event.etag, event.modified), row
         try:
-            return await self.fetch.newest(_named(event.key)), row
+            return await self._newest(event.key, row), row
         except NoSuchKey:
             for key in event.other_keys:
                 try:
@@ -137,6 +140,13 @@ class Visitor:
                 except NoSuchKey:
                     continue
             raise
+
+    async def _newest(self, key: str, row: CatalogRow | None) -> RemoteObject:
+        """What the object is now. Without a copy its bytes are wanted next: they may come along."""
+        if row is not None and row.state in HAD_A_COPY:
+            return await self.fetch.newest(_named(key))
+        seen = await self.bucket.look(key)
+        return RemoteObject(key, seen.size, seen.etag, seen.last_modified, seen.storage_class)
 
 
 def _named(key: str) -> RemoteObject:

@@ -31,6 +31,8 @@ _HELP = {
     "undeliverable": "Deliveries given up.",
 }
 
+COUNTERS = tuple(_HELP)
+
 
 def render(snapshot: Snapshot) -> bytes:
     """The exposition of a snapshot.

@@ -46,7 +46,7 @@ def variables_of(
         "DATABASE_URL": url,
         "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
         "KAFKA_TOPIC": topic,
-        "KAFKA_SESSION_TIMEOUT": "3s",
+        "KAFKA_SESSION_TIMEOUT": "2s",
         "VERIFY_URL": service.url,
     }
 

@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.keyspace import KeySpace, Layout
-from benchmarks.report import Samples, Unmeasured, merged, ratio, section
+from benchmarks.report import Samples, Unmeasured, merged, rate, ratio, replace, section
 from benchmarks.synthetic import BUCKET
 from benchmarks.workshop import Source, child
 from ingest.source.client import S3Client
@@ -188,6 +188,17 @@ def test_a_report_replaces_only_what_was_run() -> None:
     assert "3.00 (3.00 to 3.00)" in second
     assert case("three", 1.0) in second
     assert merged(second, "# New head\n", {}, order) == second
+
+
+def test_a_section_is_replaced_beneath_a_heading_that_stays(tmp_path: Path) -> None:
+    results, ours = tmp_path / "RESULTS.md", {"ours": Samples([2.0], [1.0], [50.0], 10)}
+    sections = {name: section(name, name.title(), "1 round", ours, []) for name in ("one", "events")}
+    results.write_text(merged("", "# Head\n\nOf another day.\n", {"one": sections["one"]}, ["one"]))
+    events = section("events", "Events", "1 round", ours, [rate(least=4, aim=6, of="events")], of="events")
+    replace(results, {"events": events}, ["one", "events"])
+    assert results.read_text() == merged("", "# Head\n\nOf another day.\n", sections | {"events": events}, sections)
+    assert "| events / s |" in events
+    assert "| events a second | ≥ 4 | ≥ 6 | 5.00 | at least |" in events
 
 
 def test_a_contender_that_failed_has_no_figures() -> None:

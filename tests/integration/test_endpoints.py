@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -38,7 +39,7 @@ async def until(port: int, path: str, expected: int) -> str:
                 if status == expected:
                     return text
             except aiohttp.ClientConnectionError:
-                pass  # it is still joining the group
+                pass  # it is still starting
             await asyncio.sleep(0.05)
 
 
@@ -96,6 +97,24 @@ async def test_a_consumer_says_how_it_fares(
     while received != b"STOPPING=1":
         received = told.recv(100)
     told.close()
+
+
+async def test_it_is_alive_while_the_group_gathers_and_ready_when_it_has(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
+    long = timedelta(minutes=3)  # the broker lets the first member wait for half of it
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, url, kafka_session_timeout=long)
+    await shared_broker.create(topic, 1)
+    port, stop = free_port(), Stop()
+    running = asyncio.create_task(run(settings, stop, until_idle=None, listen=f"127.0.0.1:{port}"))
+
+    assert await until(port, "/healthz", 200) == "ok\n"
+    assert await ask(port, "/readyz") == (503, "joining the group\n")
+    assert "ingest_messages_total 0.0" in (await ask(port, "/metrics"))[1]
+
+    stop.request(signal.SIGTERM)
+    assert (await running).exit_code == ExitCode.TERMINATED
 
 
 async def test_an_address_that_is_taken_is_a_clear_error() -> None:

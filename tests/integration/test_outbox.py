@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from ingest.catalog import outbox, queries, schema
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.conditions import undelivered
 from ingest.catalog.outbox import Outbox, Settlement
 from ingest.catalog.tables import deliveries, objects
 from ingest.model import Delivery, DeliveryState, LocalCopy, RemoteObject, Shard, State, Verified
@@ -190,8 +191,8 @@ async def test_cleanup_is_told_what_still_waits_in_the_version_that_is_recorded(
     await ours.settle([Settlement(claimed["delivered"], DeliveryState.DELIVERED, 200)])
     await ours.settle([Settlement(claimed["dead"], DeliveryState.DEAD)])
     asked = ["waits", "dead", "delivered", "changed", "never asked for", "unknown"]
-    waiting = select(objects.c.key).where(objects.c.key.in_(asked), outbox.undelivered())
-    query = select(objects.c.key).where(objects.c.state == State.PRESENT.value, ~outbox.undelivered())
+    waiting = select(objects.c.key).where(objects.c.key.in_(asked), undelivered())
+    query = select(objects.c.key).where(objects.c.state == State.PRESENT.value, ~undelivered())
     async with catalog.reading() as connection:
         assert set((await connection.execute(waiting)).scalars()) == {"waits", "dead"}
         found = set((await connection.execute(query)).scalars())
