@@ -55,14 +55,17 @@ class Trial(ABC):
     def check(self, contender: Contender, source: Source, target: Path, said: str) -> int:
         """Raises `Wrong` when the run did not do its work. Returns how many keys it has gone through."""
 
-    async def _fresh(self, source: Source, like: Path | None = None) -> Path:
-        """An empty directory and catalog, or a copy of those of `like`."""
+    def _fresh(self) -> Path:
         target = self.work / "target"
         shutil.rmtree(target, ignore_errors=True)
-        if like is None:
-            target.mkdir(parents=True)
-        else:
-            shutil.copytree(like, target)
+        target.mkdir(parents=True)
+        return target
+
+    async def _ready(self, source: Source, like: Path | None = None) -> Path:
+        """An empty directory and catalog, or a copy of those of `like`."""
+        target = self._fresh()
+        if like is not None:
+            shutil.copytree(like, target, dirs_exist_ok=True)
         if source.postgres:
             await databases.make(source.postgres, target, like)
         return target
@@ -73,7 +76,7 @@ class Fresh(Trial):
 
     async def begin(self, source: Source) -> Path:
         source.set()
-        return await self._fresh(source)
+        return await self._ready(source)
 
     def check(self, contender: Contender, source: Source, target: Path, said: str) -> int:
         found = tree(target / source.bucket)
@@ -139,7 +142,7 @@ class Recorded(Trial):
     """Lists a bucket never seen before, and records every key as known, wanting none."""
 
     async def begin(self, source: Source) -> Path:
-        target = await self._fresh(source)
+        target = await self._ready(source)
         source.set()
         return target
 
@@ -173,7 +176,7 @@ class WithNew(Known):
     """Lists a bucket whose every page has a new key among known ones, and downloads these."""
 
     async def begin(self, source: Source) -> Path:
-        target = await self._fresh(source, like=self._catalog(source))
+        target = await self._ready(source, like=self._catalog(source))
         source.set(new=True)
         return target
 

@@ -23,13 +23,14 @@ Rows = list[tuple[Any, ...]]
 @dataclass(frozen=True)
 class Insert:
     """Rows of `columns` into `table`. One whose `unique` columns are there already takes the assignments of `update`
-    instead, or stays as it is where there are none; without `unique`, none can be there.
+    instead (where `where` holds for it), or stays as it is where there are none; without `unique`, none can be there.
     """
 
     table: str
     columns: tuple[str, ...]
     unique: tuple[str, ...] = ()
     update: tuple[str, ...] = ()
+    where: str = ""
 
     @cached_property
     def row(self) -> str:
@@ -49,7 +50,8 @@ class Insert:
         if not self.unique:
             return head
         then = f"UPDATE SET {', '.join(self.update)}" if self.update else "NOTHING"
-        return f"{head} ON CONFLICT ({', '.join(self.unique)}) DO {then}"
+        condition = f" WHERE {self.where}" if self.where else ""
+        return f"{head} ON CONFLICT ({', '.join(self.unique)}) DO {then}{condition}"
 
 
 class Statement(NamedTuple):
