@@ -10,6 +10,9 @@ import asyncpg
 
 from ingest.catalog import schema
 
+_OTHERS = r"SELECT datname FROM pg_database WHERE datname LIKE 'bench\_%' AND datname NOT LIKE 'bench\_known\_%'"
+"""What is known before a run is kept: several runs begin with it."""
+
 
 def url_of(server: str, target: Path) -> str:
     """The ``DATABASE_URL`` of a run into `target`, on the server at `server`."""
@@ -17,9 +20,11 @@ def url_of(server: str, target: Path) -> str:
 
 
 async def make(server: str, target: Path, like: Path | None = None) -> None:
-    """Makes the database of `target` anew: a copy of that of `like`, or an empty catalog."""
+    """Makes the database of `target` anew: a copy of that of `like`, or an empty catalog. Those of other runs go."""
     connection = await asyncpg.connect(server)
     try:
+        for name in await connection.fetch(_OTHERS):
+            await connection.execute(f"DROP DATABASE {name[0]} WITH (FORCE)")
         await connection.execute(f"DROP DATABASE IF EXISTS {_name(target)} WITH (FORCE)")
         await connection.execute(f"CREATE DATABASE {_name(target)}" + (f" TEMPLATE {_name(like)}" if like else ""))
         await connection.execute("CHECKPOINT")  # nothing of it is to be written in somebody's time
@@ -27,15 +32,6 @@ async def make(server: str, target: Path, like: Path | None = None) -> None:
         await connection.close()
     if like is None:
         await schema.upgrade(url_of(server, target))
-
-
-async def drop(server: str, target: Path) -> None:
-    """Removes the database of `target`, if there is one."""
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(f"DROP DATABASE IF EXISTS {_name(target)} WITH (FORCE)")
-    finally:
-        await connection.close()
 
 
 def _name(target: Path) -> str:

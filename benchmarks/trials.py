@@ -60,7 +60,7 @@ class Trial(ABC):
     def check(self, contender: Contender, source: Source, target: Path, said: str) -> int:
         """Raises `Wrong` when the run did not do its work. Returns how many keys it has gone through."""
 
-    async def _fresh(self, source: Source, like: Path | None = None) -> Path:
+    async def _ready(self, source: Source, like: Path | None = None) -> Path:
         """An empty directory and catalog, or a copy of those of `like`.
 
         Earlier ones stay to the end, while the disk has room and unless they hold next to nothing. For minutes after a
@@ -74,8 +74,6 @@ class Trial(ABC):
         for path in earlier:
             if short or tree(path).files <= _NEXT_TO_NOTHING:
                 shutil.rmtree(path)
-                if source.postgres:
-                    await databases.drop(source.postgres, path)
         target = targets / str(int(earlier[-1].name) + 1 if earlier else 0)
         if like is None:
             target.mkdir()
@@ -91,7 +89,7 @@ class Fresh(Trial):
 
     async def begin(self, source: Source) -> Path:
         source.set()
-        return await self._fresh(source)
+        return await self._ready(source)
 
     def check(self, contender: Contender, source: Source, target: Path, said: str) -> int:
         found = tree(target / source.bucket)
@@ -157,7 +155,7 @@ class Recorded(Trial):
     """Lists a bucket never seen before, and records every key as known, wanting none."""
 
     async def begin(self, source: Source) -> Path:
-        target = await self._fresh(source)
+        target = await self._ready(source)
         source.set()
         return target
 
@@ -191,7 +189,7 @@ class WithNew(Known):
     """Lists a bucket whose every page has a new key among known ones, and downloads these."""
 
     async def begin(self, source: Source) -> Path:
-        target = await self._fresh(source, like=self._catalog(source))
+        target = await self._ready(source, like=self._catalog(source))
         source.set(new=True)
         return target
 

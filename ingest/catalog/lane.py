@@ -23,14 +23,14 @@ Rows = list[tuple[Any, ...]]
 @dataclass(frozen=True)
 class Insert:
     """Rows of `columns` into `table`. One whose `unique` columns are there already takes the assignments of `update`
-    instead; it stays as it is where there are none, or where `only_if` does not hold. Without `unique`, none can be there.
+    instead (where `where` holds for it), or stays as it is where there are none; without `unique`, none can be there.
     """
 
     table: str
     columns: tuple[str, ...]
     unique: tuple[str, ...] = ()
     update: tuple[str, ...] = ()
-    only_if: str = ""
+    where: str = ""
 
     @cached_property
     def row(self) -> str:
@@ -50,7 +50,7 @@ class Insert:
         if not self.unique:
             return head
         then = f"UPDATE SET {', '.join(self.update)}" if self.update else "NOTHING"
-        condition = f" WHERE {self.only_if}" if self.only_if else ""
+        condition = f" WHERE {self.where}" if self.where else ""
         return f"{head} ON CONFLICT ({', '.join(self.unique)}) DO {then}{condition}"
 
 

@@ -23,7 +23,7 @@ def _taken(columns: Sequence[str]) -> list[str]:
 
 
 _ONE = ("source_id", "key")
-_PUT_KNOWN = Insert("objects", _LISTED, _ONE, tuple(_taken(_RELISTED)), only_if=f"NOT {_HAD_A_COPY}")
+_PUT_KNOWN = Insert("objects", _LISTED, _ONE, tuple(_taken(_RELISTED)), where=f"NOT {_HAD_A_COPY}")
 """Another run may have taken the object since it was decided that this one does not want it."""
 _PUT_PRESENT = Insert(
     "objects",

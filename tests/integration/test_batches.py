@@ -102,6 +102,26 @@ async def test_without_the_right_to_temporary_tables_it_works_as_well(
         await connection.close()
 
 
+@pytest.mark.parametrize("copy_from", [AWAY, EVER], ids=["one by one", "by COPY"])
+async def test_a_row_that_is_there_takes_nothing_where_the_condition_does_not_hold(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch, copy_from: int
+) -> None:
+    monkeypatch.setattr(postgres, "COPY_FROM", copy_from)
+    taken = ("listing_order = excluded.listing_order",)
+    insert = Insert("sources", ("endpoint", "bucket", "listing_order"), ("endpoint", "bucket"), taken, "sources.id > 1")
+    for url in (f"sqlite+aiosqlite:///{tmp_path}/catalog.db", postgres_url):
+        await schema.upgrade(url)
+        async with Catalog.open(url) as catalog:
+            for order in ("unknown", "bytes"):
+
+                def transaction(_: object, order: str = order) -> Iterator[Statement]:
+                    yield insert.of([("e", "first", order), ("e", "second", order)])
+
+                await catalog.lane.write(transaction)  # type: ignore[arg-type] # a generator without a result
+            found = await catalog.lane.fetch("SELECT listing_order FROM sources ORDER BY id")
+        assert found == [("unknown",), ("bytes",)]
+
+
 async def test_a_failed_copy_leaves_nothing_and_the_connection_works(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
