@@ -5,8 +5,6 @@ What a service or a topic was told cannot be taken back: there it may be told th
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import subprocess
 import sys
@@ -27,6 +25,7 @@ from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, look
 from tests.fixtures.events import plain
 from tests.fixtures.memory_s3 import MemoryS3, running
+from tests.fixtures.process import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 OBJECTS = {f"d/{number}": b"%d" % number * 50 for number in range(4)} | {"rejected": b"r"}
@@ -64,11 +63,11 @@ class Rig:
     more: dict[str, str] = field(default_factory=dict)
 
     def run(self, *command: str, **armed: str) -> int:
-        own = r"(S3|INGEST|DATABASE|AWS|KAFKA|VERIFY)_"
-        clean = {name: value for name, value in os.environ.items() if not re.match(own, name)}
         settings = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url} | self.more
         arguments = [sys.executable, "-m", "ingest", *command, "-q"]
-        return subprocess.run(arguments, env=clean | settings | armed, cwd=ROOT, timeout=90, check=False).returncode
+        return subprocess.run(
+            arguments, env=environment(settings | armed), cwd=ROOT, timeout=90, check=False
+        ).returncode
 
     def killed(self, scenario: str, order: str) -> None:
         assert self.run(*COMMANDS[scenario], INGEST_CRASH_AT=order) == -signal.SIGKILL

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from ingest.settings import Settings
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, by_key, copies_of, look
 from tests.fixtures.memory_s3 import MemoryS3, Stored, running
+from tests.fixtures.process import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = {"a": b"a first", "a/b": b"a/b first", "same": b"same", "x" * 300: b"long first"}
@@ -53,10 +53,9 @@ class Rig:
         return self.server.bucket.settings(self.data_dir, database_url=self.url)
 
     def crash(self, label: str) -> None:
-        clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
         own = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url, "INGEST_CRASH_AT": label}
         command = [sys.executable, "-m", "ingest", "sync", "-q"]
-        ended = subprocess.run(command, env=clean | own, cwd=ROOT, timeout=60, check=False)
+        ended = subprocess.run(command, env=environment(own), cwd=ROOT, timeout=60, check=False)
         assert ended.returncode == -signal.SIGKILL
 
     async def run(self, command: str) -> RunReport:

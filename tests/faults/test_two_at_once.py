@@ -6,7 +6,6 @@ Whoever wins, a copy and its row tell of the same version, and the newest versio
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from ingest.settings import Settings
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, by_key, copies_of, look
 from tests.fixtures.memory_s3 import MemoryS3, running
+from tests.fixtures.process import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 WAITING = "copies.waiting"
@@ -50,9 +50,8 @@ class Rig:
         return self.server.bucket.settings(self.data_dir, database_url=self.url)
 
     def start(self, command: tuple[str, ...], stop_at: str = "") -> subprocess.Popen[bytes]:
-        clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
         own = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url, "INGEST_STOP_AT": stop_at}
-        return subprocess.Popen([sys.executable, "-m", "ingest", *command, "-q"], env=clean | own, cwd=ROOT)
+        return subprocess.Popen([sys.executable, "-m", "ingest", *command, "-q"], env=environment(own), cwd=ROOT)
 
     def run(self, *command: str) -> int:
         return self.start(command).wait(60)
