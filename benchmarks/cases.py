@@ -8,7 +8,19 @@ from benchmarks.buckets import GIBIBYTE, KIBIBYTE, MEBIBYTE, Listed, Spec, Store
 from benchmarks.keyspace import CUTOFF
 from benchmarks.report import Aim, peak, peak_above, rate, ratio, seconds, speed_up
 from benchmarks.rivals import Contender, aws, ingest, rclone, s5cmd
-from benchmarks.trials import EVERYTHING, KNOWN, Fresh, Known, Recorded, Status, Trial, Unchanged, WithNew
+from benchmarks.trials import (
+    EVERYTHING,
+    EVERYTHING_ON_POSTGRES,
+    KNOWN,
+    KNOWN_ON_POSTGRES,
+    Fresh,
+    Known,
+    Recorded,
+    Status,
+    Trial,
+    Unchanged,
+    WithNew,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,7 @@ _FEWER = replace(KNOWN, name="ingest sync, 200,000 keys", bucket=_MANY)
 
 CASES = (
     Case(
-        "fresh-10k", "10,000 x 16 KiB, fresh", _STATEMENTS, Fresh, (EVERYTHING, *RIVALS), 5,
+        "fresh-10k", "10,000 x 16 KiB, fresh", _STATEMENTS, Fresh, (EVERYTHING, EVERYTHING_ON_POSTGRES, *RIVALS), 5,
         (ratio(RCLONE.name, S5CMD.name, least=1.0, aim=0.75),),
     ),
     Case(
@@ -83,16 +95,16 @@ CASES = (
         (speed_up(_ONE_LISTER.name, least=4, aim=8),),
     ),
     Case(
-        "nothing-2m", "2,000,000 keys, nothing to do", _MILLIONS, Known, (KNOWN, _FEWER), 5,
+        "nothing-2m", "2,000,000 keys, nothing to do", _MILLIONS, Known, (KNOWN, KNOWN_ON_POSTGRES, _FEWER), 5,
         (rate(least=100_000, aim=400_000), peak_above(_FEWER.name, least=20)),
     ),
     Case(
-        "new-2m", "2,000,000 keys, 0.1 % of them new, spread evenly", _MILLIONS, WithNew, (KNOWN,), 3,
+        "new-2m", "2,000,000 keys, 0.1 % of them new, spread evenly", _MILLIONS, WithNew, (KNOWN, KNOWN_ON_POSTGRES), 3,
         (rate(least=60_000, aim=150_000),),
     ),
     Case(
-        "first-2m", "First listing of 2,000,000 keys, recorded as known", _MILLIONS, Recorded, (KNOWN,), 3,
-        (rate(least=40_000, aim=100_000),),
+        "first-2m", "First listing of 2,000,000 keys, recorded as known", _MILLIONS, Recorded,
+        (KNOWN, KNOWN_ON_POSTGRES), 3, (rate(least=40_000, aim=100_000),),
     ),
     Case(
         "status-200k", "Status of 200,000 rows", _MANY, Status, (ingest("status", name="ingest status"),), 9,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import sys
 from collections import deque
 
 import uvloop
+
+from benchmarks.loopback import until_input_ends
 
 
 class End(asyncio.Protocol):
@@ -88,10 +89,7 @@ async def main() -> None:
     options = parser.parse_args()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Entrance(options.to, options.delay), "127.0.0.1", 0, backlog=1_024)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    ended = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), ended.set)
-    await ended.wait()
+    await until_input_ends(server)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,6 +81,8 @@ class Race:
             return
         try:
             source = await self._workshop.source(contender.bucket or self._case.bucket)
+            if contender.postgres:
+                source = replace(source, postgres=self._workshop.postgres())
             if number == 0:
                 await self._trial.prepare(contender, source)
             else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.buckets import Spec
+from benchmarks.databases import url_of
 from benchmarks.workshop import Source
 from ingest.demo.server import ACCESS_KEY, SECRET_KEY
 
@@ -34,6 +35,8 @@ class Contender:
     """Whether it prints our own JSON summary."""
     bucket: Spec | None = None
     """Another bucket than the case's, to compare with."""
+    postgres: bool = False
+    """Whether its catalog is on PostgreSQL, not in the target."""
 
 
 def environment(contender: Contender, source: Source, target: Path, home: Path) -> dict[str, str]:
@@ -42,7 +45,7 @@ def environment(contender: Contender, source: Source, target: Path, home: Path) 
     return {**base, **contender.variables(source, target)}
 
 
-def ingest(*arguments: str, name: str, bucket: Spec | None = None) -> Contender:
+def ingest(*arguments: str, name: str, bucket: Spec | None = None, postgres: bool = False) -> Contender:
     """An `ingest` command, in the settings that a user would have in ``.env``."""
 
     def command(_source: Source, _target: Path) -> list[str]:
@@ -56,9 +59,10 @@ def ingest(*arguments: str, name: str, bucket: Spec | None = None) -> Contender:
             "S3_SECRET_KEY": SECRET_KEY,
             "INGEST_DATA_DIR": str(target),
         }
-        return values | ({"S3_CA_BUNDLE": str(source.ca)} if source.ca else {})
+        database = {"DATABASE_URL": url_of(source.postgres, target)} if postgres else {}
+        return values | database | ({"S3_CA_BUNDLE": str(source.ca)} if source.ca else {})
 
-    return Contender(name, command, variables, reports=True, bucket=bucket)
+    return Contender(name, command, variables, reports=True, bucket=bucket, postgres=postgres)
 
 
 def rclone(*flags: str, name: str = "rclone copy") -> Contender:

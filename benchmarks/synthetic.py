@@ -12,7 +12,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, formatdate
@@ -23,6 +22,7 @@ from xml.sax.saxutils import escape
 import uvloop
 
 from benchmarks.keyspace import EVERY, KeySpace, Layout
+from benchmarks.loopback import until_input_ends
 
 BUCKET = "bench"
 _MOST_KEYS = 1_000
@@ -279,10 +279,7 @@ async def main() -> None:
     site = Site(Listing(KeySpace(options.keys, options.layout, every=options.every)))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(site), "127.0.0.1", options.port, backlog=1_024)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    ended = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), ended.set)
-    await ended.wait()
+    await until_input_ends(server)
 
 
 if __name__ == "__main__":

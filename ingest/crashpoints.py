@@ -1,7 +1,8 @@
-"""Labelled places where a process may be killed, so that tests can kill it at every one of them.
+"""Labelled places where a process may be killed or held, so that tests can do it at every one of them.
 
 ``INGEST_CRASH_AT=batch.renamed:3`` ends the process by SIGKILL, as a power cut or the kernel would, when it passes that
-label for the third time (``:1`` may be left out). The variable is for tests only: no user sets it, and without it
+label for the third time (``:1`` may be left out). ``INGEST_STOP_AT`` holds it there by SIGSTOP until somebody sends
+SIGCONT, so that another process may come between. The variables are for tests only: no user sets them, and without them
 `here` is a function that does nothing, chosen once when this module is imported.
 """
 
@@ -22,6 +23,9 @@ LABELS = frozenset(
         # One batch: bytes durable, renames, directories durable, then the rows.
         "batch.collected",
         "batch.barrier-passed",
+        "batch.replaced-intended",
+        "batch.replaced-linked",
+        "batch.replaced-kept",
         "batch.renamed",
         "batch.all-renamed",
         "batch.directories-durable",
@@ -30,6 +34,14 @@ LABELS = frozenset(
         "batch.pages-written",
         "batch.cursors-written",
         "batch.committed",
+        "batch.replaced-dropped",
+        "batch.replaced-ended",
+        # Copies change in one process at a time: another one has them.
+        "copies.waiting",
+        # What a killed batch replaced, put back by the next run.
+        "undo.begun",
+        "undo.put-back",
+        "undo.done",
         # Cleanup: intent, unlink, done.
         "cleanup.decided",
         "cleanup.intent-written",
@@ -40,6 +52,27 @@ LABELS = frozenset(
         # Restore: its batches are the recorder's.
         "restore.submitted",
         "restore.downloaded",
+        # Verify, before it repairs: a repair's batches are the recorder's, its downloads those of a restore.
+        "verify.noted",
+        # A hold: placed, and released, in one transaction each.
+        "hold.recorded",
+        "hold.marked",
+        "hold.written",
+        "release.deleted",
+        "release.marked",
+        "release.written",
+        # A delivery: claimed, posted, settled.
+        "outbox.claiming",
+        "outbox.claimed",
+        "delivery.answered",
+        "outbox.settling",
+        "outbox.audited",
+        "outbox.settled",
+        # A message: what failed is announced and kept, then its offset moves.
+        "letters.announced",
+        "letters.kept",
+        "offsets.committing",
+        "offsets.committed",
         # The listing: its plan, what it learnt of the server, its end.
         "shards.planned",
         "shards.listed",
@@ -59,20 +92,26 @@ def _pass(_label: str) -> None:
     """Not armed."""
 
 
-def _armed(order: str) -> Callable[[str], None]:
+def _armed(order: str, fate: signal.Signals) -> Callable[[str], None]:
     label, _, number = order.partition(":")
     left = int(number or 1)
 
-    def kill_at(passed: str) -> None:
+    def signal_at(passed: str) -> None:
         nonlocal left
         if passed == label:
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), fate)
 
-    return kill_at
+    return signal_at
 
 
-_order = os.environ.get("INGEST_CRASH_AT")
-here: Callable[[str], None] = _armed(_order) if _order else _pass
+def _chosen() -> Callable[[str], None]:
+    for variable, fate in (("INGEST_CRASH_AT", signal.SIGKILL), ("INGEST_STOP_AT", signal.SIGSTOP)):
+        if order := os.environ.get(variable):
+            return _armed(order, fate)
+    return _pass
+
+
+here = _chosen()
 """Called with a label of `LABELS` where a kill should be survived."""

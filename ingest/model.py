@@ -155,14 +155,18 @@ class Pair(NamedTuple):
 class Check(NamedTuple):
     """How an object's bytes can be checked: by `algorithm` over the whole, or over parts of `part_size` bytes.
 
-    `expected` is lower-case hex. An `algorithm` of None means that the server says nothing checkable. Where the part
-    size is not known, `guesses` holds likely ones: a match with any is a proof, a mismatch with all is none.
+    `expected` is lower-case hex, with ``-N`` behind it where it is of N parts. An `algorithm` of None means that the
+    server says nothing checkable. Where the part size is not known, `guesses` holds likely ones: a match with any is a
+    proof, a mismatch with all is none.
     """
 
     algorithm: str | None
     expected: str = ""
     part_size: int | None = None
+    """Of ``md5-parts``, whose parts can be hashed side by side."""
     guesses: tuple[int, ...] = ()
+    checksum_part_size: int | None = None
+    """Of a stored checksum of the parts' checksums (``COMPOSITE``)."""
 
 
 class LocalCopy(NamedTuple):
@@ -180,7 +184,8 @@ class Download(NamedTuple):
     remote: RemoteObject
     row: CatalogRow | None
     reason: str
-    """``new``, ``changed``, ``wanted`` (known, now in the window) or ``retry`` (failed before)."""
+    """``new``, ``changed``, ``wanted`` (known, now in the window) or ``retry`` (failed before); where no listing asked
+    for it, ``restore`` or ``repair``."""
 
     def __str__(self) -> str:
         return f"download {self.remote.key} ({self.reason}, {self.remote.size} bytes)"

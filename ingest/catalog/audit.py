@@ -12,14 +12,12 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps, Transaction, read_time
+from ingest.catalog.lane import Dialect, Insert, Lane, Statement, Steps, Transaction, read_time
 from ingest.model import Audit
 
 FIRST = "0" * 64
 _TURN = 0x696E67657374  # the advisory lock's name: "ingest" in ASCII
-_INSERT = (
-    "INSERT INTO events (at, run_id, source_id, key, what, detail, prev_hash, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
+_INSERT = Insert("events", ("at", "run_id", "source_id", "key", "what", "detail", "prev_hash", "hash"))
 _READ = (
     "SELECT id, at, run_id, source_id, key, what, detail, prev_hash, hash FROM events WHERE id > ? ORDER BY id LIMIT ?"
 )
@@ -50,7 +48,7 @@ def append(dialect: Dialect, run_id: int, source_id: int, at: datetime, audits: 
         current = link(previous, at, run_id, source_id, (audit.key, audit.what, detail))
         rows.append((moment, run_id, source_id, audit.key, audit.what, detail, previous, current))
         previous = current
-    yield Statement(_INSERT, rows=rows)
+    yield _INSERT.of(rows)
 
 
 def appending(run_id: int, source_id: int, at: datetime, audits: Sequence[Audit]) -> Transaction[None]:

@@ -41,6 +41,8 @@ class Batch:
     pruned: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     """Intents that were given up: the copy stays."""
+    sound: list[str] = field(default_factory=list)
+    """Copies that were noted as damaged, and are what their rows say."""
     audits: list[Audit] = field(default_factory=list)
     cursors: list[tuple[Shard, str, bool]] = field(default_factory=list)
     pages: PageNotes = field(default_factory=PageNotes)
@@ -52,6 +54,6 @@ class Batch:
 
     @property
     def is_empty(self) -> bool:
-        rows = ("known", "present", "failed", "blocked", "gone", "returned", "pruned", "kept")
+        rows = ("known", "present", "failed", "blocked", "gone", "returned", "pruned", "kept", "sound")
         marks = ("audits", "cursors", "deliveries", "announced")
         return not (any(getattr(self, name) for name in (*rows, *marks)) or self.pages.relisted or self.pages.settled)

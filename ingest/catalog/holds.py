@@ -19,6 +19,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import under
 from ingest.catalog.engine import upsert, within
 from ingest.catalog.tables import holds, objects
+from ingest.crashpoints import here
 from ingest.model import Audit, State
 
 
@@ -59,11 +60,14 @@ class Holder:
             changed = {name: statement.excluded[name] for name in ("reason", "placed_by", "placed_at")}
             conflict = {"index_elements": ["source_id", "key", "is_prefix"], "set_": changed}
             await connection.execute(statement.on_conflict_do_update(**conflict), rows)
+            here("hold.recorded")
             if not is_prefix:
                 await self._mark(connection, keys, held=True)
+                here("hold.marked")
             covered = await self._covered(connection, keys, is_prefix=is_prefix)
             lines = [Audit("held", key, detail) for key in keys]
             await within(connection, audit.appending(self.run_id, self.source_id, at, lines))
+            here("hold.written")
         return covered
 
     async def release(self, keys: Sequence[str], *, is_prefix: bool, by: str, at: datetime) -> list[str]:
@@ -82,10 +86,13 @@ class Holder:
                 holds.c.is_prefix == bindparam("by_prefix"),
             )
             await connection.execute(delete(holds).where(*matching), recorded)
+            here("release.deleted")
             if not is_prefix:
                 await self._mark(connection, keys, held=False)
+                here("release.marked")
             lines = [Audit("released", key, {"prefix": is_prefix, "by": by}) for key in keys]
             await within(connection, audit.appending(self.run_id, self.source_id, at, lines))
+            here("release.written")
         return found
 
     async def _existing(self, connection: AsyncConnection, keys: Sequence[str], *, is_prefix: bool) -> list[str]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ingest.catalog.target import Target
@@ -18,12 +20,50 @@ T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
 
 
+@dataclass(frozen=True)
+class Insert:
+    """Rows of `columns` into `table`. One whose `unique` columns are there already takes the assignments of `update`
+    instead (where `where` holds for it), or stays as it is where there are none; without `unique`, none can be there.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    unique: tuple[str, ...] = ()
+    update: tuple[str, ...] = ()
+    where: str = ""
+
+    @cached_property
+    def row(self) -> str:
+        """The statement for one row."""
+        return self._into(f"VALUES ({', '.join('?' * len(self.columns))})")
+
+    def out_of(self, table: str) -> str:
+        """The statement for all rows of another table."""
+        return self._into(f"SELECT {', '.join(self.columns)} FROM {table}")  # noqa: S608 - names from our code only
+
+    def of(self, rows: Sequence[tuple[Any, ...]]) -> Statement:
+        """To be run for each of `rows`, in their order, or as if it were."""
+        return Statement(self.row, rows=rows, insert=self)
+
+    def _into(self, rows: str) -> str:
+        head = f"INSERT INTO {self.table} ({', '.join(self.columns)}) {rows}"
+        if not self.unique:
+            return head
+        then = f"UPDATE SET {', '.join(self.update)}" if self.update else "NOTHING"
+        condition = f" WHERE {self.where}" if self.where else ""
+        return f"{head} ON CONFLICT ({', '.join(self.unique)}) DO {then}{condition}"
+
+
 class Statement(NamedTuple):
-    """SQL with ``?`` for each value. With `rows` it is run once for each of them, and has no result."""
+    """SQL with ``?`` for each value. With `rows` it is run once for each of them, and has no result.
+
+    Where that is all it does, `insert` says so: an engine that has a quicker way to the same end may take it.
+    """
 
     sql: str
     values: Sequence[Any] = ()
-    rows: Sequence[Sequence[Any]] | None = None
+    rows: Sequence[tuple[Any, ...]] | None = None
+    insert: Insert | None = None
 
 
 class Dialect(NamedTuple):

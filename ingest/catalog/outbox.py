@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.lane import Dialect, Statement, Steps, read_time
+from ingest.crashpoints import here
 from ingest.liveness import is_alive
 from ingest.model import Audit, DeliveryState
 
@@ -124,10 +125,12 @@ class Outbox:
                 return []
             ids = dialect.listed([row[0] for row in due])
             yield Statement(f"{_CLAIM} {dialect.among}", (self.owner, dialect.time(now + LEASE), ids))
+            here("outbox.claiming")
             found = {row[0]: row for row in (yield Statement(f"{_WITH_OBJECT} {dialect.among}", (ids,)))}
             return [found[row[0]] for row in due]
 
         rows = await self.catalog.lane.write(take)
+        here("outbox.claimed")
         return [Claimed._make((*row[:3], json.loads(row[3]), *row[4:])) for row in rows]
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
@@ -149,10 +152,14 @@ class Outbox:
             results = [_values(one, now, dialect) for one in taken if not _is_given_back(one)]
             if results:
                 yield Statement(_SETTLE, rows=results)
+            here("outbox.settling")
             yield from audit.append(dialect, self.run_id, self.source_id, now, [*_audits(taken)])
+            here("outbox.audited")
             return taken
 
-        return await self.catalog.lane.write(settling)
+        settled = await self.catalog.lane.write(settling)
+        here("outbox.settled")
+        return settled
 
     async def renew(self, ids: Collection[int]) -> None:
         """Holds these claims for another `LEASE`."""

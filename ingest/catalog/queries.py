@@ -27,6 +27,7 @@ class CopyRow(NamedTuple):
     """A cleanup has said that it removes the copy, and may have been killed before or after."""
     downloaded_at: datetime | None
     digest: str | None
+    last_error: str | None = None
 
 
 async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
@@ -136,4 +137,5 @@ def as_copy(row: Any) -> CopyRow:
         row.state == State.PRESENT and row.pruned_at is not None,
         row.downloaded_at,
         row.digest,
+        row.last_error,
     )

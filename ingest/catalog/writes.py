@@ -8,7 +8,7 @@ from typing import Any
 
 from ingest.catalog import audit, pages
 from ingest.catalog.batch import Batch
-from ingest.catalog.lane import Dialect, Statement, Steps
+from ingest.catalog.lane import Dialect, Insert, Statement, Steps
 from ingest.crashpoints import here
 from ingest.model import DeliveryState, RemoteObject, Shard, State
 
@@ -18,41 +18,39 @@ _RELISTED = ("size", "etag", "last_modified", "storage_class", "state")
 _HAD_A_COPY = f"objects.state IN ('{State.PRESENT}', '{State.PRUNED}')"
 
 
-def _upsert(columns: Sequence[str], update: Sequence[str]) -> str:
-    """An insert of `columns`; a row that is there already takes the assignments of `update`."""
-    values = ", ".join("?" * len(columns))
-    return (
-        f"INSERT INTO objects ({', '.join(columns)}) VALUES ({values}) "  # noqa: S608 - names from this file only
-        f"ON CONFLICT (source_id, key) DO UPDATE SET {', '.join(update)}"
-    )
-
-
 def _taken(columns: Sequence[str]) -> list[str]:
     return [f"{name} = excluded.{name}" for name in columns]
 
 
-_PUT_KNOWN = _upsert(_LISTED, _taken(_RELISTED))
-_PUT_PRESENT = _upsert(
+_ONE = ("source_id", "key")
+_PUT_KNOWN = Insert("objects", _LISTED, _ONE, tuple(_taken(_RELISTED)), where=f"NOT {_HAD_A_COPY}")
+"""Another run may have taken the object since it was decided that this one does not want it."""
+_PUT_PRESENT = Insert(
+    "objects",
     _COPIED,
-    [
+    _ONE,
+    (
         *_taken((*_RELISTED, "local_path", "digest", "verified", "downloaded_at")),
         *("pruned_at = NULL", "gone_at = NULL", "attempts = 0", "last_error = NULL"),
-    ],
+    ),
 )
-_PUT_TROUBLE = _upsert(
+_PUT_TROUBLE = Insert(
+    "objects",
     (*_LISTED, "attempts", "last_error"),
-    [
+    _ONE,
+    (
         *(f"{name} = CASE WHEN {_HAD_A_COPY} THEN objects.{name} ELSE excluded.{name} END" for name in _RELISTED),
         *("attempts = objects.attempts + 1", "last_error = excluded.last_error"),
-    ],
+    ),
+)
+_ENQUEUE = Insert(
+    "deliveries",
+    ("source_id", "key", "etag", "target", "state", "fields", "created_at", "next_attempt_at"),
+    ("source_id", "key", "etag", "target"),
 )
 _PUT_SHARD = (
     'INSERT INTO shards (run_id, prefix, level, start_after, "end", cursor, done) VALUES (?, ?, ?, ?, ?, ?, ?) '
     "ON CONFLICT (run_id, prefix, level, start_after) DO UPDATE SET "
-)
-_ENQUEUE = (
-    "INSERT INTO deliveries (source_id, key, etag, target, state, fields, created_at, next_attempt_at) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id, key, etag, target) DO NOTHING"
 )
 _PLAN_SHARD = _PUT_SHARD + '"end" = excluded."end"'
 _MOVE_CURSOR = _PUT_SHARD + "cursor = excluded.cursor, done = excluded.done"
@@ -66,17 +64,20 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
     for state, trouble in ((State.FAILED, batch.failed), (State.BLOCKED, batch.blocked)):
         if trouble:
             rows = [(*_listed(batch, dialect, remote, state), 1, reason) for remote, reason in trouble]
-            yield Statement(_PUT_TROUBLE, rows=rows)
+            yield _PUT_TROUBLE.of(rows)
     at = dialect.time(batch.at)
     for keys, assignment, values in (
         (batch.gone, "gone_at = ?", (at,)),
         (batch.returned, "gone_at = NULL", ()),
         (batch.pruned, "state = ?", (State.PRUNED.value,)),
         (batch.kept, "pruned_at = NULL", ()),
+        (batch.sound, "attempts = 0, last_error = NULL", ()),
         (batch.announced, "announced_etag = etag", ()),
     ):
         if keys:
-            sql = f"UPDATE objects SET {assignment} WHERE source_id = ? AND key {dialect.among}"  # noqa: S608
+            # A copy that came after the intent to prune has taken the intent away: it stays.
+            intended = " AND pruned_at IS NOT NULL" if keys is batch.pruned else ""
+            sql = f"UPDATE objects SET {assignment} WHERE source_id = ?{intended} AND key {dialect.among}"  # noqa: S608
             yield Statement(sql, (*values, batch.source_id, dialect.listed(keys)))
     here("batch.rows-written")
     yield from audit.append(dialect, batch.run_id, batch.source_id, batch.at, batch.audits)
@@ -109,7 +110,7 @@ def _put_known(batch: Batch, dialect: Dialect) -> Steps[None]:
             (source_id, key, size, etag, time(last_modified), storage_class, where + key, state)
             for key, size, etag, last_modified, storage_class in batch.known
         ]
-        yield Statement(_PUT_KNOWN, rows=rows)
+        yield _PUT_KNOWN.of(rows)
 
 
 def _put_present(batch: Batch, dialect: Dialect) -> Steps[None]:
@@ -119,17 +120,15 @@ def _put_present(batch: Batch, dialect: Dialect) -> Steps[None]:
             (*_listed(batch, dialect, remote, state), copy.local_path, copy.digest, copy.verified.value, at)
             for remote, copy in batch.present
         ]
-        yield Statement(_PUT_PRESENT, rows=rows)
+        yield _PUT_PRESENT.of(rows)
 
 
 def _enqueue(batch: Batch, dialect: Dialect) -> Steps[None]:
     """Puts the batch's deliveries in line; a version that stands there already stays as it is."""
     if batch.deliveries:
         at, whose, state = dialect.time(batch.at), batch.source_id, DeliveryState.PENDING.value
-        yield Statement(
-            _ENQUEUE,
-            rows=[
-                (whose, delivery.key, delivery.etag, batch.target, state, json.dumps(delivery.fields), at, at)
-                for delivery in batch.deliveries
-            ],
-        )
+        rows = [
+            (whose, delivery.key, delivery.etag, batch.target, state, json.dumps(delivery.fields), at, at)
+            for delivery in batch.deliveries
+        ]
+        yield _ENQUEUE.of(rows)

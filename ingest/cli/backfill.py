@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from ingest.cli.params import AutoOr, Moment, Rate
+from ingest.cli.params import Moment
 from ingest.cli.runner import Context, command_options, run_job
-from ingest.cli.sync import sync_options
+from ingest.cli.sync import engine_options, sync_options
 
 
 @click.command("backfill")
@@ -17,12 +17,7 @@ from ingest.cli.sync import sync_options
 @click.option("--until", type=Moment(), help="Objects modified before this date.")
 @click.option("--prefix", multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
 @click.option("--resume", is_flag=True, help="Go on where the last run with the same window stopped.")
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--deliver", is_flag=True, help="Put what is downloaded in line for `ingest deliver`.")
-@click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")
-@click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once.")
-@click.option("--no-page-memory", is_flag=True, help="Read every page of the listing, also those that did not change.")
-@click.option("--bwlimit", type=Rate(), metavar="RATE", help="At most so many bytes a second in all, such as 10MiB.")
+@engine_options
 @command_options
 def command(context: Context, since: datetime, until: datetime | None, resume: bool, **values: Any) -> None:
     """Download historical objects of a window by last-modified; what lies outside is recorded, and left.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,26 @@ from ingest.cli.runner import Context, command_options, run_job
 if TYPE_CHECKING:
     from ingest.jobs.options import SyncOptions
 
+_ENGINE = (
+    click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing."),
+    click.option("--deliver", is_flag=True, help="Put what is downloaded in line for `ingest deliver`."),
+    click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level."),
+    click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once."),
+    click.option(
+        "--no-page-memory", is_flag=True, help="Read every page of the listing, also those that did not change."
+    ),
+    click.option(
+        "--bwlimit", type=Rate(), metavar="RATE", help="At most so many bytes a second in all, such as 10MiB."
+    ),
+)
+
+
+def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags that sync and backfill share, in this order; `sync_options` takes their values."""
+    for option in reversed(_ENGINE):
+        function = option(function)
+    return function
+
 
 @click.command("sync")
 @click.option("--prefix", multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
@@ -22,12 +43,7 @@ if TYPE_CHECKING:
     "--newer-than", type=Moment(), help="Only objects modified after this date, or at most so long ago (30d)."
 )
 @click.option("--older-than", type=Moment(), help="Only objects modified before this date, or longer ago.")
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--deliver", is_flag=True, help="Put what is downloaded in line for `ingest deliver`.")
-@click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")
-@click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once.")
-@click.option("--no-page-memory", is_flag=True, help="Read every page of the listing, also those that did not change.")
-@click.option("--bwlimit", type=Rate(), metavar="RATE", help="At most so many bytes a second in all, such as 10MiB.")
+@engine_options
 @command_options
 def command(context: Context, **values: Any) -> None:
     """Download what is new or changed, and record everything listed.

@@ -11,6 +11,8 @@ from ingest.errors import NoSuchKey, ObjectArchived
 from ingest.model import Audit, Block, Delivery, Download, MarkGone, Outcome, Record, RemoteObject, Return, Skip, State
 
 _WITHOUT_COPY = frozenset({State.KNOWN.value, State.BLOCKED.value})
+_NOT_LISTED = frozenset({"restore", "repair"})
+"""Reasons of downloads that no listing decided: that an object is back shows only when its bytes come."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class BatchBuilder:
             self._put_in_line(batch, remote)
             changed = action.reason == "changed" and action.row is not None
             what = "changed" if changed else self.downloaded
+            if action.row is not None and action.row.gone and action.reason in _NOT_LISTED:
+                batch.audits.append(Audit("returned", remote.key, {"etag": remote.etag}))
             detail: dict[str, object] = {"etag": remote.etag, "size": remote.size, "digest": outcome.copy.digest}
             if changed and action.row is not None:
                 detail["previous_etag"] = action.row.etag

@@ -41,10 +41,11 @@ class Walk:
 
 @dataclass
 class ByPrefix:
-    """`resumed` shards start behind their cursor."""
+    """`resumed` shards start behind their cursor; `answers` are first pages that were asked for already."""
 
     listing: Listing
     resumed: frozenset[Shard] = frozenset()
+    answers: dict[Shard, RawPage] = field(default_factory=dict)
     _waiting: deque[Shard] = field(default_factory=deque)
 
     async def run(self, shards: Sequence[Shard]) -> None:
@@ -90,6 +91,9 @@ class ByPrefix:
         prefixes: set[str] = set()
 
         async def ask(*, token: str, start_after: str) -> RawPage:
+            # One that was asked for before the rows were counted says nothing of what is gone.
+            if not token and not start_after and shard in self.answers and not walk.live:
+                return self.answers.pop(shard)
             if not token and start_after and listing.order is ListingOrder.DIRECTORY and not start_after.endswith("/"):
                 start_after += "/"  # what is below a key that is a directory, too, comes behind it
             return await listing.ask(shard, token=token, start_after=start_after)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +17,7 @@ from ingest.catalog.pruning import Candidate
 from ingest.catalog.queries import CopyRow
 from ingest.crashpoints import here
 from ingest.errors import ClockUntrusted, DiskError, IngestError, NoSuchKey
+from ingest.jobs.copies import Copies
 from ingest.jobs.options import CleanupOptions
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
@@ -50,12 +52,11 @@ async def cleanup(
 
     async def work(run: Run) -> None:
         await _check_clock(run, options, clock())
-        store = FileStore(settings.data_dir, settings.required("bucket"))
-        try:
-            async with Bucket.open(settings, connections=_HEADS_AT_ONCE) as bucket:
-                await _Cleanup(run, options, store, bucket, clock, age).work()
-        finally:
-            store.close()
+        async with AsyncExitStack() as stack:
+            store = stack.enter_context(closing(FileStore(settings.data_dir, settings.required("bucket"))))
+            copies = stack.enter_context(closing(Copies(run.catalog, run.source.id, store.replacing)))
+            bucket = await stack.enter_async_context(Bucket.open(settings, connections=_HEADS_AT_ONCE))
+            await _Cleanup(run, options, store, copies, bucket, clock, age).work()
 
     return await execute("cleanup", settings, arguments, work, lock="retention", progress=progress, stop=stop)
 
@@ -73,6 +74,7 @@ class _Cleanup:
     run: Run
     options: CleanupOptions
     store: FileStore
+    copies: Copies
     bucket: Bucket
     clock: Clock
     age: timedelta
@@ -168,8 +170,13 @@ class _Cleanup:
             return
         if not copies:
             return
-        catalog, source_id = self.run.catalog, self.run.source.id
         here("cleanup.decided")
+        async with self.copies.changing():  # nothing newer may come into a place between the intent and the unlink
+            await self._remove(copies)
+        here("cleanup.done")
+
+    async def _remove(self, copies: Sequence[CopyRow]) -> None:
+        catalog, source_id = self.run.catalog, self.run.source.id
         intended = await pruning.intend(catalog, source_id, copies, at=self.clock(), delivering=self._delivering)
         self.run.counts.kept += len(copies) - len(intended)
         here("cleanup.intended")
@@ -189,7 +196,6 @@ class _Cleanup:
         self.run.counts.failed += len(stuck)
         here("cleanup.all-unlinked")
         await self._record_pruned(removed, stuck)
-        here("cleanup.done")
 
     async def _record_pruned(self, removed: Sequence[CopyRow], kept: list[str]) -> None:
         result = self._batch()

@@ -25,17 +25,20 @@ async def crawl(
         SourceError: a shard could not be listed to its end; the others were, as far as that made sense.
     """
     listing.order = listing.source.order
+    top, first = Shard(roots[0], level=True), None
     try:
         if listing.order is ListingOrder.UNKNOWN:
-            # One key tells the server's name. Pages may show the order of one that is not known, for the next run.
-            listing.order = order_of_server((await listing.ask(Shard(roots[0]), max_keys=1)).server)
+            # An answer tells the server's name. Pages may show the order of one that is not known, for the next run.
+            first = await listing.ask(top)
+            listing.order = order_of_server(first.server)
         by_range = listing.order is ListingOrder.BYTES and not any(shard.level for shard in resumed)
         if by_range:
             shards = resumed or [Shard(root) for root in roots]
             await ByRange(listing, filters, remembers).run(shards)
         else:
             shards = resumed or [Shard(root, level=True) for root in roots]
-            await ByPrefix(listing, frozenset(shard for shard in resumed if shard.start_after)).run(shards)
+            answers = {} if first is None else {top: first}
+            await ByPrefix(listing, frozenset(shard for shard in resumed if shard.start_after), answers).run(shards)
     except* SourceError:
         # What failed is in the list, or is the listing's own end: the first of all is what the run ends with.
         if not listing.failures:

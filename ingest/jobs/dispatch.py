@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from ingest.catalog.catalog import Catalog, Source
 from ingest.catalog.outbox import LEASE, Claimed, Outbox, Settlement
+from ingest.crashpoints import here
 from ingest.delivery.http import Answer, Parcel, Verifier, WrongBytes
 from ingest.errors import DatabaseError, DiskError, IngestError, NoSuchKey, ObjectArchived, ObjectChanged
 from ingest.jobs.stop import Stop
@@ -263,6 +264,7 @@ class Dispatcher:
             except BaseException:
                 self.breaker.unused()
                 raise
+        here("delivery.answered")
         return self._learn(claimed, answer)
 
     def _learn(self, claimed: Claimed, answer: Answer) -> Settlement:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ingest.catalog import deadletters
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow, LetterState
+from ingest.crashpoints import here
 from ingest.delivery.messages import Letter
 from ingest.errors import BrokerError, Poison
 from ingest.jobs.errands import Errand
@@ -80,8 +81,10 @@ class Letterbox:
             settled = [change.settled for change in changes if change.settled is not None]
             for row in rows:
                 await self._announce(row)
+                here("letters.announced")
             # After the topic: a crash in between publishes a dead letter twice, and never not at all.
             await outlast(lambda: deadletters.put(self.catalog, self.source_id, rows, settled))  # noqa: B023 - awaited
+            here("letters.kept")
             self.settled += len(settled)
             self.under_way -= len(changes)
             for change in changes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ingest.crashpoints import here
 from ingest.delivery.messages import Letter
 from ingest.errors import BrokerError
 from ingest.jobs.errands import Errand
@@ -75,11 +76,13 @@ class Partitions:
         positions = {number: position for number, position in wanted.items() if position is not None}
         if not positions or self.topic is None:
             return
+        here("offsets.committing")
         try:
             await self.topic.commit(positions)
         except BrokerError as error:
             log().warning("offsets_not_committed", error=error.code, message=error.message)
             return
+        here("offsets.committed")
         for number, position in positions.items():
             trackers[number].commit(position)
             self.positions[number] = position

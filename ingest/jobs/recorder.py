@@ -1,25 +1,29 @@
 """The only writer of object rows: makes a batch's files durable, then commits its rows, audit and cursors.
 
 It lives among the jobs because it joins the store with the catalog, which do not know each other. The order is the
-promise: a row says ``present`` only after the file, its rename and its directory are durable.
+promise: a row says ``present`` only after the file, its rename and its directory are durable. From the first rename to
+the commit the copies are nobody else's (`jobs.copies`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.crashpoints import here
-from ingest.errors import DiskError, IngestError
+from ingest.errors import IngestError, ObjectChanged
 from ingest.jobs.batches import BatchBuilder
+from ingest.jobs.copies import Copies
 from ingest.jobs.tickets import CursorBook, Ticket
-from ingest.model import Counts, Download, LocalCopy, Outcome, RemoteObject, Status
+from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome, RemoteObject, State, Status
 from ingest.plan.memory import settles
+from ingest.plan.policy import overtaken
 from ingest.plan.tally import tally, tally_many
 from ingest.store.files import Staged
+from ingest.store.replacing import Replaced
 
 if TYPE_CHECKING:
     from ingest.catalog.batch import Batch
@@ -85,9 +89,16 @@ class Recorder:
     _full: asyncio.Event = field(default_factory=asyncio.Event)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
+    _copies: Copies | None = None
     _task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """
+        Raises:
+            DiskError: the lock of the copies cannot be made.
+        """
+        if not self.keeps_rows:
+            self._copies = Copies(self.catalog, self.builder.source_id, self.store.replacing)
         self._room.set()
         self._task = asyncio.create_task(self._run(), name="recorder")
 
@@ -139,6 +150,9 @@ class Recorder:
             except asyncio.CancelledError:
                 await asyncio.wait({self._task})
                 raise
+        if self._copies is not None:
+            self._copies.close()
+            self._copies = None
         if self.failure is not None:
             raise self.failure
 
@@ -161,8 +175,19 @@ class Recorder:
         entries, self._waiting, self._weight = self._waiting, [], 0
         self._room.set()
         here("batch.collected")
-        results = await self._publish(entries)
-        here("batch.published")
+        moves = self._copies is not None and any(isinstance(entry.result, Taken) for entry in entries)
+        async with self._copies.changing() if self._copies is not None and moves else nullcontext():
+            results = await self._publish(entries)
+            here("batch.published")
+            await self._record(entries, results)
+        for result in results:
+            if isinstance(result, Tallied):
+                tally_many(self.counts, result.unchanged, result.skipped + len(result.known))
+            else:
+                tally(self.counts, result)
+                self.on_outcome(result)
+
+    async def _record(self, entries: Sequence[Entry], results: Sequence[Outcome | Tallied]) -> None:
         outcomes = [result for result in results if isinstance(result, Outcome)]
         for (_, ticket), result in zip(entries, results, strict=True):
             if ticket is not None:
@@ -179,12 +204,6 @@ class Recorder:
         if not batch.is_empty:
             await self.catalog.commit(batch)
             here("batch.committed")
-        for result in results:
-            if isinstance(result, Tallied):
-                tally_many(self.counts, result.unchanged, result.skipped + len(result.known))
-            else:
-                tally(self.counts, result)
-                self.on_outcome(result)
 
     def _note_pages(self, batch: Batch, tickets: Sequence[Ticket]) -> None:
         """What is relisted is forgotten no later than its first row is written; what is settled, kept with its last."""
@@ -197,26 +216,52 @@ class Recorder:
             if not ticket.unsettled:
                 batch.pages.settled.extend((ticket.shard.prefix, page) for page in ticket.pages)
 
-    async def _publish(self, entries: list[Entry]) -> list[Outcome | Tallied]:
+    async def _publish(self, entries: Sequence[Entry]) -> list[Outcome | Tallied]:
         """Turns what is staged into durable copies; a file that cannot be placed becomes a failure of its object."""
         taken = [result for result, _ in entries if isinstance(result, Taken)]
-        staged = [result.staged for result in taken if isinstance(result.staged, Staged)]
-        previous = {
-            result.action.remote.key: result.action.row.local_path
-            for result in taken
-            if result.action.row is not None and result.action.row.local_path is not None
-        }
-        copies = await asyncio.to_thread(self.store.publish, staged, previous) if staged else {}
+        rows = await self._rows_now(taken)
+        late = {id(one) for one in taken if overtaken(one.action.row, rows.get(one.action.remote.key), one.remote)}
+        staged = [one.staged for one in taken if isinstance(one.staged, Staged) and id(one) not in late]
+        previous = {row.key: row.local_path for row in rows.values() if row.local_path is not None}
+        versions = {one.action.remote.key: (one.remote.etag, one.remote.size) for one in taken}
+        replaced = [
+            Replaced(key, path)
+            for key, path in previous.items()
+            if rows[key].state == State.PRESENT and versions[key] != (rows[key].etag, rows[key].size)
+        ]
+        copies = await asyncio.to_thread(self.store.publish, staged, previous, replaced) if staged else {}
         outcomes: list[Outcome | Tallied] = []
-        for entry in entries:
-            result = entry.result
+        for result, _ in entries:
             if not isinstance(result, Taken):
                 outcomes.append(result)
-                continue
-            copy = copies[result.action.remote.key] if isinstance(result.staged, Staged) else result.staged
-            outcome = Outcome(result.action, Status.DONE, result.remote, None, None, result.attempts, result.received)
-            if isinstance(copy, DiskError):
-                outcomes.append(outcome._replace(status=Status.FAILED, error=copy))
+            elif id(result) in late:
+                outcomes.append(self._give_way(result))
+            elif isinstance(result.staged, Staged):
+                outcomes.append(_placed(result, copies[result.action.remote.key]))
             else:
-                outcomes.append(outcome._replace(copy=copy))
+                outcomes.append(_placed(result, result.staged))
         return outcomes
+
+    async def _rows_now(self, taken: Sequence[Taken]) -> dict[str, CatalogRow]:
+        """The rows of what is about to be replaced, read once more: nobody else can change them now.
+
+        What had no row is believed to have none still, while no other process has been at work.
+        """
+        if self._copies is None:
+            return {}
+        shared = self._copies.shared
+        keys = [one.action.remote.key for one in taken if shared or one.action.row is not None]
+        return await self.catalog.rows_for(self.builder.source_id, keys) if keys else {}
+
+    def _give_way(self, taken: Taken) -> Outcome:
+        if isinstance(taken.staged, Staged):
+            self.store.discard(taken.staged)
+        said = f"{taken.remote.key!r}: another run has recorded another version meanwhile"
+        return _placed(taken, ObjectChanged(said))
+
+
+def _placed(taken: Taken, copy: LocalCopy | IngestError) -> Outcome:
+    outcome = Outcome(taken.action, Status.DONE, taken.remote, None, None, taken.attempts, taken.received)
+    if isinstance(copy, IngestError):
+        return outcome._replace(status=Status.FAILED, error=copy)
+    return outcome._replace(copy=copy)

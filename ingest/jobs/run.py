@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ingest.catalog.catalog import Catalog, Source
 from ingest.crashpoints import here
 from ingest.errors import DatabaseError, ExitCode, IngestError, InterruptedRun, LockedError, UnsafePath
+from ingest.jobs.copies import undo_left
 from ingest.jobs.stop import Stop
 from ingest.model import Counts, RunReport, RunStatus
 from ingest.observe.logs import bind_run, log
@@ -109,6 +110,7 @@ async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
     log().info("run_started", command=run.report.command, bucket=run.source.bucket)
     beating = asyncio.create_task(_beat(run))
     try:
+        await undo_left(run.catalog, run.source.id, run.settings.data_dir, run.source.bucket)
         await work(run)
         here("run.worked")
     except IngestError as error:

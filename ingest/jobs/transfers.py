@@ -98,7 +98,8 @@ class Transfer:
         if isinstance(error, SlowDown | ConnectionTimedOut):
             self.concurrency.overloaded(time.monotonic())
         if isinstance(error, CredentialsExpired):
-            return 0.0 if attempt == 1 else None  # the credentials were reloaded; a second refusal is final
+            # The credentials were reloaded: a second refusal is final. New ones may be refused as well, each time.
+            return 0.0 if attempt == 1 and self.budget.spend() else None
         if not error.retryable or attempt >= MOST_ATTEMPTS or not self.budget.spend():
             return None
         return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))  # noqa: S311 - jitter, no secret

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from ingest.catalog import inventory, queries
 from ingest.catalog.batch import Batch
 from ingest.catalog.queries import CopyRow
+from ingest.crashpoints import here
 from ingest.errors import DamageFound
 from ingest.jobs.options import VerifyOptions
 from ingest.jobs.orphans import find_orphans
@@ -119,6 +120,7 @@ class _Verify:
         """
         catalog, source_id = self.run.catalog, self.run.source.id
         suspects = await self._inspect(rows)
+        await self._forget_damage(rows, suspects)
         for _ in range(_LOOKS):
             if not suspects or self.run.stop.requested:
                 break
@@ -133,6 +135,19 @@ class _Verify:
                 self.run.counts.failed += 1
                 log().error("copy_unreadable", key=row.remote.key, path=row.local_path, message=finding.detail)
         return [(row, finding) for row, finding in suspects if finding.verdict in _SUSPICIOUS]
+
+    async def _forget_damage(self, rows: Sequence[CopyRow], suspects: Sequence[Suspect]) -> None:
+        """Copies that were damaged when they were last looked at, and are not: a repair was killed before its row was
+        written, or somebody brought the file back."""
+        dubious = {row.remote.key for row, _ in suspects}
+        sound = [row for row in rows if _was_damaged(row) and not row.pruning and row.remote.key not in dubious]
+        if sound:
+            batch = self._batch()
+            batch.sound = [row.remote.key for row in sound]
+            batch.audits = [
+                Audit("repaired", row.remote.key, {"found": "intact", "digest": row.digest}) for row in sound
+            ]
+            await self.run.catalog.commit(batch)
 
     async def _inspect(self, rows: Sequence[CopyRow]) -> list[Suspect]:
         """Reads these copies in several threads; returns those that are not intact."""
@@ -149,7 +164,7 @@ class _Verify:
         """Writes down what is damaged. The state stays; the failed attempt says why, and unsettles the row."""
         if not suspects:
             return
-        batch = Batch(self.run.id, self.run.source.id, self.run.source.bucket, datetime.now(UTC))
+        batch = self._batch()
         for row, finding in suspects:
             verdict, key = finding.verdict.value, row.remote.key
             log().error("copy_damaged", key=key, path=row.local_path, found=verdict, message=finding.detail)
@@ -157,8 +172,17 @@ class _Verify:
             detail: dict[str, object] = {"found": verdict, "detail": finding.detail, "digest": row.digest}
             batch.audits.append(Audit("damaged", key, detail))
         await self.run.catalog.commit(batch)
+        here("verify.noted")
         self.run.counts.damaged += len(suspects)
         self.missing += sum(finding.verdict is Verdict.MISSING for _, finding in suspects)
+
+    def _batch(self) -> Batch:
+        return Batch(self.run.id, self.run.source.id, self.run.source.bucket, datetime.now(UTC))
+
+
+def _was_damaged(row: CopyRow) -> bool:
+    """By what `_note` wrote: the error of a download that failed is another matter."""
+    return row.last_error is not None and row.last_error.partition(":")[0] in _SUSPICIOUS
 
 
 def _as_it_should_be(row: CopyRow, finding: Finding) -> bool:

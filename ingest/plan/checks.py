@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from ingest.model import Check, Verified
@@ -21,7 +22,7 @@ COMMON_PART_SIZES = (
 """Bytes: the part sizes that S3 clients use by default, the usual ones first."""
 MOST_GUESSES = 3
 """Part sizes that are tried at once: each costs one more MD5 over all bytes."""
-HASH_BYTES = {"sha256": 32, "sha1": 20, "crc32": 4}
+HASH_BYTES = {"sha256": 32, "sha1": 20, "crc64nvme": 8, "crc32c": 4, "crc32": 4}
 """What `Hasher` knows besides MD5, strongest first, and how long each is."""
 
 
@@ -45,6 +46,18 @@ def check_for(etag: str, size: int, *, encrypted: bool = False, part_size: int |
         return Check("md5-parts", etag, part_size) if _fits(size, part_size, parts) else Check(None)
     guesses = inferred_part_sizes(size, parts)
     return Check("md5-parts", etag, guesses=tuple(guesses)) if guesses else Check(None)
+
+
+def check_by_parts(algorithm: str, digest: bytes, parts: int, size: int, part_size: int | None = None) -> Check:
+    """What can be checked for a stored checksum of the checksums of so many `parts` of an object of `size` bytes."""
+    expected = f"{digest.hex()}-{parts}"
+    if parts == 1:
+        return Check(algorithm, expected, checksum_part_size=max(size, 1))
+    if part_size is not None and part_size != size:  # as for an etag
+        fits = _fits(size, part_size, parts)
+        return Check(algorithm, expected, checksum_part_size=part_size) if fits else Check(None)
+    # Where no common size fits, one that cannot match keeps what is expected, until the part size is asked for.
+    return Check(algorithm, expected, guesses=tuple(inferred_part_sizes(size, parts)) or (max(size, 1),))
 
 
 def inferred_part_sizes(size: int, parts: int) -> Sequence[int]:
@@ -84,6 +97,8 @@ def hashed(chunks: Sequence[bytes | memoryview], check: Check) -> Hashed:
 
 class _Digest(Protocol):
     def update(self, chunk: bytes | memoryview, /) -> None: ...
+
+    def digest(self) -> bytes: ...
 
     def hexdigest(self) -> str: ...
 
@@ -125,37 +140,57 @@ class Hasher:
 
 
 def _other_digests(check: Check) -> list[_Digest]:
-    match check.algorithm:
-        case None | "md5" | "sha256":
-            return []
-        case "md5-parts":
-            sizes = check.guesses if check.part_size is None else (check.part_size,)
-            return [_PartwiseMd5(size) for size in sizes]
-        case "sha1":
-            return [hashlib.sha1(usedforsecurity=False)]
+    if check.algorithm is None:
+        return []
+    new = partial(_new_digest, check.algorithm.removesuffix("-parts"))
+    sizes = check.guesses or tuple(size for size in (check.part_size, check.checksum_part_size) if size is not None)
+    if sizes:
+        return [_ByParts(new, size) for size in sizes]
+    return [] if check.algorithm in ("md5", "sha256") else [new()]
+
+
+def _new_digest(algorithm: str) -> _Digest:
+    match algorithm:
+        case "md5" | "sha1" | "sha256":
+            return hashlib.new(algorithm, usedforsecurity=False)
         case "crc32":
-            return [_Crc32()]
+            return _Crc(zlib.crc32, HASH_BYTES[algorithm])
+        case "crc32c" | "crc64nvme":
+            import anycrc  # only where a server says such a thing; Python itself cannot compute it
+
+            model = "CRC32-ISCSI" if algorithm == "crc32c" else "CRC64-NVME"
+            return _Crc(anycrc.Model(model).calc, HASH_BYTES[algorithm])
         case unknown:
             raise ValueError(f"nothing here computes {unknown!r}")
 
 
-class _Crc32:
-    def __init__(self) -> None:
+class _Crc:
+    """`compute` takes bytes and the value of those before them; a digest of `size` bytes, the highest first."""
+
+    def __init__(self, compute: Callable[[bytes | memoryview, int], int], size: int) -> None:
+        self._compute = compute
+        self._size = size
         self._value = 0
 
     def update(self, chunk: bytes | memoryview, /) -> None:
-        self._value = zlib.crc32(chunk, self._value)
+        self._value = self._compute(chunk, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(self._size, "big")
 
     def hexdigest(self) -> str:
-        return f"{self._value:08x}"
+        return self.digest().hex()
 
 
-class _PartwiseMd5:
-    """The MD5 of the parts' MD5s and their number: what S3 servers give a multipart upload as its etag."""
+class _ByParts:
+    """The digest of the parts' digests, and their number: what S3 servers give a multipart upload as its etag, and as
+    its checksum where that is ``COMPOSITE``.
+    """
 
-    def __init__(self, part_size: int) -> None:
+    def __init__(self, new: Callable[[], _Digest], part_size: int) -> None:
+        self._new = new
         self._part_size = part_size
-        self._part = hashlib.md5(usedforsecurity=False)
+        self._part = new()
         self._room = part_size
         self._finished: list[bytes] = []
 
@@ -164,12 +199,17 @@ class _PartwiseMd5:
         while view:
             if self._room == 0:
                 self._finished.append(self._part.digest())
-                self._part = hashlib.md5(usedforsecurity=False)
+                self._part = self._new()
                 self._room = self._part_size
             taken = view[: self._room]
             self._part.update(taken)
             self._room -= len(taken)
             view = view[len(taken) :]
 
+    def digest(self) -> bytes:
+        whole = self._new()
+        whole.update(b"".join([*self._finished, self._part.digest()]))
+        return whole.digest()
+
     def hexdigest(self) -> str:
-        return etag_of_parts([*self._finished, self._part.digest()])
+        return f"{self.digest().hex()}-{len(self._finished) + 1}"

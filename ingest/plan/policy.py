@@ -56,6 +56,13 @@ def decide(pair: Pair, selection: Selection) -> tuple[Action, ...]:
     return (Return(remote), action) if row.gone else (action,)
 
 
+def overtaken(decided_on: CatalogRow | None, now: CatalogRow | None, taken: RemoteObject) -> bool:
+    """Whether another run has recorded another version since the row was read: what was taken may be the older one."""
+    if now is None or (now.etag, now.size) == (taken.etag, taken.size):
+        return False
+    return decided_on is None or (now.etag, now.size) != (decided_on.etag, decided_on.size)
+
+
 def _first_seen(remote: RemoteObject, selection: Selection) -> Action:
     if remote.is_directory_marker:
         return Record(remote, "directory marker")

@@ -21,7 +21,7 @@ from ingest.errors import (
     UnexpectedResponse,
 )
 from ingest.model import MOST_KEYS, Check
-from ingest.source.checksums import check_for_head
+from ingest.source.checksums import check_for_part
 from ingest.source.credentials import CredentialSource, credential_source
 from ingest.source.dial import Dialer
 from ingest.source.endpoint import Endpoint, quote_key, quote_query
@@ -255,12 +255,11 @@ class Bucket:
 
     async def sharpen(self, check: Check, key: str, etag: str) -> Check:
         """A better check for a multipart upload whose part size could only be guessed: asks for its first part."""
-        if "-" in etag and (check.guesses or check.algorithm is None):
+        if check.guesses or ("-" in etag and check.algorithm is None):
             with suppress(SourceError):  # not every server knows partNumber: the size stays a guess then
                 part = await self.head(key, part_number=1)
-                by_parts = check_for_head(part)
-                if part.etag == etag and by_parts.algorithm == "md5-parts":
-                    return by_parts
+                if part.etag == etag:
+                    return check_for_part(check, part)
         return check
 
     async def _stream(self, head: bytes, key: str, check: Callable[[Response], None], on_chunks: OnChunks) -> Headers:

@@ -5,6 +5,7 @@ Source: S3 API reference, "Common response headers"; S3 user guide, "Checking ob
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 
@@ -14,7 +15,8 @@ from ingest.source.heads import ObjectHead
 from ingest.source.wire import Headers
 
 _CHECKSUM = b"x-amz-checksum-"
-_WHOLE = "FULL_OBJECT"
+_WHOLE, _OF_PARTS = "FULL_OBJECT", "COMPOSITE"
+_NUMBER = re.compile("[1-9][0-9]{0,4}")
 
 
 def check_for_headers(headers: Headers, etag: str, size: int, *, part_size: int | None = None) -> Check:
@@ -34,32 +36,57 @@ def check_for_headers(headers: Headers, etag: str, size: int, *, part_size: int 
         for name, value in headers.items()
         if name.startswith(_CHECKSUM)
     }
-    return _stored_check(stored, stored.pop("type", "")) or by_etag
+    return _better(by_etag, _stored_check(stored, stored.pop("type", ""), size, part_size))
 
 
 def check_for_head(head: ObjectHead, *, part_size: int | None = None) -> Check:
-    """The same for a HEAD that was made already. `part_size` defaults to that of the part it asked for."""
-    known = part_size if part_size is not None else head.part_size
-    by_etag = checks.check_for(head.etag, head.size, encrypted=head.etag_is_opaque, part_size=known)
+    """The same for a HEAD that was made already, of the whole object. `part_size` is as above."""
+    by_etag = checks.check_for(head.etag, head.size, encrypted=head.etag_is_opaque, part_size=part_size)
     if _proves(by_etag):
         return by_etag
-    return _stored_check(head.checksums, head.checksum_type) or by_etag
+    return _better(by_etag, _stored_check(head.checksums, head.checksum_type, head.size, part_size))
+
+
+def check_for_part(check: Check, part: ObjectHead) -> Check:
+    """A better check of the whole object, from what a HEAD of its first part says of the size of the parts.
+
+    The checksums of such an answer are of that part, and prove nothing of the whole (S3 user guide, "Using part-level
+    checksums"): it is the etag, or the checksum that `check` has of the whole, to which the size belongs.
+    """
+    by_etag = checks.check_for(part.etag, part.size, encrypted=part.etag_is_opaque, part_size=part.part_size)
+    if _proves(by_etag) or check.algorithm in (None, "md5-parts"):
+        return by_etag if _proves(by_etag) else check
+    digest, _, parts = check.expected.partition("-")
+    found = checks.check_by_parts(str(check.algorithm), bytes.fromhex(digest), int(parts), part.size, part.part_size)
+    return found if _proves(found) else check
 
 
 def _proves(check: Check) -> bool:
     return check.algorithm is not None and not check.guesses
 
 
-def _stored_check(stored: Mapping[str, str], checksum_type: str) -> Check | None:
-    """The strongest checksum over the whole object that can be computed here (not CRC32C and CRC64NVME, without a C
-    library for them); None where there is none. One over parts (``COMPOSITE``) ends in ``-N``."""
-    if checksum_type not in ("", _WHOLE):
-        return None
+def _better(by_etag: Check, stored: Check | None) -> Check:
+    """A stored checksum, unless it is a guess where the etag is something, too."""
+    if stored is None or (stored.guesses and by_etag.algorithm is not None):
+        return by_etag
+    return stored
+
+
+def _stored_check(stored: Mapping[str, str], kind: str, size: int, part_size: int | None) -> Check | None:
+    """By the strongest checksum of those that are stored; None where there is none. One of the checksums of the parts
+    (``COMPOSITE``) ends in ``-N``.
+    """
     for algorithm, length in checks.HASH_BYTES.items():
+        written, _, parts = stored.get(algorithm, "").partition("-")
         try:
-            digest = b64decode(stored.get(algorithm, ""), validate=True)
+            digest = b64decode(written, validate=True)
         except ValueError:  # no base64
             continue
-        if len(digest) == length:
+        if len(digest) != length:
+            continue
+        if kind in ("", _WHOLE) and not parts:
             return Check(algorithm, digest.hex())
+        if kind in ("", _OF_PARTS) and _NUMBER.fullmatch(parts):
+            by_parts = checks.check_by_parts(algorithm, digest, int(parts), size, part_size)
+            return by_parts if by_parts.algorithm is not None else None  # of another number of parts
     return None

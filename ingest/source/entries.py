@@ -105,7 +105,7 @@ def _read_uniform(body: bytes) -> Entries | None:
     root = _root(before + _PLACEHOLDER + behind)
     if b"Contents" in before or b"Contents" in behind or len(_children(root, "Contents")) != 1:
         return None  # some stand elsewhere, or these in a comment or deeper than they should
-    fields = _fields(root)
+    fields = _texts(root, _FIELDS)
     columns = {name: pieces[group::_STRIDE] for name, group in layout.groupindex.items()}
     keys, undecodable = _decoded(columns["key"], fields)
     records = zip(
@@ -125,7 +125,7 @@ def _read_uniform(body: bytes) -> Entries | None:
 
 def _read_any(body: bytes) -> Entries:
     root = _root(body)
-    fields = _fields(root)
+    fields = _texts(root, _FIELDS)
     written = [_entry(child) for child in _children(root, "Contents")]
     keys, undecodable = _decoded([entry.key for entry in written], fields)
     objects = [entry._replace(key=key) for key, entry in zip(keys, written, strict=True) if key]
@@ -155,15 +155,16 @@ def _children(element: Element, name: str) -> list[Element]:
     return [child for child in element if child.tag.rpartition("}")[2] == name]
 
 
-def _fields(root: Element) -> dict[str, str]:
-    fields: dict[str, str] = {}
-    for child in root:
+def _texts(element: Element, names: frozenset[str]) -> dict[str, str]:
+    """What its children of these names hold: text, and each stands there once."""
+    texts: dict[str, str] = {}
+    for child in element:
         name = child.tag.rpartition("}")[2]
-        if name in _FIELDS:
-            if name in fields or len(child):
+        if name in names:
+            if name in texts or len(child):
                 raise ValueError(f"<{name}> stands there twice, or holds more than text")
-            fields[name] = child.text or ""
-    return fields
+            texts[name] = child.text or ""
+    return texts
 
 
 def _prefixes(root: Element) -> list[str]:
@@ -176,13 +177,7 @@ def _prefixes(root: Element) -> list[str]:
 
 def _entry(element: Element) -> RemoteObject:
     """One entry; its key as written."""
-    texts: dict[str, str] = {}
-    for child in element:
-        name = child.tag.rpartition("}")[2]
-        if name in _ONCE:
-            if name in texts or len(child):
-                raise ValueError(f"an entry's <{name}> stands there twice, or holds more than text")
-            texts[name] = child.text or ""
+    texts = _texts(element, _ONCE)
     key, size, modified = texts.get("Key", ""), texts.get("Size", ""), texts.get("LastModified", "")
     if not key or "ETag" not in texts or not modified or not (size.isascii() and size.isdigit()):
         raise ValueError(f"the entry of {key!a} lacks its key, size, etag or date")

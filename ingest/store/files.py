@@ -28,6 +28,7 @@ from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
 from ingest.store.partials import Partials
 from ingest.store.paths import below_file, beside_directory, encode_key
+from ingest.store.replacing import Replaced, Replacing
 from ingest.store.writing import write_all
 
 _TEMPORARY = ".part"
@@ -53,6 +54,8 @@ class FileStore:
     bucket: str
     partials: Partials = field(init=False)
     """Temporary files of large objects."""
+    replacing: Replacing = field(init=False)
+    """The bytes of copies that are being replaced."""
     was_empty: bool = field(init=False)
     """No copy of this bucket was there when the store was opened."""
     _temporaries: int = field(init=False)
@@ -69,6 +72,7 @@ class FileStore:
                     self.was_empty = next(entries, None) is None
                 self._temporaries = os.dup(directories.at(".ingest/tmp"))
             self.partials = Partials(self._temporaries, self.bucket)
+            self.replacing = Replacing(self.data_dir, self.bucket)
             self._own = f"{os.getpid()}-{secrets.token_hex(6)}-"
         except OSError as error:
             raise disk_error(error, str(self.data_dir)) from error
@@ -105,11 +109,13 @@ class FileStore:
         here("staging.finished")
         return Staged(key, temporary, sum(map(len, body)), found.digest, found.verdict)
 
-    def publish(self, batch: Sequence[Staged], previous: Mapping[str, str]) -> dict[str, LocalCopy | DiskError]:
+    def publish(
+        self, batch: Sequence[Staged], previous: Mapping[str, str], replaced: Sequence[Replaced] = ()
+    ) -> dict[str, LocalCopy | DiskError]:
         """Makes the batch durable and renames it into place; `previous` maps keys to the path of an older copy.
 
         The order is the promise: the bytes are durable before a rename shows them, and the renames before this returns.
-        A fault of one file is its own result.
+        The bytes of `replaced` copies stay at hand until `replacing.drop`. A fault of one file is its own result.
 
         Raises:
             DiskError: the barrier failed, so nothing of the batch may be recorded.
@@ -117,6 +123,8 @@ class FileStore:
         with self._publishing, self._walking() as directories:
             self._make_durable([staged.temporary for staged in batch], self._open_temporary, batch[0].temporary)
             here("batch.barrier-passed")
+            if replaced:
+                self.replacing.keep(replaced)
             results: dict[str, LocalCopy | DiskError] = {}
             touched: set[str] = set()
             for staged in batch:
@@ -124,8 +132,7 @@ class FileStore:
                     path = self._place(directories, staged, previous.get(staged.key))
                 except DiskError as error:
                     results[staged.key] = error
-                    self._unlink(staged.temporary)
-                    self.partials.release(staged.temporary)
+                    self.discard(staged)
                     continue
                 here("batch.renamed")
                 self.partials.release(staged.temporary)
@@ -137,6 +144,11 @@ class FileStore:
             self._make_durable(ancestors, lambda directory: os.dup(directories.at(directory)), self.bucket)
             here("batch.directories-durable")
             return results
+
+    def discard(self, staged: Staged) -> None:
+        """Removes what was staged and is not wanted any more."""
+        self._unlink(staged.temporary)
+        self.partials.release(staged.temporary)
 
     def adopt(self, key: str, size: int, check: Check) -> LocalCopy | None:
         """The copy that a killed run left in place without a row; None unless every byte is right."""

@@ -1,4 +1,4 @@
-"""One run of a kind at a time: a lock on a file beside the data, which dies with its holder."""
+"""Locks on files beside the data, which die with their holder: one run of a kind at a time, one writer of copies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,11 +23,7 @@ def file_lock(path: Path, command: str) -> Iterator[None]:
     Raises:
         LockedError: another process holds it; the message says which. DiskError: the file cannot be made.
     """
-    try:
-        make_directories(path.parent)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise disk_error(error, str(path)) from error
+    descriptor = _open(path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,6 +35,65 @@ def file_lock(path: Path, command: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@dataclass
+class CopiesLock:
+    """Held from the moment files move until their rows say so, by one holder at a time. It counts its holders.
+
+    Raises:
+        DiskError: the file cannot be made.
+    """
+
+    path: Path
+    shared: bool = False
+    """Whether somebody else has held it since this was made: what was read of the catalog before may be out of date."""
+    _seen: int = 0
+
+    def __post_init__(self) -> None:
+        self._descriptor = _open(self.path)
+        if self.take():
+            self.shared = False
+            self.give_back()
+        else:
+            self.shared = True
+
+    def take(self) -> bool:
+        """Whether it is ours now; never waits."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        holders, _ = self._written()
+        self.shared = self.shared or holders != self._seen
+        self._seen = holders + 1
+        os.pwrite(self._descriptor, b"%20d %20d\n" % (self._seen, os.getpid()), 0)
+        return True
+
+    def holder(self) -> int:
+        """The process that held it last."""
+        return self._written()[1]
+
+    def give_back(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _written(self) -> tuple[int, int]:
+        try:
+            holders, pid = os.pread(self._descriptor, 64, 0).split()
+            return int(holders), int(pid)
+        except ValueError:
+            return 0, 0  # new, or not ours
+
+
+def _open(path: Path) -> int:
+    try:
+        make_directories(path.parent)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise disk_error(error, str(path)) from error
 
 
 def _holder(descriptor: int) -> str:

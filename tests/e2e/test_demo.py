@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from asyncio.subprocess import Process
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,14 @@ import pytest
 from ingest.demo.tour import tour
 from ingest.errors import IngestError
 from ingest.settings import Settings
+from tests.fixtures.process import ended, run_ingest, started, until
 
 DEADLINE_SECONDS = 60.0
 
 
-def environment(home: Path) -> dict[str, str]:
+def own(home: Path) -> dict[str, str]:
     """Whoever runs the demo may have settings for a real bucket and a real catalog."""
-    clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
-    return clean | {
+    return {
         "TMPDIR": str(home),
         "S3_BUCKET": "the-real-one",
         "S3_SESSION_TOKEN": "of-the-real-one",
@@ -37,24 +35,8 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "ingest", "demo", "--objects", "8", *arguments]
-
-
-@contextmanager
-def demo(home: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        command(*arguments), env=environment(home), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        yield process
-        process.kill()
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return met
+def demo(home: Path, *arguments: str) -> AbstractAsyncContextManager[Process]:
+    return started("demo", "--objects", "8", *arguments, variables=own(home), cwd=home)
 
 
 def processes(home: Path) -> list[str]:
@@ -71,30 +53,25 @@ def processes(home: Path) -> list[str]:
     return found
 
 
-def shown(process: subprocess.Popen[str], until: str) -> str:
+async def shown(process: Process, until: str) -> str:
     """What the demo printed, up to the line that holds `until`."""
     assert process.stdout is not None
+    assert process.stderr is not None
     lines = []
-    for line in process.stdout:
+    while line := (await asyncio.wait_for(process.stdout.readline(), DEADLINE_SECONDS)).decode():
         lines.append(line)
         if until in line:
             return "".join(lines)
-    raise AssertionError("".join(lines) + (process.stderr.read() if process.stderr else ""))
+    raise AssertionError("".join(lines) + (await process.stderr.read()).decode())
 
 
-def test_the_tour_keeps_its_word_in_a_directory_and_touches_nothing_else(tmp_path: Path) -> None:
+async def test_the_tour_keeps_its_word_in_a_directory_and_touches_nothing_else(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("S3_REGION=elsewhere\nVERIFY_URL=https://verify.example.com/v1/verify\n")
     (tmp_path / ".env").chmod(0o600)
     kept = tmp_path / "kept"
-    done = subprocess.run(
-        command("--dir", str(kept)),
-        env=environment(tmp_path),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    async with demo(tmp_path, "--dir", str(kept)) as first:
+        done = await ended(first)
+    assert done.code == 0, done.output
     for line in ("check", "sync", "cleanup --older-than 0s", "restore --prefix statements/2026/notes/", "status"):
         assert f"$ ingest {line}\n" in done.stdout
     assert "sync ok: 8 listed, 8 new, 8 downloaded" in done.stdout
@@ -105,23 +82,17 @@ def test_the_tour_keeps_its_word_in_a_directory_and_touches_nothing_else(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "kept"]
     assert processes(tmp_path) == []
 
-    again = subprocess.run(
-        command("--dir", str(kept)),
-        env=environment(tmp_path),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert again.returncode == 2
-    assert "is not empty" in again.stderr
+    async with demo(tmp_path, "--dir", str(kept)) as second:
+        done = await ended(second)
+    assert done.code == 2
+    assert "is not empty" in done.stderr
 
 
-def test_as_json_it_is_one_object_and_everything_temporary_is_removed(tmp_path: Path) -> None:
-    with demo(tmp_path, "--json") as process:
-        output, errors = process.communicate(timeout=DEADLINE_SECONDS)
-    assert process.returncode == 0, errors
-    document = json.loads(output)
+async def test_as_json_it_is_one_object_and_everything_temporary_is_removed(tmp_path: Path) -> None:
+    async with demo(tmp_path, "--json") as process:
+        done = await ended(process)
+    assert done.code == 0, done.stderr
+    document = json.loads(done.stdout)
     assert (document["command"], document["status"]) == ("demo", "ok")
     assert document["commands"][:2] == ["ingest check", "ingest sync"]
     assert list(tmp_path.iterdir()) == []
@@ -129,31 +100,30 @@ def test_as_json_it_is_one_object_and_everything_temporary_is_removed(tmp_path: 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_demo_that_is_stopped_leaves_no_process(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    with demo(tmp_path) as process:
-        shown(process, "$ ingest sync")
+async def test_a_demo_that_is_stopped_leaves_no_process(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    async with demo(tmp_path) as process:
+        await shown(process, "$ ingest sync")
         assert processes(tmp_path)
         process.send_signal(number)
-        assert process.wait(DEADLINE_SECONDS) == code
-    assert eventually(lambda: processes(tmp_path) == [])
+        assert (await ended(process)).code == code
+    await until(lambda: processes(tmp_path) == [])
     if number != signal.SIGKILL:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_served_it_stays_up_for_the_lines_it_prints_until_it_is_stopped(tmp_path: Path) -> None:
-    with demo(tmp_path, "--serve") as process:
-        lines = shown(process, "INGEST_DATA_DIR=")
+async def test_served_it_stays_up_for_the_lines_it_prints_until_it_is_stopped(tmp_path: Path) -> None:
+    async with demo(tmp_path, "--serve") as process:
+        lines = await shown(process, "INGEST_DATA_DIR=")
         settings = tmp_path / "printed.env"
         settings.write_text(lines)
         settings.chmod(0o600)
-        clean = {name: value for name, value in environment(tmp_path).items() if name not in environment_names(lines)}
-        clean.pop("S3_SESSION_TOKEN")
-        clean = {name: value for name, value in clean.items() if name.lower() != "http_proxy"}
-        listing = [sys.executable, "-m", "ingest", "ls", "--env-file", str(settings)]
-        done = subprocess.run(listing, env=clean, cwd=tmp_path, capture_output=True, text=True, check=False)
+        clean = {name: value for name, value in own(tmp_path).items() if name not in environment_names(lines)}
+        for other in ("S3_SESSION_TOKEN", "HTTP_PROXY", "http_proxy"):
+            del clean[other]
+        done = await run_ingest("ls", "--env-file", str(settings), variables=clean, cwd=tmp_path)
         assert done.stdout.count(".pdf") == 8, done.stderr
         process.send_signal(signal.SIGINT)
-        assert process.wait(DEADLINE_SECONDS) == 0
+        assert (await ended(process)).code == 0
         settings.unlink()
     assert list(tmp_path.iterdir()) == []
     assert processes(tmp_path) == []

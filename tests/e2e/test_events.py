@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
-import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode
 from tests.fixtures.events import plain
+from tests.fixtures.process import ended, started
 from tests.fixtures.servers import Bucket
 
 PARTITIONS = 4
@@ -33,37 +31,24 @@ OBJECTS = 1_600
 DEADLINE_SECONDS = 120.0
 
 
-@contextmanager
-def consumer(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+@asynccontextmanager
+async def consumer(variables: dict[str, str], log: Path) -> AsyncIterator[Process]:
     """``ingest consume`` as a service manager runs it."""
     with log.open("wb") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ingest", "consume", "--json"],
-            env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, cwd=log.parent,
-        )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+        async with started("consume", "--json", variables=variables, cwd=log.parent, stderr=errors.fileno()) as process:
+            yield process
 
 
-def environment(
+def variables_of(
     bucket: Bucket, broker: Broker, topic: str, home: Path, url: str, service: VerifyService
 ) -> dict[str, str]:
-    own = r"(S3|INGEST|DATABASE|AWS|KAFKA|VERIFY)_"
-    clean = {name: value for name, value in os.environ.items() if not re.match(own, name)}
-    return (
-        clean
-        | bucket.variables(home / "data")
-        | {
-            "DATABASE_URL": url,
-            "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
-            "KAFKA_TOPIC": topic,
-            "KAFKA_SESSION_TIMEOUT": "2s",
-            "VERIFY_URL": service.url,
-        }
-    )
+    return bucket.variables(home / "data") | {
+        "DATABASE_URL": url,
+        "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
+        "KAFKA_TOPIC": topic,
+        "KAFKA_SESSION_TIMEOUT": "2s",
+        "VERIFY_URL": service.url,
+    }
 
 
 async def until(condition: Callable[[], bool], what: str, logs: Path) -> None:
@@ -112,12 +97,12 @@ async def test_nothing_is_lost_whatever_happens(
     keys = list(bodies)
     messages = [plain(key, weed.name) for key in [*keys, *keys[::4]]]  # a quarter is announced twice: 2,000
     half = len(messages) // 2
-    settings = environment(weed, shared_broker, topic, tmp_path, url, service)
+    settings = variables_of(weed, shared_broker, topic, tmp_path, url, service)
 
-    with consumer(settings, tmp_path / "a.log") as first:
+    async with consumer(settings, tmp_path / "a.log") as first:
         await shared_broker.send(topic, messages[:half])
         await until(lambda: len(service.accepted) > 50, "the first deliveries", tmp_path)
-        with consumer(settings, tmp_path / "b.log") as second:
+        async with consumer(settings, tmp_path / "b.log") as second:
             joined = tmp_path / "b.log"
             service.fail(503, times=30)
             await shared_broker.send(topic, messages[half:])
@@ -128,10 +113,10 @@ async def test_nothing_is_lost_whatever_happens(
             await until(lambda: set(service.accepted) == set(bodies), "all deliveries", tmp_path)
             await until_committed(shared_broker, topic, len(messages), tmp_path)
             second.send_signal(signal.SIGTERM)
-            output, _ = await asyncio.to_thread(second.communicate, timeout=60)
+            done = await ended(second)
 
-    report = json.loads(output)
-    assert (second.returncode, report["status"]) == (ExitCode.TERMINATED, "interrupted")
+    report = json.loads(done.stdout)
+    assert (done.code, report["status"]) == (ExitCode.TERMINATED, "interrupted")
     assert report["listed"] == report["new"] + report["changed"] + report["unchanged"] + report["skipped"]
     assert report["new"] + report["changed"] == report["downloaded"] + report["failed"]
     await check_catalog(url, bodies)

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
 
-from tests.faults.server import Answer, Deed, refusal
+from tests.fixtures.memory_s3 import Answer, Deed, refusal
 from tests.fixtures.raw_server import Visit
 
 
@@ -45,10 +45,11 @@ async def trickle(visit: Visit, answer: Answer) -> None:
 
 
 def cut(keep: int) -> Deed:
-    """Promises the whole body, sends `keep` bytes of it (negative: all but so many), and closes."""
+    """Promises the whole body, sends `keep` bytes of it (negative: all of the answer but so many), and closes."""
 
     async def deed(visit: Visit, answer: Answer) -> None:
-        await visit.send(answer.head, answer.body[:keep])
+        whole, head = answer.head + answer.body, len(answer.head)
+        await visit.send(whole[:keep] if keep < 0 else whole[: head + keep])
         visit.hang_up()
 
     return deed

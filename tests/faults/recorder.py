@@ -30,6 +30,14 @@ class Recorder:
     """For each connection: everything that the client sent."""
 
     @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def got(self) -> int:
+        """How many GETs there were."""
+        return sum(stream.count(b"GET /") for stream in self.sent)
+
+    @property
     def requests(self) -> list[Request]:
         found: list[Request] = []
         for stream in self.sent:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
+import ssl
 import subprocess
 import sys
-from asyncio import create_subprocess_exec
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,8 +38,10 @@ from ingest.settings import Settings
 from ingest.source import bucket
 from ingest.source.timeouts import Timeouts
 from tests.faults import invariants
-from tests.faults.invariants import SECRET, Snapshot
-from tests.faults.server import BUCKET, FaultyServer, faulty_server
+from tests.faults.invariants import SECRET, Seen
+from tests.fixtures.memory_s3 import MemoryS3, serving
+from tests.fixtures.process import run_ingest
+from tests.fixtures.servers import Bucket
 
 TARGET = "2026/02/target.pdf"
 """The object that faults are aimed at: in the middle of the listing, neither the first nor the last of its page."""
@@ -56,8 +58,8 @@ OBJECTS: dict[str, bytes] = {
         "zz/last.pdf": 10,
     }.items()
 }
+MODIFIED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 QUICK = Timeouts(connect=2.0, idle=0.12, total=0.3, slowest=1 << 20)
-_SILENT = re.compile(r"(S3|INGEST|DATABASE|AWS)_")
 
 
 class Printed(NamedTuple):
@@ -72,10 +74,9 @@ class Printed(NamedTuple):
 class Rig:
     """`home` is watched: only the data directory and the catalog in it may change."""
 
-    server: FaultyServer
+    server: MemoryS3
     settings: Settings
     home: Path
-    versions: dict[str, set[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (self.home / "neighbour").write_text("not ours")
@@ -88,14 +89,12 @@ class Rig:
 
     async def attempt(self, *, settings: Settings | None = None, **options: object) -> RunReport:
         """One sync, however it ends; checks what must be true whatever happened."""
-        self._note_versions()
         before = self._outside()
         report = await run_sync(settings or self.settings, **options)  # type: ignore[arg-type] # flags of any kind
-        self._note_versions()  # it may have changed meanwhile
         invariants.check_said(report)
-        invariants.check_sums(report.counts)
+        invariants.check_sums(report)
         assert self._outside() == before
-        invariants.check_files(self.settings, self.versions)
+        self.check_files()
         return report
 
     async def heal(self) -> RunReport:
@@ -106,12 +105,17 @@ class Rig:
         await self.check_catalog()
         await invariants.check_reasons(self.settings, report)
         assert invariants.temporaries(self.settings) == []
-        found, wanted = await invariants.snapshot(self.settings), await undisturbed(self.server.objects)
-        assert live(found) == wanted
+        live(await self.look()).assert_same(await undisturbed(self.server.bodies))
         return report
 
+    def check_files(self) -> None:
+        """Whether or not there is a catalog to ask."""
+        invariants.assert_versions(invariants.files_of(self.settings), self.server.versions)
+
     async def check_catalog(self) -> None:
-        await invariants.check_rows(self.settings)
+        seen = await self.look()
+        seen.assert_recorded()
+        assert seen.broken_links == []
 
     async def check_all(self, report: RunReport) -> None:
         """With the database up: rows against files, and the run's own row."""
@@ -119,7 +123,10 @@ class Rig:
         await invariants.check_reasons(self.settings, report)
 
     async def rows(self) -> dict[str, dict[str, Any]]:
-        return (await invariants.snapshot(self.settings)).rows
+        return (await self.look()).rows
+
+    async def look(self) -> Seen:
+        return await invariants.look(self.settings)
 
     async def end_process(self) -> None:
         """What this process left behind looks like that of one which has ended."""
@@ -135,19 +142,10 @@ class Rig:
     async def cli(self, *arguments: str, under: Sequence[str] = (), **variables: str) -> Printed:
         """The command as a process of its own, `under` another command; checks I7 and returns what it printed."""
         values = variables_of(self.settings) | variables
-        clean = {name: value for name, value in os.environ.items() if not _SILENT.match(name)}
-        process = await create_subprocess_exec(
-            *(*under, sys.executable, "-m", "ingest", *arguments, "--json"),
-            env=clean | values, cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        stdout, stderr = await process.communicate()
-        printed = Printed(process.returncode or 0, json.loads(stdout or b"{}"), stderr.decode())
+        done = await run_ingest(*arguments, "--json", variables=values, cwd=self.home, under=under)
+        printed = Printed(done.code, json.loads(done.stdout or "{}"), done.stderr)
         check_printed(printed)
         return printed
-
-    def _note_versions(self) -> None:
-        for key, body in self.server.objects.items():
-            self.versions.setdefault(key, set()).add(body)
 
     def _outside(self) -> list[tuple[str, int, str]]:
         """All but the data directory, and where the catalog is."""
@@ -171,26 +169,13 @@ async def run_sync(settings: Settings, *, stop: Stop | None = None, **options: o
     return await sync(settings, SyncOptions(**options), progress=Silence(), stop=stop or Stop())  # type: ignore[arg-type]
 
 
-def settings_for(server: FaultyServer, data_dir: Path, **overrides: object) -> Settings:
-    values: dict[str, object] = {
-        "endpoint": server.endpoint,
-        "bucket": BUCKET,
-        "access_key": "ingest",
-        "secret_key": SECRET,
-        "data_dir": data_dir,
-    }
-    return Settings.model_validate(values | overrides)
+def settings_for(server: MemoryS3, data_dir: Path, **overrides: object) -> Settings:
+    return server.bucket.settings(data_dir, **{"secret_key": SECRET, **overrides})
 
 
 def variables_of(settings: Settings) -> dict[str, str]:
-    return {
-        "S3_ENDPOINT": settings.endpoint_url,
-        "S3_BUCKET": settings.bucket,
-        "S3_ACCESS_KEY": "ingest",
-        "S3_SECRET_KEY": SECRET,
-        "INGEST_DATA_DIR": str(settings.data_dir),
-        "DATABASE_URL": settings.database_url.get_secret_value(),
-    }
+    own = {"S3_SECRET_KEY": SECRET, "DATABASE_URL": settings.database_url.get_secret_value()}
+    return Bucket(settings.endpoint_url, settings.bucket).variables(settings.data_dir) | own
 
 
 def dead_pid() -> int:
@@ -199,40 +184,50 @@ def dead_pid() -> int:
     return process.pid
 
 
-def live(found: Snapshot) -> Snapshot:
+def live(found: Seen) -> Seen:
     """Without what is gone from the bucket: a run that never saw it has neither its row nor its copy."""
-    gone = {key: row for key, row in found.rows.items() if row["gone"]}
-    copies = {str(row["local_path"]).removeprefix(f"{BUCKET}/") for row in gone.values()}
-    return Snapshot(
-        {key: row for key, row in found.rows.items() if key not in gone},
-        {path: digest for path, digest in found.files.items() if path not in copies},
-        found.complete,
+    gone = {key: row["local_path"] for key, row in found.rows.items() if row["gone_at"]}
+    return replace(
+        found,
+        rows={key: row for key, row in found.rows.items() if key not in gone},
+        files={path: copy for path, copy in found.files.items() if path not in gone.values()},
     )
 
 
-_undisturbed: dict[frozenset[tuple[str, bytes]], Snapshot] = {}
+_undisturbed: dict[frozenset[tuple[str, bytes]], Seen] = {}
 
 
-async def undisturbed(objects: Mapping[str, bytes]) -> Snapshot:
+async def undisturbed(objects: Mapping[str, bytes]) -> Seen:
     """What a run leaves that never saw a fault; the same whatever the database."""
     import tempfile
 
     known = frozenset(objects.items())
     if known not in _undisturbed:
         with tempfile.TemporaryDirectory() as home:
-            async with faulty_server(objects) as server:
+            async with holding(objects) as server:
                 settings = settings_for(server, Path(home) / "data")
                 report = await run_sync(settings)
                 assert report.exit_code == 0, report.error
-                _undisturbed[known] = await invariants.snapshot(settings)
+                _undisturbed[known] = await invariants.look(settings)
     return _undisturbed[known]
+
+
+@asynccontextmanager
+async def holding(
+    objects: Mapping[str, bytes], *, tls: ssl.SSLContext | None = None, page: int = 3, name: str = "MinIO"
+) -> AsyncIterator[MemoryS3]:
+    """A server that holds `objects`. MinIO is known to list in byte order, SeaweedFS directory by directory."""
+    server = MemoryS3(name == "SeaweedFS", page, name, MODIFIED)
+    server.fill(objects)
+    async with serving(server, tls=tls):
+        yield server
 
 
 @asynccontextmanager
 async def rigged(
     home: Path, database_url: str, objects: Mapping[str, bytes] = OBJECTS, **how: Any
 ) -> AsyncIterator[Rig]:
-    async with faulty_server(objects, **how) as server:
+    async with holding(objects, **how) as server:
         yield Rig(server, settings_for(server, home / "data", database_url=database_url), home)
 
 

@@ -19,8 +19,8 @@ from ingest.jobs import pipeline
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from tests.faults import deeds, invariants
 from tests.faults.proxy import Proxy, proxied
-from tests.faults.rig import OBJECTS, Rig, rigged, run_sync, settings_for
-from tests.faults.server import Deed, Fault, FaultyServer, faulty_server
+from tests.faults.rig import OBJECTS, Rig, holding, rigged, run_sync, settings_for
+from tests.fixtures.memory_s3 import Deed, Fault, MemoryS3
 from tests.fixtures.servers import Bucket
 
 EXPIRED = deeds.saying("403 Forbidden", "ExpiredToken")
@@ -52,7 +52,7 @@ async def test_a_dying_server_is_not_hammered(
 ) -> None:
     """500 objects, and every GET refused: one request for each, and no more retries than the run's budget."""
     objects = {f"k/{number:03}": b"x" for number in range(500)}
-    async with rigged(tmp_path, sqlite_url, objects, page_size=1000) as rig:
+    async with rigged(tmp_path, sqlite_url, objects, page=1000) as rig:
         rig.server.faults = [Fault("get", fault)]
         report = await rig.run(4)
         assert report.counts.failed == 500
@@ -123,11 +123,11 @@ async def test_clock_skew_names_both_clocks(rig: Rig) -> None:
 
 
 @asynccontextmanager
-async def tls_rig(home: Path, ca: trustme.CA, leaf: trustme.LeafCert) -> AsyncIterator[FaultyServer]:
+async def tls_rig(home: Path, ca: trustme.CA, leaf: trustme.LeafCert) -> AsyncIterator[MemoryS3]:
     ca.cert_pem.write_to_path(str(home / "ca.pem"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     leaf.configure_cert(context)
-    async with faulty_server(OBJECTS, tls=context) as server:
+    async with holding(OBJECTS, tls=context) as server:
         yield server
 
 
@@ -182,8 +182,8 @@ async def test_a_bad_line_to_a_real_server(
         settings = weed.settings(tmp_path / "data", endpoint=f"http://127.0.0.1:{proxy.port}")
         report = await run_sync(settings)
     assert (report.exit_code, report.counts.downloaded) == (0, len(objects)), report.error
-    invariants.check_files(settings, {key: [body] for key, body in objects.items()})
-    await invariants.check_rows(settings)
+    invariants.assert_versions(invariants.files_of(settings), {key: [body] for key, body in objects.items()})
+    (await invariants.look(settings)).assert_recorded()
     assert bool(proxy.resets) == resets
 
 
@@ -207,5 +207,5 @@ async def test_a_line_that_never_recovers(weed: Bucket, tmp_path: Path, swift: N
         assert report.error.code == "connection_lost"
         proxy.reset_after = lambda: None
         assert (await run_sync(settings)).counts.downloaded == len(objects)
-    invariants.check_files(settings, {key: [body] for key, body in objects.items()})
-    await invariants.check_rows(settings)
+    invariants.assert_versions(invariants.files_of(settings), {key: [body] for key, body in objects.items()})
+    (await invariants.look(settings)).assert_recorded()

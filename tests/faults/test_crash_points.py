@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import random
-import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,9 +27,14 @@ from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
+from ingest.settings import Settings
 from tests.faults.databases import Template, copy_of, template_on
-from tests.faults.invariants_after import Seen, assert_counts_add_up, look
-from tests.faults.memory_s3 import MemoryS3, running
+from tests.faults.invariants import Seen, check_sums, look
+from tests.faults.test_crash_commands import ARMED as ARMED_COMMANDS
+from tests.faults.test_killed_replacing import UNDOING
+from tests.faults.test_two_at_once import WAITING
+from tests.fixtures.memory_s3 import MemoryS3, running
+from tests.fixtures.process import started, until
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGE = random.Random(0).randbytes((4 << 20) + 4096)
@@ -46,10 +51,10 @@ BEFORE = {
 }
 AFTER = {"d/3": b"5", "new": b"6" * 70_000, "new/below": b"7", "big": LARGE, "changing": b"the new one"}
 
-NOT_NIGHTLY = {label for label in LABELS if label.startswith(("cleanup.", "restore."))} | {"order.learnt"}
+NIGHTLY = {"staging", "partial", "batch", "shards", "sync", "run"}
 ARMED: dict[str, tuple[str, ...]] = {
     "fresh": ("order.learnt", "batch.renamed:3", "batch.published", "batch.committed", "shards.planned:2"),
-    "nightly": (*sorted(LABELS - NOT_NIGHTLY), "batch.renamed:2", "staging.written:3"),
+    "nightly": (*sorted(label for label in LABELS if label.partition(".")[0] in NIGHTLY), "batch.renamed:2", "staging.written:3"),
     "cleanup": (
         "run.locked", "run.worked", "cleanup.decided", "cleanup.intended", "cleanup.unlinked", "cleanup.unlinked:2",
         "cleanup.all-unlinked", "cleanup.done", "cleanup.intent-written", "batch.rows-written",
@@ -69,7 +74,11 @@ def test_every_label_is_passed_somewhere_and_known() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "here":
                 passed.add(ast.literal_eval(node.args[0]))
     assert passed == LABELS
-    assert {order.partition(":")[0] for orders in ARMED.values() for order in orders} == LABELS
+    assert {
+        order.partition(":")[0]
+        for orders in (*ARMED.values(), *ARMED_COMMANDS.values(), UNDOING, [WAITING])
+        for order in orders
+    } == LABELS
 
 
 @pytest.fixture(scope="module")
@@ -93,16 +102,18 @@ class Rig:
             self.scenario, ["sync"]
         )
 
-    def start(self, **variables: str) -> subprocess.Popen[bytes]:
+    @property
+    def settings(self) -> Settings:
+        return self.server.bucket.settings(self.data_dir, database_url=self.url)
+
+    def start(self, **variables: str) -> AbstractAsyncContextManager[Process]:
         """The command as a process of its own."""
-        clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
         own = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url}
-        arguments = [sys.executable, "-m", "ingest", *self.command, "-q"]
-        return subprocess.Popen(arguments, env=clean | own | variables, cwd=ROOT)
+        return started(*self.command, "-q", variables=own | variables, cwd=ROOT)
 
     async def run(self) -> RunReport:
         """The same command in this process."""
-        settings = self.server.bucket.settings(self.data_dir, database_url=self.url)
+        settings = self.settings
         if self.scenario == "cleanup":
             return await cleanup(settings, CleanupOptions(timedelta(0)), progress=Silence(), stop=Stop())
         if self.scenario == "restore":
@@ -110,7 +121,19 @@ class Rig:
         return await sync(settings, SyncOptions(), progress=Silence(), stop=Stop())
 
     async def look(self) -> Seen:
-        return await look(self.server, self.data_dir, self.url)
+        return await look(self.settings)
+
+    async def assert_repaired(self, end: Seen) -> None:
+        """Whole as it was left, and after one more run as if it had never been killed."""
+        (await self.look()).assert_whole(self.server.versions)
+        report = await self.run()
+        assert report.exit_code == 0, report.error
+        check_sums(report)
+        found = await self.look()
+        found.assert_settled()
+        found.assert_same(end, places=False)
+        assert found.trail == end.trail
+        shutil.rmtree(self.data_dir)
 
 
 @dataclass
@@ -121,29 +144,30 @@ class Bases:
     home: Path
     templates: dict[str, Template]
     ends: dict[str, Seen]
+    requests: dict[str, int]
+    """How many each scenario takes."""
 
     @classmethod
     async def build(cls, server: MemoryS3, home: Path, empty: Template) -> Bases:
-        bases = cls(server, home, {"fresh": empty}, {})
+        bases = cls(server, home, {"fresh": empty}, {}, {})
         (home / "fresh").mkdir()
         server.objects.clear()
-        for key, body in BEFORE.items():
-            server.put(key, body)
+        server.fill(BEFORE)
         first = await bases.copy("fresh", "first")
         await first.run()
         bases._keep("nightly", first)
         bases._keep("cleanup", first)
         del server.objects["d/gone"]
-        for key, body in AFTER.items():
-            server.put(key, body)
+        server.fill(AFTER)
         pruned = await bases.copy("cleanup", "pruned")
         await pruned.run()
         bases._keep("restore", pruned)
         for scenario in ARMED:
             rig = await bases.copy(scenario, f"{scenario}-end")
+            asked = len(server.asked)
             report = await rig.run()
             assert report.exit_code == 0, report.error
-            bases.ends[scenario] = await rig.look()
+            bases.ends[scenario], bases.requests[scenario] = await rig.look(), len(server.asked) - asked
         return bases
 
     def _keep(self, scenario: str, rig: Rig) -> None:
@@ -171,15 +195,9 @@ async def bases(
 @pytest.mark.asyncio(loop_scope="module")
 async def test_killed_there_and_run_again_it_ends_as_if_never_killed(bases: Bases, scenario: str, order: str) -> None:
     rig = await bases.copy(scenario, f"{scenario}-{order.replace(':', '-')}")
-    assert rig.start(INGEST_CRASH_AT=order).wait(60) == -signal.SIGKILL
-    (await rig.look()).assert_whole(rig.server)
-    report = await rig.run()
-    assert report.exit_code == 0, report.error
-    assert_counts_add_up(report)
-    end = await rig.look()
-    end.assert_settled()
-    end.assert_same(bases.ends[scenario])
-    shutil.rmtree(rig.data_dir)
+    async with rig.start(INGEST_CRASH_AT=order) as process:
+        assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
+    await rig.assert_repaired(bases.ends[scenario])
 
 
 KILLS = int(os.environ.get("INGEST_TEST_KILLS", "6"))
@@ -194,14 +212,16 @@ async def test_killed_at_any_time_it_is_repaired_by_running_again(bases: Bases) 
     for number in range(KILLS // 2):
         scenario = chance.choice(sorted(ARMED))
         rig = await bases.copy(scenario, f"random-{number}")
-        process = rig.start()
-        time.sleep(chance.uniform(0.2, 0.7))
-        process.kill()
-        assert process.wait(60) in (0, -signal.SIGKILL)
-        (await rig.look()).assert_whole(rig.server)
-        report = await rig.run()
-        assert report.exit_code == 0, report.error
-        end = await rig.look()
-        end.assert_settled()
-        end.assert_same(bases.ends[scenario])
-        shutil.rmtree(rig.data_dir)
+        server = rig.server
+        wanted = len(server.asked) + chance.randint(0, bases.requests[scenario])
+        async with rig.start() as process:
+            await until(partial(_asked_or_ended, server, wanted, process))
+            await asyncio.sleep(chance.uniform(0, 0.1))  # also between two requests, and after the last
+            if process.returncode is None:
+                process.kill()
+            assert await process.wait() in (0, -signal.SIGKILL)
+        await rig.assert_repaired(bases.ends[scenario])
+
+
+def _asked_or_ended(server: MemoryS3, wanted: int, process: Process) -> bool:
+    return len(server.asked) >= wanted or process.returncode is not None

@@ -83,7 +83,7 @@ async def test_the_data_directory_has_no_room(
             rig.settings = rig.settings.replace(data_dir=disk)
             await rig.run(0)
             before = copies(rig)
-            rig.server.objects |= NEW
+            rig.server.fill(NEW)
             restore = spoil(disk)
             asked = rig.server.count("get")
             report = await rig.run(5, transfers=2)
@@ -102,7 +102,7 @@ async def test_the_data_directory_is_read_only(tmp_path: Path, each_url: str, sw
             rig.settings = rig.settings.replace(data_dir=disk)
             await rig.run(0)
             before = copies(rig)
-            rig.server.objects |= NEW
+            rig.server.fill(NEW)
             remount(disk, "ro")
             report = await rig.run(5)
             assert report.error is not None
@@ -119,7 +119,7 @@ async def test_the_catalogs_disk_is_full(tmp_path: Path, sqlite_template: bytes,
         (disk / "catalog.db").write_bytes(sqlite_template)
         async with rigged(tmp_path, f"sqlite+aiosqlite:///{disk}/catalog.db") as rig:
             await rig.run(0)
-            rig.server.objects |= {f"{LONG}{key}": body for key, body in NEW.items()}
+            rig.server.fill({f"{LONG}{key}": body for key, body in NEW.items()})
             restore = fill(disk, leave)
             report = await rig.run(6)
             assert report.error is not None
@@ -156,7 +156,7 @@ async def test_no_permission(rig: Rig, unprivileged: Sequence[str]) -> None:
     os.chown(rig.settings.data_dir, 0, 0)
     assert (await rig.cli("sync", under=unprivileged)).exit_code == 0
     os.chown(rig.settings.data_dir / rig.settings.bucket / "2026" / "02", NOBODY, NOBODY)
-    rig.server.objects |= {"2026/02/new.pdf": b"new", "other.pdf": b"other"}
+    rig.server.fill({"2026/02/new.pdf": b"new", "other.pdf": b"other"})
     refused = await rig.cli("sync", under=unprivileged)
     assert refused.exit_code == 5
     assert "Permission denied" in refused.stderr
@@ -179,7 +179,7 @@ async def test_file_size_limit(rig_on_each: Rig) -> None:
     rig = rig_on_each
     await rig.run(0)
     before = copies(rig)
-    rig.server.objects["large"] = bytes(3_000_000)
+    rig.server.put("large", bytes(3_000_000))
     with limited(resource.RLIMIT_FSIZE, 2_000_000):
         report = await rig.run(5)
     assert report.error is not None
@@ -194,7 +194,7 @@ async def test_too_many_open_files(rig: Rig, room: int) -> None:
     """RLIMIT_NOFILE, a few above what is open: wherever it strikes, it is named, and nothing is left half done."""
     await rig.run(0)
     before = copies(rig)
-    rig.server.objects |= {f"{key}/deep/er": body for key, body in NEW.items()}
+    rig.server.fill({f"{key}/deep/er": body for key, body in NEW.items()})
     report_codes = (0, 5, 6)
     with limited(resource.RLIMIT_NOFILE, len(os.listdir("/proc/self/fd")) + room):
         report = await rig.attempt()
@@ -291,7 +291,7 @@ async def test_eio(
     rig = rig_on_each
     await rig.run(0)
     known = await rig.rows()
-    rig.server.objects |= {TARGET: b"changed"} | dict(list(NEW.items())[:count])
+    rig.server.fill({TARGET: b"changed"} | dict(list(NEW.items())[:count]))
     synced.clear()
     with pytest.MonkeyPatch.context() as monkeypatch:
         patch(monkeypatch)

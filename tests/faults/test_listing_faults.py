@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ import pytest
 from ingest.source import bucket
 from tests.faults import deeds
 from tests.faults.rig import OBJECTS, TARGET, Rig, rigged, shorten_deadlines
-from tests.faults.server import Answer, Deed, Fault
+from tests.fixtures.memory_s3 import Answer, Deed, Fault, token_behind
 from tests.fixtures.raw_server import Visit
 
 FIRST_KEY = min(OBJECTS)
@@ -50,11 +49,6 @@ def truncated(token: bytes) -> Deed:
         return answer.plus(body.replace(b"</IsTruncated>", b"</IsTruncated>" + element))
 
     return deeds.answering(change)
-
-
-def token_behind(key: str) -> bytes:
-    """The server's own token for the page that begins behind `key`."""
-    return b64encode(key.encode())
 
 
 def ever_new_tokens() -> Deed:
@@ -116,7 +110,7 @@ async def test_a_listing_that_cannot_be_trusted(
     async with rigged(tmp_path, sqlite_url, name=server) as rig:
         await rig.run(0)
         known = await rig.rows()
-        rig.server.objects["zz/new.pdf"] = b"new tonight"
+        rig.server.put("zz/new.pdf", b"new tonight")
         rig.server.faults = [Fault("list", case.fault, after=case.after)]
         report = await rig.run(4)
         assert report.error is not None
@@ -179,7 +173,7 @@ async def test_a_listing_that_can_be_handled(
             assert (report.exit_code, report.counts.gone, report.counts.failed) == (0, 0, 0), report.error
             await rig.check_all(report)
             assert set(await rig.rows()) == set(rig.server.objects)
-            rig.server.objects["zz/new.pdf"] = b"new tonight"
+            rig.server.put("zz/new.pdf", b"new tonight")
         await rig.heal()
 
 
@@ -204,7 +198,7 @@ async def test_what_is_really_gone_is_marked(tmp_path: Path, sqlite_url: str, sw
         del rig.server.objects[TARGET]
         report = await rig.run(0)
         assert report.counts.gone == 1
-        assert {key for key, row in (await rig.rows()).items() if row["gone"]} == {TARGET}
+        assert {key for key, row in (await rig.rows()).items() if row["gone_at"]} == {TARGET}
         assert (rig.settings.data_dir / rig.settings.bucket / TARGET).exists()
         await rig.heal()
 

@@ -44,9 +44,9 @@ from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
 from ingest.store.paths import decode_path
+from tests.faults import deeds
 from tests.faults.databases import Template, copy_of
-from tests.faults.invariants_after import assert_counts_add_up
-from tests.faults.memory_s3 import CUT, WRONG, MemoryS3, Request, running
+from tests.faults.invariants import assert_versions, by_key, check_sums, files_of
 from tests.faults.model import (
     Filters,
     Row,
@@ -58,11 +58,18 @@ from tests.faults.model import (
     etag_of,
     may_be,
 )
+from tests.fixtures.memory_s3 import Answer, Asked, Deed, Fault, MemoryS3, Spoiler, running
 
 T = TypeVar("T")
 KEYS = st.sampled_from(["a", "a/", "a/b", "a/b/c", "a-b/x", "A", "é", "b/../c"])
 BODIES = st.sampled_from([b"", b"1", b"22"])
 FILTERS = st.builds(Filters, st.sampled_from(["", "", "a", "a/", "é"]), st.sampled_from(["", "", "a*", "*b*"]))
+OF_LISTINGS = {
+    "403": deeds.saying("403 Forbidden", "AccessDenied"),
+    "500": deeds.saying("500 Internal Server Error", "InternalError"),
+    "cut": deeds.cut(-1),
+}
+OF_OBJECTS = OF_LISTINGS | {"404": deeds.saying("404 Not Found", "NoSuchKey"), "wrong": deeds.wrong_bytes}
 DAY = timedelta(days=1)
 _TO_THE_PAST = "UPDATE objects SET downloaded_at = '2020-01-01 00:00:00.000000' WHERE downloaded_at IS NOT NULL"
 _ROWS = "SELECT key, state, etag, gone_at IS NOT NULL, local_path, digest, pruned_at IS NOT NULL FROM objects"
@@ -106,12 +113,13 @@ class World(RuleBasedStateMachine):
         """Keys whose copy was damaged or removed behind the catalog's back."""
         self.copies: dict[str, tuple[str, str]] = {}
         """The local path and digest of every row that is present."""
-        self.fault: Callable[[Request], int | None] | None = None
+        self.fault: Spoiler | None = None
 
     @initialize(by_directory=st.booleans(), page=st.sampled_from([1, 2, 1000]))
     def start(self, by_directory: bool, page: int) -> None:
         server = self.server
-        server.by_directory, server.page, server.fault = by_directory, page, None
+        server.by_directory, server.page = by_directory, page
+        server.faults.clear()
         server.objects.clear()
         server.versions.clear()
         self.url = self.wait(copy_of(self.template, self.home / "catalog.db"))
@@ -123,7 +131,7 @@ class World(RuleBasedStateMachine):
 
     @property
     def bucket(self) -> dict[str, bytes]:
-        return {key: stored.body for key, stored in self.server.objects.items()}
+        return self.server.bodies
 
     # What others do to the bucket and the disk.
 
@@ -169,35 +177,26 @@ class World(RuleBasedStateMachine):
 
     # Faults of the next run.
 
-    @rule(key=KEYS, verb=st.sampled_from(["GET", "HEAD"]), how=st.sampled_from([403, 404, 500, WRONG, CUT]))
-    def break_object(self, key: str, verb: str, how: int) -> None:
-        self.fault = lambda request: how if (request.verb, request.name) == (verb, key) else None
+    @rule(key=KEYS, operation=st.sampled_from(["get", "head"]), how=st.sampled_from(sorted(OF_OBJECTS)))
+    def break_object(self, key: str, operation: str, how: str) -> None:
+        self.fault = Fault(operation, OF_OBJECTS[how], key)
 
-    @rule(prefix=st.sampled_from(["", "a/", "a-b/"]), how=st.sampled_from([403, 500, CUT]), good=st.integers(0, 2))
-    def break_listing(self, prefix: str, how: int, good: int) -> None:
-        left = good
-
-        def fault(request: Request) -> int | None:
-            nonlocal left
-            if request.verb != "LIST" or request.name != prefix:
-                return None
-            left -= 1
-            return how if left < 0 else None
-
-        self.fault = fault
+    @rule(prefix=st.sampled_from(["", "a/", "a-b/"]), how=st.sampled_from(sorted(OF_LISTINGS)), good=st.integers(0, 2))
+    def break_listing(self, prefix: str, how: str, good: int) -> None:
+        fault = Fault("list", OF_LISTINGS[how], after=good)
+        self.fault = lambda asked, answer: fault(asked, answer) if asked.key == prefix else None
 
     # Runs.
 
     @rule(filters=FILTERS)
     def sync(self, filters: Filters) -> None:
-        before, asked = self.rows, len(self.server.requests)
+        before, asked = self.rows, len(self.server.keys("get"))
         expected = after_sync(before, self.bucket, filters)
         report = self.run(sync_job(filters), expected.rows)
         if report is not None:
             assert report.exit_code == 0, report.error
             assert (report.counts.downloaded, report.counts.gone) == (len(expected.taken), len(expected.gone))
-            asked_for = [request.name for request in self.server.requests[asked:] if request.verb == "GET"]
-            assert set(asked_for) <= expected.taken
+            assert set(self.server.keys("get")[asked:]) <= expected.taken
 
     @rule(age=st.sampled_from([timedelta(0), DAY]), young=st.booleans())
     def cleanup(self, age: timedelta, young: bool) -> None:
@@ -246,9 +245,10 @@ class World(RuleBasedStateMachine):
         faulted = self.fault is not None or stop_after is not None
         before = self.rows
         report = self.wait(self._run(job, stop_after))
-        self.fault = self.server.fault = None
+        self.fault = None
+        self.server.faults.clear()
         if report is not None:
-            assert_counts_add_up(report)
+            check_sums(report)
         found = self.wait(self._read())
         for key in before.keys() | found.keys() | expected.keys():
             was, now, should = before.get(key), found.get(key), expected.get(key)
@@ -267,14 +267,14 @@ class World(RuleBasedStateMachine):
         task = asyncio.ensure_future(job(self.settings, stop))
         fault, seen = self.fault, 0
 
-        def watched(request: Request) -> int | None:
+        def watched(asked: Asked, answer: Answer) -> Deed | None:
             nonlocal seen
             if stop_after is not None and seen == stop_after[0]:
                 loop.call_soon_threadsafe(task.cancel if stop_after[1] else lambda: stop.request(signal.SIGTERM))
             seen += 1
-            return fault(request) if fault is not None else None
+            return fault(asked, answer) if fault is not None else None
 
-        self.server.fault = watched
+        self.server.faults = [watched]
         try:
             return await task
         except asyncio.CancelledError:
@@ -304,15 +304,10 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def every_file_is_a_version_that_there_was(self) -> None:
-        for key, body in self.files().items():
-            assert key in self.spoilt or body in self.server.versions[key]
-
-    def files(self) -> dict[str, bytes]:
-        root = self.home / "data" / "statements"
-        found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
-        by_key = {decode_path(name) or "": path.read_bytes() for name, path in found.items()}
-        assert len(by_key) == len(found), "two files of one key"
-        return by_key
+        files = files_of(self.settings)
+        by_key(files)
+        whole = {path: copy for path, copy in files.items() if decode_path(path.partition("/")[2]) not in self.spoilt}
+        assert_versions(whole, self.server.versions)
 
     def teardown(self) -> None:
         try:
@@ -327,15 +322,17 @@ class World(RuleBasedStateMachine):
         self.fault = None
         self.verify()
         self.sync(Filters())
-        requests = len(self.server.requests)
+        requests = len(self.server.asked)
         rows = self.rows
         again = self.run(sync_job(), rows)
         assert again is not None
         assert (again.counts.downloaded, again.counts.failed, again.counts.gone) == (0, 0, 0)
-        assert not [request for request in self.server.requests[requests:] if request.verb != "LIST"]
+        assert {asked.operation for asked in self.server.asked[requests:]} == {"list"}
         assert list((self.settings.data_dir / ".ingest" / "tmp").iterdir()) == []
         assert self.wait(audit.broken_links(self.lane)) == []
-        assert set(self.files()) - self.spoilt <= {key for key, row in self.rows.items() if row.state == "present"}
+        assert set(by_key(files_of(self.settings))) - self.spoilt <= {
+            key for key, row in self.rows.items() if row.state == "present"
+        }
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults import deeds
 from tests.faults.rig import OBJECTS, TARGET, Rig, shorten_deadlines
-from tests.faults.server import Deed, Fault
+from tests.fixtures.memory_s3 import Deed, Fault
 
 OTHERS = len(OBJECTS) - 1
 MOST_TRIES = 5
@@ -131,8 +131,8 @@ async def test_the_old_copy_stays_until_the_new_one_is_whole(rig_on_each: Rig, c
     """The object changed and its new version cannot be had: the old copy and its row stay what they are; 3."""
     rig = rig_on_each
     await rig.run(0)
-    old = rig.server.objects[TARGET]
-    rig.server.objects[TARGET] = old[::-1] + b"!"
+    old = rig.server.objects[TARGET].body
+    rig.server.put(TARGET, old[::-1] + b"!")
     rig.server.faults = [Fault("get", case.fault, TARGET)]
     report = await rig.run(3 if case.error else 0)
     assert report.counts.failed == (1 if case.error else 0)

@@ -62,7 +62,7 @@ async def test_a_symlink_in_a_files_place(rig_on_each: Rig) -> None:
     assert place.read_bytes() == OBJECTS[TARGET]
     place.unlink()
     place.symlink_to(rig.home / "neighbour")
-    rig.server.objects[TARGET] = b"changed"
+    rig.server.put(TARGET, b"changed")
     await rig.run(0)
     assert (rig.home / "neighbour").read_text() == "not ours"
     await rig.heal()
@@ -121,7 +121,7 @@ async def test_a_directory_where_a_file_goes(rig_on_each: Rig) -> None:
     place = rig.settings.data_dir / rig.settings.bucket / TARGET
     place.mkdir(parents=True)
     (place / "target.pdf").write_bytes(OBJECTS[TARGET])
-    rig.versions[f"{TARGET}/target.pdf"] = {OBJECTS[TARGET]}
+    rig.server.versions[f"{TARGET}/target.pdf"] = [OBJECTS[TARGET]]
     report = await rig.run(0)
     await rig.check_all(report)
     assert (await rig.rows())[TARGET]["local_path"] == "statements/2026/02/%74arget.pdf"
@@ -135,7 +135,7 @@ async def test_a_file_where_a_directory_goes(rig_on_each: Rig) -> None:
     place = rig.settings.data_dir / rig.settings.bucket / "2026"
     place.parent.mkdir(parents=True)
     place.write_bytes(b"not ours")
-    rig.versions["2026"] = {b"not ours"}
+    rig.server.versions["2026"] = [b"not ours"]
     report = await rig.run(0)
     await rig.check_all(report)
     assert place.read_bytes() == b"not ours"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from asyncio.subprocess import Process
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
 import pytest
@@ -18,7 +15,8 @@ from ingest.jobs import pipeline
 from ingest.jobs.stop import Stop
 from tests.faults import deeds
 from tests.faults.rig import OBJECTS, TARGET, Rig, variables_of
-from tests.faults.server import Answer, Deed, Fault
+from tests.fixtures import process
+from tests.fixtures.memory_s3 import Answer, Deed, Fault
 from tests.fixtures.raw_server import Visit
 
 
@@ -57,20 +55,9 @@ async def test_what_people_read(rig: Rig, said: Said) -> None:
     assert bool(error) == (said.exit_code not in (0, 3))
 
 
-@asynccontextmanager
-async def started(rig: Rig, **variables: str) -> AsyncIterator[Process]:
-    """The command, under way in a process of its own."""
-    clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ingest", "sync", "--transfers", "1",
-        env=clean | variables_of(rig.settings) | variables, cwd=rig.home, stdout=PIPE, stderr=PIPE,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+def started(rig: Rig) -> AbstractAsyncContextManager[Process]:
+    """A sync, under way in a process of its own."""
+    return process.started("sync", "--transfers", "1", variables=variables_of(rig.settings), cwd=rig.home)
 
 
 def held(reached: asyncio.Event, release: asyncio.Event) -> Deed:
@@ -134,15 +121,15 @@ async def test_a_second_signal_ends_it_at_once(
     """The first one waits for the transfer under way, which never ends by itself; the second one does not."""
     reached, never = asyncio.Event(), asyncio.Event()
     rig.server.faults = [Fault("get", held(reached, never))]
-    async with started(rig) as process:
+    async with started(rig) as running:
         await reached.wait()
-        process.send_signal(first)
+        running.send_signal(first)
         await asyncio.sleep(0.3)  # two signals at the same instant may come in any order
-        assert process.returncode is None
+        assert running.returncode is None
         async with asyncio.timeout(pipeline.GRACE - 0.5):
-            process.send_signal(second)
-            _, stderr = await process.communicate()
-        assert process.returncode == code
+            running.send_signal(second)
+            _, stderr = await running.communicate()
+        assert running.returncode == code
         assert b"Traceback" not in stderr
     await rig.heal()
 
@@ -165,7 +152,7 @@ async def test_a_signal_drains(
 async def test_a_process_that_is_killed_leaves_nothing_for_ever(rig_on_each: Rig) -> None:
     """SIGKILL with a transfer under way: its temporary file is swept, and what was done is not done again."""
     rig = rig_on_each
-    rig.server.objects["large"] = os.urandom(6 << 20)
+    rig.server.put("large", os.urandom(6 << 20))
     reached = asyncio.Event()
     rig.server.faults = [Fault("get", deeds.stall_half_way_noting(reached), "large")]
     async with started(rig) as killed:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults import deeds
 from tests.faults.rig import OBJECTS, Rig
-from tests.faults.server import Answer, Deed, Fault, etag_of
+from tests.fixtures.memory_s3 import Answer, Deed, Fault, etag_of
 from tests.fixtures.raw_server import Visit
 
 pytest.importorskip("ingest.jobs.large", reason="large objects come whole")
@@ -24,7 +24,7 @@ def ignoring_the_range(rig: Rig) -> Deed:
 
     def change(answer: Answer) -> Answer:
         kept = {name: value for name, value in answer.headers.items() if name != "Content-Range"}
-        return Answer("200 OK", kept, rig.server.objects[LARGE])
+        return Answer("200 OK", kept, rig.server.objects[LARGE].body)
 
     return deeds.answering(change)
 
@@ -93,7 +93,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.row)
 async def test_a_large_object(rig: Rig, case: Case) -> None:
-    rig.server.objects[LARGE] = OLD
+    rig.server.put(LARGE, OLD)
     rig.server.faults = [Fault("get", case.fault(rig), LARGE, after=1)]
     report = await rig.run(3 if case.error else 0)
     assert any("range" in asked.headers for asked in rig.server.asked)
@@ -111,12 +111,12 @@ async def test_a_large_object(rig: Rig, case: Case) -> None:
 async def test_it_is_overwritten_between_two_ranges(rig_on_each: Rig) -> None:
     """412 from then on: the run looks again, and takes the new version whole."""
     rig = rig_on_each
-    rig.server.objects[LARGE] = OLD
+    rig.server.put(LARGE, OLD)
     await rig.run(0)
-    rig.server.objects[LARGE] = OLD[::-1]
+    rig.server.put(LARGE, OLD[::-1])
 
     async def overwrite(visit: Visit, answer: Answer) -> None:
-        rig.server.objects[LARGE] = NEW
+        rig.server.put(LARGE, NEW)
         await deeds.sane(visit, answer)
 
     rig.server.faults = [Fault("get", overwrite, LARGE, times=1)]
@@ -129,7 +129,7 @@ async def test_it_is_overwritten_between_two_ranges(rig_on_each: Rig) -> None:
 
 @pytest.mark.parametrize("fault", [deeds.cut(-1), deeds.reset, deeds.chunked_cut], ids=["cut", "reset", "chunked cut"])
 async def test_a_range_that_breaks_is_fetched_again(rig: Rig, fault: Deed) -> None:
-    rig.server.objects[LARGE] = OLD
+    rig.server.put(LARGE, OLD)
     rig.server.faults = [Fault("get", fault, LARGE, after=1, times=2)]
     report = await rig.run(0)
     await rig.check_all(report)

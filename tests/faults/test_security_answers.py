@@ -13,13 +13,21 @@ from ingest.jobs.sync import sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.source.bucket import Bucket as OpenBucket
-from tests.faults.exact_keys import ETAG, listing
+from tests.fixtures.memory_s3 import MemoryS3, etag_of
 from tests.fixtures.raw_server import Script, Visit, raw_server
 from tests.fixtures.servers import Bucket
 
 MOST = 64 << 20
 """Bytes after which these servers give up: no client of ours may come that far."""
+BODY = b"x"
 CHUNK = b"<Contents>" + b" " * (1 << 16)
+
+
+def listing() -> bytes:
+    """Of a bucket with one object, `k`."""
+    server = MemoryS3()
+    server.put("k", BODY)
+    return server.listing({})
 
 
 async def sync_from(script: Script, tmp_path: Path) -> RunReport:
@@ -38,7 +46,7 @@ DOCTYPES = {
 @pytest.mark.parametrize("doctype", DOCTYPES.values(), ids=DOCTYPES)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 async def test_a_listing_with_a_document_type_is_refused(tmp_path: Path, doctype: str, encoding: str) -> None:
-    head, _, rest = listing(["k"]).decode().partition("?>")
+    head, _, rest = listing().decode().partition("?>")
     body = (head + "?>" + doctype + rest).replace("UTF-8", encoding).encode(encoding)
     report = await sync_from(lambda visit: visit.answer(body), tmp_path)
     assert report.error is not None
@@ -80,9 +88,9 @@ async def test_an_object_without_an_end(tmp_path: Path) -> None:
 
     async def script(visit: Visit) -> None:
         if b"list-type" in visit.head:
-            await visit.answer(listing(["k"]))
+            await visit.answer(listing())
         else:
-            await endless(visit, sent, "200 OK", f'ETag: "{ETAG}"\r\n')
+            await endless(visit, sent, "200 OK", f'ETag: "{etag_of(BODY)}"\r\n')
 
     report = await sync_from(script, tmp_path)
     assert report.counts.failed == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ingest.catalog import schema
@@ -15,9 +17,8 @@ from ingest.jobs.sync import sync
 from ingest.jobs.verify import verify
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
-from tests.faults.exact_keys import bucket_of
+from tests.fixtures.memory_s3 import MemoryS3, serving
 from tests.fixtures.process import Done, run_ingest
-from tests.fixtures.raw_server import RawServer, raw_server
 from tests.fixtures.servers import Bucket
 
 EVIL = [
@@ -41,13 +42,17 @@ def events(done: Done) -> list[dict[str, object]]:
     return [json.loads(line) for line in done.stderr.splitlines() if line]
 
 
-def variables(server: RawServer, tmp_path: Path) -> dict[str, str]:
-    return Bucket(f"http://127.0.0.1:{server.port}", "statements").variables(tmp_path / "data")
+@asynccontextmanager
+async def holding(keys: Sequence[str], tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+    """The variables of a bucket that holds `keys`."""
+    server = MemoryS3()
+    server.fill(dict.fromkeys(keys, b"x"))
+    async with serving(server):
+        yield server.bucket.variables(tmp_path / "data")
 
 
 async def test_one_event_is_one_line_whatever_the_key_holds(tmp_path: Path) -> None:
-    async with raw_server(bucket_of(EVIL)) as server:
-        given = variables(server, tmp_path)
+    async with holding(EVIL, tmp_path) as given:
         planned = await run_ingest("sync", "--dry-run", variables=given, cwd=tmp_path)
         assert len(planned.stdout.splitlines()) == len(EVIL) + 1
         events(planned)
@@ -72,8 +77,7 @@ async def test_one_event_is_one_line_whatever_the_key_holds(tmp_path: Path) -> N
 
 async def test_tables_and_stories_are_escaped_as_well(tmp_path: Path) -> None:
     key = "story\n\x1b[31m\u202ek"
-    async with raw_server(bucket_of([key])) as server:
-        given = variables(server, tmp_path)
+    async with holding([key], tmp_path) as given:
         assert (await run_ingest("sync", "-q", variables=given, cwd=tmp_path)).code == 0
     for command, code, most_lines in (
         (("hold", "add", key, "--reason", "because\n\x1b[31m\u202eof this"), 0, 1),

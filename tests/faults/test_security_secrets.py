@@ -145,7 +145,7 @@ async def test_the_process_list_and_the_help_hold_none(tmp_path: Path) -> None:
     pids: list[int] = []
     async with raw_server(stalls) as server:
         given = variables(tmp_path, f"http://127.0.0.1:{server.port}", DATABASE_URL="")
-        running = asyncio.create_task(run_ingest("sync", "-v", variables=given, cwd=tmp_path, started=pids.append))
+        running = asyncio.create_task(run_ingest("sync", "-v", variables=given, cwd=tmp_path, told=pids.append))
         await asyncio.wait_for(asked.wait(), 30)
         command_line = Path(f"/proc/{pids[0]}/cmdline").read_bytes()
         seen.set()

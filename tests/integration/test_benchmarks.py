@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import aioboto3
+import asyncpg
 import pytest
 import pytest_asyncio
 
+from benchmarks import databases
 from benchmarks.keyspace import KeySpace, Layout
 from benchmarks.report import Samples, Unmeasured, merged, rate, ratio, replace, section
 from benchmarks.synthetic import BUCKET
@@ -217,3 +219,24 @@ def test_an_aim_says_how_far_it_was_reached(took: float, verdict: str) -> None:
     results = {"ours": Samples([took], [took], [50.0], 10), "rival": Samples([1.0], [1.0], [9.0], 10)}
     aim = ratio("rival", least=1.0, aim=0.75)
     assert aim.verdict(aim.reached(results)) == verdict
+
+
+async def test_a_catalog_on_postgresql_begins_empty_or_as_another(postgres_uri: str) -> None:
+    """What a run began with is gone when the next one begins; what is known stays for all."""
+    known, target = Path("known-7-postgres"), Path("target")
+
+    async def sources(directory: Path, *statements: str) -> int:
+        connection = await asyncpg.connect(databases.url_of(postgres_uri, directory).replace("+asyncpg", ""))
+        for statement in statements:
+            await connection.execute(statement)
+        count: int = await connection.fetchval("SELECT count(*) FROM sources")
+        await connection.close()
+        return count
+
+    await databases.make(postgres_uri, known)
+    assert await sources(known, "INSERT INTO sources (endpoint, bucket) VALUES ('e', 'b')") == 1
+    for _ in range(2):
+        await databases.make(postgres_uri, target, known)
+        assert await sources(target, "INSERT INTO sources (endpoint, bucket) VALUES ('e', 'c')") == 2
+    await databases.make(postgres_uri, target)
+    assert (await sources(target), await sources(known)) == (0, 1)

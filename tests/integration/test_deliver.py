@@ -22,8 +22,9 @@ from ingest.jobs.run import Run
 from ingest.jobs.stop import Stop
 from ingest.model import Delivery, DeliveryState, RunStatus
 from ingest.observe.report import as_json
+from tests.fixtures.process import until
 from tests.fixtures.servers import Bucket
-from tests.fixtures.verify_service import in_line, opened, run_deliver, run_sync, run_work, until
+from tests.fixtures.verify_service import in_line, opened, run_deliver, run_sync, run_work
 
 
 async def test_each_object_is_delivered_once_with_its_bytes_and_what_the_service_said_is_kept(

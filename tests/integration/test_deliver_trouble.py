@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 import socket
-import sys
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -28,9 +26,10 @@ from ingest.jobs.stop import Stop
 from ingest.model import RunReport, RunStatus
 from ingest.plan.rulings import MOST_ATTEMPTS
 from ingest.settings import Settings
+from tests.fixtures.process import ended, run_ingest, started, until
 from tests.fixtures.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket, Certificates
-from tests.fixtures.verify_service import in_line, opened, run_deliver, run_sync, run_work, until
+from tests.fixtures.verify_service import in_line, opened, run_deliver, run_sync, run_work
 
 TOKEN = "canary-token-5e1f"
 
@@ -271,11 +270,11 @@ async def test_the_secret_is_nowhere_even_when_the_service_echoes_it(
             "VERIFY_AUTHORIZATION": f"Bearer {TOKEN}",
         }
         await weed.put({"k": b"x", "l": b"y"})
-        said = b""
+        said = ""
         for command in (["sync", "--deliver", "-v"], ["deliver", "-v", "--json"], ["history", "k"], ["status"]):
-            said += await ingest(*command, variables=variables, cwd=tmp_path)
+            said += (await run_ingest(*command, variables=variables, cwd=tmp_path)).output
     assert any(TOKEN.encode() in head for head in heads), "it was sent where it belongs"
-    assert TOKEN.encode() not in said
+    assert TOKEN not in said
     for path in (tmp_path / "data").rglob("*"):
         assert path.is_dir() or TOKEN.encode() not in path.read_bytes(), path
     settings = weed.settings(tmp_path / "data", verify_url=url, verify_authorization=f"Bearer {TOKEN}")
@@ -291,11 +290,10 @@ async def test_a_kill_in_the_middle_loses_nothing_and_records_nothing_twice(
     variables = weed.variables(tmp_path / "data") | {"DATABASE_URL": database_url, "VERIFY_URL": service.url}
     for number, expected in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, ExitCode.TERMINATED)):
         before = len(service.accepted)
-        process = await start("deliver", "-q", variables=variables, cwd=tmp_path)
-        await until(lambda: len(service.accepted) >= before + 40)
-        process.send_signal(number)
-        await process.communicate()
-        assert process.returncode == expected
+        async with started("deliver", "-q", variables=variables, cwd=tmp_path) as process:
+            await until(lambda: len(service.accepted) >= before + 40)
+            process.send_signal(number)
+            assert (await ended(process)).code == expected
     last = await run_deliver(settings)  # at once: what the killed one held is free
     assert (codes(last), last.counts.pending) == ((0, None), 0)
     assert set(service.accepted) == set(keys)
@@ -309,22 +307,5 @@ async def test_a_kill_in_the_middle_loses_nothing_and_records_nothing_twice(
 )
 async def test_delivery_needs_its_address(tmp_path: Path, command: list[str]) -> None:
     variables = {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_BUCKET": "statements", "INGEST_DATA_DIR": str(tmp_path / "d")}
-    process = await start(*command, variables=variables, cwd=tmp_path)
-    said, _ = await process.communicate()
-    assert (process.returncode, b"VERIFY_URL is not set" in said) == (2, True)
-
-
-async def ingest(*arguments: str, variables: dict[str, str], cwd: Path) -> bytes:
-    output, _ = await (await start(*arguments, variables=variables, cwd=cwd)).communicate()
-    return output
-
-
-async def start(*arguments: str, variables: dict[str, str], cwd: Path) -> asyncio.subprocess.Process:
-    ours = re.compile(r"(S3|INGEST|DATABASE|AWS|VERIFY)_")
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ingest", *arguments),
-        env={name: value for name, value in os.environ.items() if not ours.match(name)} | variables,
-        cwd=cwd,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    done = await run_ingest(*command, variables=variables, cwd=tmp_path)
+    assert (done.code, "VERIFY_URL is not set" in done.output) == (2, True)

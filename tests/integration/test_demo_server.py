@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from ingest.demo.statements import MOST, ODD_NAMES, corrected, statements
 from ingest.errors import IngestError
 from ingest.settings import Settings
 from ingest.source.client import S3Client
+from tests.fixtures.process import started, until
 from tests.fixtures.servers import Bucket, Certificates
 
 OWNER = """
@@ -31,14 +30,6 @@ async def main():
 
 asyncio.run(main())
 """
-DEADLINE_SECONDS = 30.0
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return met
 
 
 def answers(port: int) -> bool:
@@ -71,23 +62,16 @@ async def test_servers_stand_side_by_side_and_leave_nothing(tmp_path: Path) -> N
     assert not [path for port in ports for path in Path("/tmp").glob(f"*{port}*")]
 
 
-@pytest.fixture
-def owner(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process of its own that serves, and the port of its server."""
-    command = [sys.executable, "-c", OWNER, str(tmp_path / "server")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        yield process, int(process.stdout.readline())
-        process.kill()
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_server_goes_with_its_owner(owner: tuple[subprocess.Popen[str], int], number: signal.Signals) -> None:
-    process, port = owner
-    assert answers(port)
-    process.send_signal(number)
-    process.wait(DEADLINE_SECONDS)
-    assert eventually(lambda: not answers(port))
+async def test_the_server_goes_with_its_owner(tmp_path: Path, number: signal.Signals) -> None:
+    """The owner is a process of its own that serves, and says the port of its server."""
+    async with started(str(tmp_path / "server"), variables={}, cwd=tmp_path, program=("-c", OWNER)) as owner:
+        assert owner.stdout is not None
+        port = int(await owner.stdout.readline())
+        assert answers(port)
+        owner.send_signal(number)
+        await asyncio.wait_for(owner.wait(), 30)
+        await until(lambda: not answers(port), 30)
 
 
 async def test_a_directory_can_be_served_again(tmp_path: Path) -> None:

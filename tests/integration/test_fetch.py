@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
+import anycrc
 import pytest
 
 from ingest.errors import DamagedTransfer, ObjectChanged
@@ -88,6 +90,60 @@ async def test_the_size_of_a_multipart_uploads_parts_is_asked_for(store: FileSto
     damaged = ServedObject(BODY[:-1] + b"?", served.etag, part_size=99_999)
     with pytest.raises(DamagedTransfer):
         await staged(damaged, store)
+
+
+DIGESTS: dict[str, Callable[[bytes], bytes]] = {
+    "crc64nvme": lambda body: anycrc.Model("CRC64-NVME").calc(body).to_bytes(8, "big"),
+    "crc32c": lambda body: anycrc.Model("CRC32-ISCSI").calc(body).to_bytes(4, "big"),
+    "crc32": lambda body: zlib.crc32(body).to_bytes(4, "big"),
+    "sha1": lambda body: hashlib.sha1(body).digest(),
+    "sha256": lambda body: hashlib.sha256(body).digest(),
+}
+
+
+def stored(algorithm: str, body: bytes, part_size: int | None = None) -> str:
+    """The header of the checksum that S3 stores with `body`, put whole or in parts: without an ``-N``, and with one."""
+    digest = DIGESTS[algorithm]
+    if part_size is None:
+        return f"x-amz-checksum-{algorithm}: {b64encode(digest(body)).decode()}\r\nx-amz-checksum-type: FULL_OBJECT\r\n"
+    parts = [digest(body[at : at + part_size]) for at in range(0, len(body), part_size)]
+    whole = b64encode(digest(b"".join(parts))).decode()
+    return f"x-amz-checksum-{algorithm}: {whole}-{len(parts)}\r\nx-amz-checksum-type: COMPOSITE\r\n"
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("algorithm", ["crc64nvme", "crc32c", "crc32", "sha1", "sha256"])
+async def test_a_stored_checksum_proves_what_an_encrypted_objects_etag_does_not(
+    store: FileStore, algorithm: str
+) -> None:
+    """CRC64NVME is what today's clients of AWS store with everything that they put."""
+    headers = KMS + stored(algorithm, BODY)
+    assert (await staged(ServedObject(BODY, NO_MD5, headers), store)).verified is Verified.VERIFIED
+    with pytest.raises(DamagedTransfer):
+        await staged(ServedObject(BODY[:-1] + b"?", NO_MD5, headers), store)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("algorithm", ["crc32c", "crc32", "sha1", "sha256"])
+@pytest.mark.parametrize("part_size", [99_999, 300_001], ids=["four parts", "one part"])
+async def test_a_stored_checksum_of_parts_proves_as_much_once_their_size_is_asked_for(
+    store: FileStore, algorithm: str, part_size: int
+) -> None:
+    """Where a part is asked for, S3 tells that part's own checksum, which says nothing of the whole."""
+    etag = f"{NO_MD5}-{-(-len(BODY) // part_size)}"
+    headers = KMS + stored(algorithm, BODY, part_size)
+    part = KMS + stored(algorithm, BODY[:part_size])
+    served = ServedObject(BODY, etag, headers, part_size=part_size, part_headers=part)
+    assert (await staged(served, store)).verified is Verified.VERIFIED
+    damaged = ServedObject(BODY[:-1] + b"?", etag, headers, part_size=part_size, part_headers=part)
+    with pytest.raises(DamagedTransfer):
+        await staged(damaged, store)
+
+
+@pytest.mark.usefixtures("way")
+async def test_a_checksum_of_parts_whose_size_nobody_tells_is_no_proof_of_damage(store: FileStore) -> None:
+    served = ServedObject(BODY, f"{NO_MD5}-4", KMS + stored("crc32c", BODY, 99_999))
+    assert (await staged(served, store)).verified is Verified.UNVERIFIABLE
 
 
 async def test_an_object_of_another_size_has_changed(store: FileStore) -> None:

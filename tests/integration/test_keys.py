@@ -4,10 +4,6 @@ logged."""
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -27,8 +23,10 @@ from ingest.observe.escape import escape_key
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.store.paths import decode_path
-from tests.faults.memory_s3 import MemoryS3, running
+from tests.faults.invariants import Copy, files_of
 from tests.fixtures.keys import ALL, NOT_UTF8, UNSTORABLE, body_of
+from tests.fixtures.memory_s3 import MemoryS3, running
+from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Bucket
 
 MOTO_KEEPS = [key for key in ALL if "\n" not in key]
@@ -40,16 +38,6 @@ def memory(request: pytest.FixtureRequest) -> Iterator[MemoryS3]:
     """A server that keeps any key, in either order of listing, seven keys to a page."""
     with running(MemoryS3(by_directory=request.param == "directory", page=7)) as server:
         yield server
-
-
-def files_of(settings: Settings) -> dict[str, bytes]:
-    root = os.fsencode(settings.data_dir / settings.bucket)
-    found = {}
-    for directory, _, names in os.walk(root):
-        for name in names:
-            path = os.path.join(directory, name)
-            found[os.path.relpath(path, os.fsencode(settings.data_dir)).decode()] = Path(os.fsdecode(path)).read_bytes()
-    return found
 
 
 async def rows_of(settings: Settings) -> dict[str, CatalogRow]:
@@ -85,7 +73,7 @@ async def assert_in_place(settings: Settings, keys: Sequence[str]) -> None:
     assert {row.local_path for row in rows.values()} == set(files)
     for key, row in rows.items():
         assert row.local_path is not None
-        assert files[row.local_path] == body_of(key)
+        assert files[row.local_path] == Copy.of(body_of(key))
         assert decode_path(row.local_path.partition("/")[2]) in (key, None)
 
 
@@ -124,23 +112,10 @@ async def test_a_key_that_cannot_be_kept_fails_alone(memory: MemoryS3, database_
         await assert_in_place(settings, good)
 
 
-def ingest(server: MemoryS3, data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
-    return subprocess.run(
-        [sys.executable, "-m", "ingest", *arguments],
-        env=clean | server.bucket.variables(data_dir),
-        cwd=data_dir.parent,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def test_one_event_is_one_line_and_tells_the_key(memory: MemoryS3, tmp_path: Path) -> None:
+async def test_one_event_is_one_line_and_tells_the_key(memory: MemoryS3, tmp_path: Path) -> None:
     for key in [*ALL, *UNSTORABLE, *NOT_UTF8]:
         memory.put(key, body_of(key))
-    done = ingest(memory, tmp_path / "data", "sync", "-v", "--json")
+    done = await run_ingest("sync", "-v", "--json", variables=memory.bucket.variables(tmp_path / "data"), cwd=tmp_path)
     lines = done.stderr.split("\n")
     events = [json.loads(line) for line in lines if line.startswith("{")]
     assert [line for line in lines if line and not line.startswith("{")] == []
@@ -163,7 +138,8 @@ async def test_history_finds_each_key_as_it_is_written(memory: MemoryS3, tmp_pat
     for key in [*ALL[::8], "/", "\n", "//", " "]:
         story = await history(settings, key)
         assert (story["object"]["key"], len(story["events"])) == (key, 1)
+    variables = memory.bucket.variables(tmp_path / "data")
     for key in ("crlf\r\n", "\u2028ls", "%2F", "'; DROP TABLE objects; --", "\ufffe"):
-        told = ingest(memory, tmp_path / "data", "history", "--json", "--", key)
+        told = await run_ingest("history", "--json", "--", key, variables=variables, cwd=tmp_path)
         assert told.stdout.count("\n") == 1, told.stderr
         assert json.loads(told.stdout)["object"]["key"] == key

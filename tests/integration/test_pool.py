@@ -18,7 +18,8 @@ from ingest.source.pool import Pool
 from ingest.source.throttle import Throttle
 from ingest.source.timeouts import Timeouts
 from ingest.source.wire import Response
-from tests.fixtures.pools import BODY, GET, STREAM, accept, connected, loop_policy, no_chunk, until
+from tests.fixtures.pools import BODY, GET, STREAM, accept, connected, loop_policy, no_chunk
+from tests.fixtures.process import until
 from tests.fixtures.raw_server import Visit, greeter, raw_server
 
 # The hook that replaces this fixture would run every test of the suite on every loop.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from ingest.catalog import inventory, queries, schema
 from ingest.catalog.catalog import Catalog
 from ingest.errors import DamageFound
-from ingest.jobs.options import SyncOptions, VerifyOptions
+from ingest.jobs.cleanup import cleanup
+from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
+from ingest.jobs.restore import restore
 from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.jobs.verify import verify
@@ -74,6 +77,34 @@ async def test_missing_and_damaged_copies_are_found_and_repaired(
     assert (settings.data_dir / str(row["local_path"])).read_bytes() == objects["large"]
     assert (copies / "k/001").read_bytes() == objects["k/001"]
     assert (await run_verify(settings)).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["repair", "restore"])
+async def test_what_was_gone_and_is_taken_again_is_back(
+    weed: Bucket, database_url: str, tmp_path: Path, command: str
+) -> None:
+    """The version is in the bucket again before any listing has seen it: its bytes are the proof."""
+    await schema.upgrade(database_url)
+    how = {"progress": Silence(), "stop": Stop()}
+    objects = {"back": b"the same as before", "stays": b"s"}
+    settings = await synced(weed, objects, tmp_path / "data", database_url=database_url)
+    if command == "restore":
+        assert (await cleanup(settings, CleanupOptions(timedelta(0)), **how)).counts.pruned == 2  # type: ignore[arg-type]
+    await weed.delete("back")
+    assert (await sync(settings, SyncOptions(), **how)).counts.gone == 1  # type: ignore[arg-type]
+    await weed.put({"back": objects["back"]})
+    if command == "restore":
+        assert (await restore(settings, RestoreOptions(("back",)), **how)).counts.restored == 1  # type: ignore[arg-type]
+    else:
+        (settings.data_dir / settings.bucket / "back").unlink()
+        assert (await run_verify(settings, repair=True)).counts.repaired == 1
+    row, events = await story(settings, "back")
+    before, after = ("pruned", "restored") if command == "restore" else ("damaged", "repaired")
+    assert row["gone_at"] is None
+    assert sorted(events[:-2]) == sorted(["downloaded", "gone", before])
+    assert events[-2:] == ["returned", after]
+    assert (await sync(settings, SyncOptions(), **how)).counts.unchanged == 2  # type: ignore[arg-type]
+    assert (await story(settings, "back"))[1] == events
 
 
 async def test_what_changed_or_is_gone_at_source_stays_damaged(weed: Bucket, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from ingest.errors import (
     UnexpectedResponse,
 )
 from ingest.source.wire import MOST_ERROR_BYTES, Exchange
-from tests.fixtures.pools import BODY, GET, HEAD, STREAM, accept, connected, loop_policy, until
+from tests.fixtures.pools import BODY, GET, HEAD, STREAM, accept, connected, loop_policy
+from tests.fixtures.process import until
 from tests.fixtures.raw_server import Visit
 
 # The hook that replaces this fixture would run every test of the suite on every loop.

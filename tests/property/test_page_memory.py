@@ -29,9 +29,11 @@ from ingest.observe.progress import Silence
 from ingest.plan import memory
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
-from tests.faults.memory_s3 import MemoryS3, Request, running
+from tests.faults.deeds import saying
+from tests.fixtures.memory_s3 import Fault, MemoryS3, running
 
 KEYS = ("a", "a-", "a/b", "a/c", "b", "b/", "c", "c/d/e", "d", "d0", "e", "é")
+REFUSED = saying("403 Forbidden", "AccessDenied")
 FUTURE = datetime.now(UTC) + timedelta(days=1)
 SELECTIONS = (
     Selection(),
@@ -139,11 +141,7 @@ async def tell(story: list[tuple[str, object, object]], server: MemoryS3, with_m
             assert (await with_memory.clean()).counts == (await without.clean()).counts
         else:
             assert isinstance(what, int)
-
-            def refused(request: Request, key: object = how) -> int | None:
-                return 403 if request.verb == "GET" and request.name == key else None
-
-            server.fault = refused
+            server.faults = [Fault("get", REFUSED, str(how))] if how is not None else []
             one = await with_memory.run(verb, SELECTIONS[what])
             other = await without.run(verb, SELECTIONS[what])
             assert one.counts == other.counts, (verb, SELECTIONS[what], one.error, other.error)
@@ -155,15 +153,15 @@ async def test_unchanged_pages_are_asked_for_by_themselves_and_nothing_is_read(
     server: MemoryS3, template: Path, tmp_path: Path
 ) -> None:
     server.objects.clear()
-    server.fault = None
+    server.faults.clear()
     for key in KEYS:
         server.put(key, b"x")
     believer = tool(server, template, tmp_path, believes=True)
     believer.listers = 1  # nobody splits what another is at, so the pages are the server's own
     assert (await believer.run("sync", Selection())).counts.downloaded == len(KEYS)
-    server.requests.clear()
+    server.asked.clear()
     again = await believer.run("sync", Selection())
     assert (again.counts.listed, again.counts.downloaded) == (len(KEYS), 0)
-    asked = [request.query for request in server.requests if request.verb == "LIST"]
+    asked = [asked.query for asked in server.asked if asked.operation == "list"]
     assert {query["max-keys"] for query in asked[:-1]} == {"3"}
     assert len(asked) == 5  # four pages, and what is behind the last

@@ -12,7 +12,7 @@ import pytest
 
 from ingest.model import Check, Verified
 from ingest.plan.checks import MIB, MOST_GUESSES, Hasher, check_for, inferred_part_sizes
-from ingest.source.checksums import check_for_head, check_for_headers
+from ingest.source.checksums import check_for_head, check_for_headers, check_for_part
 from ingest.source.heads import ObjectHead
 
 BODY = Random("statement").randbytes(100_003)
@@ -63,12 +63,37 @@ UNUSUAL = multipart_etag(BODY, 999)
         ),
         pytest.param(UNUSUAL, CRC32_HEADER | WHOLE, Check("crc32", f"{zlib.crc32(BODY):08x}"), id="multipart, whole"),
         pytest.param(UNUSUAL, SHA256_HEADER | PARTS, NOTHING, id="over parts"),
-        pytest.param(UNUSUAL, stored("sha256", SHA256.digest(), b"-7"), NOTHING, id="over parts, by its suffix"),
+        pytest.param(
+            UNUSUAL,
+            stored("sha256", SHA256.digest(), b"-7"),
+            Check("sha256", f"{SHA256.hexdigest()}-7", guesses=(len(BODY),)),
+            id="over parts, by its suffix; no common size fits",
+        ),
+        pytest.param(
+            "opaque",
+            stored("crc32c", b"1234", b"-1") | PARTS,
+            Check("crc32c", "31323334-1", checksum_part_size=len(BODY)),
+            id="over one part",
+        ),
+        pytest.param(UNUSUAL, stored("crc32c", b"1234", b"-2") | WHOLE, NOTHING, id="over parts, and said not to be"),
+        pytest.param("opaque", stored("crc32c", b"1234", b"-0"), NOTHING, id="over no parts"),
+        pytest.param("opaque", stored("crc32c", b"1234", b"-x"), NOTHING, id="no number of parts in the suffix"),
+        pytest.param(
+            MD5,
+            KMS | stored("crc64nvme", b"12345678") | WHOLE,
+            Check("crc64nvme", b"12345678".hex()),
+            id="KMS with the default of today's clients",
+        ),
+        pytest.param("opaque", stored("crc32c", b"1234"), Check("crc32c", b"1234".hex()), id="CRC32C"),
         pytest.param("opaque", stored("sha256", b"short"), NOTHING, id="wrong length"),
         pytest.param("opaque", {b"x-amz-checksum-sha256": b"\xff*"}, NOTHING, id="no base64"),
         pytest.param(
-            "opaque", stored("crc64nvme", b"12345678") | stored("crc32c", b"1234"), NOTHING, id="unknown here"
+            "opaque",
+            stored("crc64nvme", b"12345678") | stored("crc32c", b"1234") | SHA1_HEADER,
+            Check("sha1", hashlib.sha1(BODY).hexdigest()),
+            id="a digest before a checksum",
         ),
+        pytest.param("opaque", stored("xxhash64", b"12345678"), NOTHING, id="unknown here"),
     ],
 )
 def test_headers_become_a_check(etag: str, headers: dict[bytes, bytes], expected: Check) -> None:
@@ -184,5 +209,30 @@ def test_the_catalogs_digest_is_of_the_local_bytes(check: Check) -> None:
 
 
 def test_an_unknown_algorithm_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="crc64nvme"):
-        Hasher(Check("crc64nvme", "00"))
+    with pytest.raises(ValueError, match="xxhash64"):
+        Hasher(Check("xxhash64", "00"))
+
+
+def part_head(part_size: int, checksums: dict[str, str], etag: str = UNUSUAL, sse: str = "") -> ObjectHead:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    return ObjectHead(len(BODY), etag, moment, "STANDARD", None, part_size, checksums, "COMPOSITE", sse, "", "")
+
+
+def test_a_part_tells_the_size_that_the_etag_lacked() -> None:
+    assert check_for_part(NOTHING, part_head(999, {})) == Check("md5-parts", UNUSUAL, 999)
+    guess = Check("md5-parts", UNUSUAL, guesses=(1, 2))
+    assert check_for_part(guess, part_head(900, {})) == guess  # of another number of parts: it stays a guess
+
+
+def test_a_part_tells_the_size_that_a_checksum_lacked_and_its_own_checksum_is_not_that_of_the_whole() -> None:
+    guess = Check("crc32c", "01020304-101", guesses=(len(BODY),))
+    of_the_part = {"crc32c": b64encode(b"part").decode()}
+    sharp = check_for_part(guess, part_head(999, of_the_part, sse="aws:kms"))
+    assert sharp == Check("crc32c", "01020304-101", checksum_part_size=999)
+    assert check_for_part(guess, part_head(900, of_the_part, sse="aws:kms")) == guess
+    assert check_for_part(NOTHING, part_head(999, of_the_part, sse="aws:kms")) == NOTHING
+
+
+def test_an_etag_that_is_a_proof_comes_before_a_checksum_of_parts() -> None:
+    guess = Check("crc32c", "01020304-101", guesses=(len(BODY),))
+    assert check_for_part(guess, part_head(999, {})) == Check("md5-parts", UNUSUAL, 999)

@@ -1,0 +1,103 @@
+"""Changes copies together with their rows: one process at a time, and after a kill in between nothing has changed.
+
+Files and rows cannot change in one step. So whoever renames or unlinks copies holds a lock from then until the rows are
+committed, and keeps the bytes of the present copies that it replaces. Whoever takes the lock and finds kept bytes knows
+that the holder before did not come to its end: what is no longer what its row says is put back (docs/decisions/0015).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingest.catalog.catalog import Catalog
+from ingest.crashpoints import here
+from ingest.errors import LockedError
+from ingest.observe.logs import log
+from ingest.store.locks import CopiesLock
+from ingest.store.replacing import Replaced, Replacing
+
+PATIENCE = 900.0
+"""Seconds that a batch of another process is waited for: one barrier of a slow disk may take minutes."""
+_PAUSE = 0.01
+"""Seconds between two tries to get the lock."""
+
+
+@dataclass
+class Copies:
+    """The copies of one source in one data directory, from here on; `close` gives up their lock."""
+
+    catalog: Catalog
+    source_id: int
+    replacing: Replacing
+    _lock: CopiesLock = field(init=False)
+
+    def __post_init__(self) -> None:
+        locks = self.replacing.data_dir / ".ingest" / "locks"
+        self._lock = CopiesLock(locks / f"{self.replacing.bucket}-copies.lock")
+
+    @property
+    def shared(self) -> bool:
+        """Whether another process has changed copies since this was made: rows read before may be out of date."""
+        return self._lock.shared
+
+    @asynccontextmanager
+    async def changing(self) -> AsyncIterator[None]:
+        """Files are renamed or unlinked, and their rows committed, inside; an exception leaves it to the next holder to
+        undo what was replaced.
+
+        Raises:
+            LockedError: another process has it and does not move.
+            DiskError, DatabaseError: what a killed process left could not be undone.
+        """
+        await self._take()
+        try:
+            if self.replacing.is_left():
+                await self._undo()
+            yield
+            if self.replacing.is_left():
+                await asyncio.to_thread(self.replacing.drop)
+        except asyncio.CancelledError:
+            raise  # a thread may still be at it: the lock goes with the process, or with `close`
+        except BaseException:
+            self._lock.give_back()
+            raise
+        else:
+            self._lock.give_back()
+
+    def close(self) -> None:
+        self._lock.close()
+
+    async def _take(self) -> None:
+        waited = 0.0
+        while not self._lock.take():
+            here("copies.waiting")
+            if waited >= PATIENCE:
+                said = f"process {self._lock.holder()} has been changing copies for {waited:.0f} s"
+                raise LockedError(said, hint="If it hangs, end it: whatever it was at is finished or undone after it.")
+            await asyncio.sleep(_PAUSE)
+            waited += _PAUSE
+
+    async def _undo(self) -> None:
+        left = await asyncio.to_thread(self.replacing.left)
+        rows = await self.catalog.digests_of(self.source_id, [copy.key for copy in left])
+        recorded = {Replaced(key, path): digest for key, path, digest in rows}
+        for copy in await asyncio.to_thread(self.replacing.undo, recorded):
+            log().info("replacement_undone", key=copy.key, message="the run that replaced it ended before its row did")
+        await asyncio.to_thread(self.replacing.drop)
+
+
+async def undo_left(catalog: Catalog, source_id: int, data_dir: Path, bucket: str) -> None:
+    """Undoes what a killed run left between files and rows, before another run looks at either.
+
+    Raises:
+        LockedError, DiskError, DatabaseError: as `Copies.changing`.
+    """
+    replacing = Replacing(data_dir, bucket)
+    if replacing.is_left():
+        with closing(Copies(catalog, source_id, replacing)) as copies:
+            async with copies.changing():
+                pass

@@ -1,0 +1,172 @@
+"""The copies that a batch replaces: their bytes are kept until the new rows are committed, so a kill can be undone.
+
+Each gets a second name (a hard link: no byte is copied) in a directory of our own, and an intent says which is which.
+All of that is durable before the first rename: an intent that is missing or torn has seen none. Whoever holds the lock
+of the copies (`store.locks`) and finds an intent knows that the holder before did not come to its end. Where a file
+system has no hard links nothing is kept, and `verify --repair` mends what a kill leaves.
+
+Everything here blocks, and belongs in a worker thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ingest.crashpoints import here
+from ingest.errors import UnsafePath
+from ingest.store.directories import Directories, TakenByFile, disk_error
+from ingest.store.writing import write_all
+
+_INTENT = "intent"
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a named pipe must not hold the thread for ever
+_CHUNK = 1 << 20
+
+
+class Replaced(NamedTuple):
+    """A copy of `key` at `local_path` (relative to the data directory), in the place of which another one goes."""
+
+    key: str
+    local_path: str
+
+
+@dataclass(frozen=True)
+class Replacing:
+    """The kept copies of one bucket. All but `is_left` need the lock of the copies, and raise `DiskError`."""
+
+    data_dir: Path
+    bucket: str
+
+    def is_left(self) -> bool:
+        """Whether a batch is under way, or was left by a process that was killed."""
+        return os.path.lexists(self.data_dir / ".ingest" / "replaced" / self.bucket / _INTENT)
+
+    def keep(self, copies: Sequence[Replaced]) -> None:
+        """Keeps these bytes, durably, until `drop`. A copy that is not there needs nothing."""
+        with self._opened(create=True) as (directories, place):
+            intent = os.open(_INTENT, _WRITE, 0o640, dir_fd=place)
+            try:
+                here("batch.replaced-intended")
+                write_all(intent, [json.dumps(copies).encode()])
+                os.fsync(intent)
+            finally:
+                os.close(intent)
+            for number, copy in enumerate(copies):
+                with suppress(OSError, TakenByFile, UnsafePath):  # then it is not kept; a rename there meets it again
+                    _link(directories, copy.local_path, place, str(number))
+                here("batch.replaced-linked")
+            os.fsync(place)
+        here("batch.replaced-kept")
+
+    def drop(self) -> None:
+        """The new rows are committed, or nothing was replaced: the kept bytes go, and the intent at the end."""
+        with self._opened() as (_, place):
+            for name in os.listdir(place):
+                if name != _INTENT:
+                    os.unlink(name, dir_fd=place)
+                    here("batch.replaced-dropped")
+            with suppress(FileNotFoundError):
+                os.unlink(_INTENT, dir_fd=place)
+        here("batch.replaced-ended")
+
+    def left(self) -> list[Replaced]:
+        """What a killed batch replaced, or was about to."""
+        with self._opened() as (_, place):
+            try:
+                intent = os.open(_INTENT, _READ, dir_fd=place)
+            except FileNotFoundError:
+                return []
+            with os.fdopen(intent, "rb") as file:
+                written = file.read()
+        try:
+            return [Replaced(*copy) for copy in json.loads(written)]
+        except (ValueError, TypeError):
+            return []  # torn: see above
+
+    def undo(self, recorded: Mapping[Replaced, str]) -> list[Replaced]:
+        """Puts back the kept bytes that are still what the catalog says of the copy; returns which.
+
+        `recorded` has the digests of the copies that are present, ``md5:<hex>`` or ``sha256:<hex>``. Then `drop`.
+        """
+        here("undo.begun")
+        back: list[Replaced] = []
+        with self._opened() as (directories, place):
+            touched: set[str] = set()
+            for number, copy in enumerate(self.left()):
+                digest = recorded.get(copy)
+                if digest is None or not _has_digest(place, str(number), digest):
+                    continue
+                with suppress(FileNotFoundError, IsADirectoryError, TakenByFile, UnsafePath):  # not ours any more
+                    _put_back(directories, copy.local_path, place, str(number))
+                    touched.add(copy.local_path.rpartition("/")[0])
+                    back.append(copy)
+                here("undo.put-back")
+            for directory in sorted(touched):
+                os.fsync(directories.at(directory))
+        here("undo.done")
+        return back
+
+    @contextmanager
+    def _opened(self, *, create: bool = False) -> Iterator[tuple[Directories, int]]:
+        """Descriptors to walk by, and one of the directory of the kept copies."""
+        directories = Directories(str(self.data_dir))
+        try:
+            place = os.dup(self._place(directories, create=create))
+            try:
+                yield directories, place
+            finally:
+                os.close(place)
+        except OSError as error:
+            raise disk_error(error, str(self.data_dir)) from error
+        except TakenByFile as error:
+            raise UnsafePath(f"{self.data_dir}: a file stands where the tool needs a directory") from error
+        finally:
+            directories.forget()
+
+    def _place(self, directories: Directories, *, create: bool) -> int:
+        path = f".ingest/replaced/{self.bucket}"
+        try:
+            return directories.at(path)
+        except FileNotFoundError:
+            if not create:
+                raise
+        directories.at(path, create=True)
+        for parent in (".ingest/replaced", ".ingest"):  # an intent that nobody finds is none
+            os.fsync(directories.at(parent))
+        return directories.at(path)
+
+
+def _link(directories: Directories, path: str, place: int, name: str) -> None:
+    directory, _, own = path.rpartition("/")
+    parent = directories.at(directory)
+    try:
+        os.link(own, name, src_dir_fd=parent, dst_dir_fd=place, follow_symlinks=False)
+    except FileExistsError:  # left by a power cut, without its intent
+        os.unlink(name, dir_fd=place)
+        os.link(own, name, src_dir_fd=parent, dst_dir_fd=place, follow_symlinks=False)
+
+
+def _put_back(directories: Directories, path: str, place: int, name: str) -> None:
+    directory, _, own = path.rpartition("/")
+    # Where both are names of one file already, a rename leaves both: `drop` removes ours.
+    os.replace(name, own, src_dir_fd=place, dst_dir_fd=directories.at(directory))
+
+
+def _has_digest(place: int, name: str, digest: str) -> bool:
+    algorithm, _, expected = digest.partition(":")
+    try:
+        descriptor = os.open(name, _READ, dir_fd=place)
+    except OSError:
+        return False  # not kept, or put back already
+    hasher = hashlib.new(algorithm, usedforsecurity=False)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest() == expected

@@ -1,0 +1,237 @@
+"""A run is killed while it replaces copies, and the bucket then goes back to the versions before: the next run, whichever
+command it is, finds files and rows that belong together."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import UnsafePath
+from ingest.jobs.cleanup import cleanup
+from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
+from ingest.jobs.restore import restore
+from ingest.jobs.stop import Stop
+from ingest.jobs.sync import backfill, sync
+from ingest.jobs.verify import verify
+from ingest.model import RunReport
+from ingest.observe.progress import Silence
+from ingest.settings import Settings
+from tests.faults.databases import Template, copy_of
+from tests.faults.invariants import Seen, by_key, copies_of, look
+from tests.fixtures.memory_s3 import MemoryS3, Stored, running
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST = {"a": b"a first", "a/b": b"a/b first", "same": b"same", "x" * 300: b"long first"}
+REPLACING = ("batch.replaced-intended", "batch.replaced-linked", "batch.replaced-kept", "batch.renamed",
+             "batch.renamed:2", "batch.all-renamed", "batch.directories-durable", "batch.published",
+             "batch.rows-written", "batch.cursors-written")  # fmt: skip
+"""Where the rows of the new versions are not committed yet."""
+COMMITTED = ("batch.committed", "batch.replaced-dropped", "batch.replaced-ended")
+UNDOING = ("undo.begun", "undo.put-back", "undo.put-back:2", "undo.done")
+"""Where the run that undoes is itself killed."""
+
+
+@dataclass(frozen=True)
+class Rig:
+    server: MemoryS3
+    data_dir: Path
+    url: str
+
+    @property
+    def settings(self) -> Settings:
+        return self.server.bucket.settings(self.data_dir, database_url=self.url)
+
+    def crash(self, label: str) -> None:
+        clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
+        own = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url, "INGEST_CRASH_AT": label}
+        command = [sys.executable, "-m", "ingest", "sync", "-q"]
+        ended = subprocess.run(command, env=clean | own, cwd=ROOT, timeout=60, check=False)
+        assert ended.returncode == -signal.SIGKILL
+
+    async def run(self, command: str) -> RunReport:
+        settings = self.settings
+        how = {"progress": Silence(), "stop": Stop()}
+        if command == "cleanup":
+            return await cleanup(settings, CleanupOptions(timedelta(days=1)), **how)  # type: ignore[arg-type]
+        if command == "restore":
+            return await restore(settings, RestoreOptions(prefix=""), **how)  # type: ignore[arg-type]
+        if command == "verify":
+            return await verify(settings, VerifyOptions(), **how)  # type: ignore[arg-type]
+        return await (backfill if command == "backfill" else sync)(settings, SyncOptions(), **how)  # type: ignore[arg-type]
+
+    async def look(self) -> Seen:
+        return await look(self.settings)
+
+    @property
+    def kept(self) -> list[str]:
+        place = self.data_dir / ".ingest" / "replaced" / "statements"
+        return sorted(path.name for path in place.iterdir()) if place.exists() else []
+
+
+@pytest.fixture
+def server() -> Iterator[MemoryS3]:
+    with running(MemoryS3()) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def rig(
+    request: pytest.FixtureRequest, server: MemoryS3, empty_databases: dict[str, Template], tmp_path: Path
+) -> Rig:
+    """Everything is present in its first version."""
+    for key, body in FIRST.items():
+        server.put(key, body)
+    made = Rig(server, tmp_path / "data", await copy_of(empty_databases[request.param], tmp_path / "catalog.db"))
+    assert (await made.run("sync")).exit_code == 0
+    return made
+
+
+def change(server: MemoryS3) -> dict[str, Stored]:
+    """New versions of all but one; returns what was there, as a version's removal brings it back."""
+    before = dict(server.objects)
+    for key in FIRST:
+        if key != "same":
+            server.put(key, f"{key} second, and longer".encode())
+    return before
+
+
+@pytest.mark.parametrize("label", REPLACING)
+async def test_what_the_bucket_took_back_is_taken_back_here(rig: Rig, label: str) -> None:
+    """I1 and I4: as if the killed run had never been, also for the page memory, which believes what it saw before."""
+    undisturbed = await rig.look()
+    before = change(rig.server)
+    rig.crash(label)
+    rig.server.objects = before
+    report = await rig.run("sync")
+    assert (report.exit_code, report.counts.unchanged) == (0, len(FIRST)), report.error
+    end = await rig.look()
+    end.assert_settled()
+    end.assert_same(undisturbed, places=False)
+    assert end.trail == undisturbed.trail
+    assert rig.kept == []
+
+
+@pytest.mark.parametrize("label", [*REPLACING[::4], *COMMITTED])
+async def test_where_the_new_versions_stay_they_are_taken(rig: Rig, label: str) -> None:
+    change(rig.server)
+    rig.crash(label)
+    assert (await rig.run("sync")).exit_code == 0
+    end = await rig.look()
+    end.assert_settled()
+    assert sorted(end.files.values()) == sorted(copies_of(rig.server.objects).values())
+    assert rig.kept == []
+
+
+@pytest.mark.parametrize("label", COMMITTED)
+async def test_what_is_recorded_is_not_undone(rig: Rig, label: str) -> None:
+    """The rows tell of the new versions: the old bytes that were kept for the case of a kill go, and nothing else."""
+    change(rig.server)
+    rig.crash(label)
+    assert (await rig.run("verify")).exit_code == 0
+    end = await rig.look()
+    end.assert_settled()
+    assert sorted(end.files.values()) == sorted(copies_of(rig.server.objects).values())
+    assert rig.kept == []
+
+
+@pytest.mark.parametrize("command", ["verify", "restore", "cleanup", "backfill"])
+async def test_every_command_undoes_first(rig: Rig, command: str) -> None:
+    undisturbed = await rig.look()
+    before = change(rig.server)
+    rig.crash("batch.all-renamed")
+    rig.server.objects = before
+    report = await rig.run(command)
+    assert (report.exit_code, report.counts.damaged, report.counts.failed) == (0, 0, 0), report.error
+    assert by_key((await rig.look()).files) == by_key(undisturbed.files)
+    (await rig.look()).assert_settled()
+
+
+@pytest.mark.parametrize("label", UNDOING)
+async def test_killed_while_undoing_it_is_undone_all_the_same(rig: Rig, label: str) -> None:
+    undisturbed = await rig.look()
+    before = change(rig.server)
+    rig.crash("batch.all-renamed")
+    rig.server.objects = before
+    rig.crash(label)
+    assert (await rig.run("sync")).exit_code == 0
+    end = await rig.look()
+    end.assert_settled()
+    end.assert_same(undisturbed, places=False)
+    assert end.trail == undisturbed.trail
+    assert rig.kept == []
+
+
+async def test_kept_bytes_never_go_through_a_symlink(rig: Rig, tmp_path: Path) -> None:
+    """I6: one in the place of our directory ends the run, and nothing is replaced."""
+    undisturbed = await rig.look()
+    (tmp_path / "elsewhere" / "statements").mkdir(parents=True)
+    link = rig.data_dir / ".ingest" / "replaced"
+    link.symlink_to(tmp_path / "elsewhere")
+    change(rig.server)
+    report = await rig.run("sync")
+    assert isinstance(report.error, UnsafePath)
+    assert (report.exit_code, (await rig.look()).files) == (5, undisturbed.files)
+    assert list((tmp_path / "elsewhere" / "statements").iterdir()) == []
+    link.unlink()
+    assert (await rig.run("sync")).counts.changed == len(FIRST) - 1
+    assert sorted((await rig.look()).files.values()) == sorted(copies_of(rig.server.objects).values())
+
+
+async def test_what_was_no_copy_of_ours_is_not_put_back(rig: Rig) -> None:
+    """A named pipe and a symlink stood in the places of copies: neither is read, and neither comes again."""
+    copies = rig.data_dir / "statements"
+    (copies / "a").unlink()
+    os.mkfifo(copies / "a")
+    (copies / "same").rename(copies / "moved")
+    (copies / "same").symlink_to("moved")
+    rig.server.put("same", b"changed as well")
+    change(rig.server)
+    rig.crash("batch.all-renamed")
+    assert (await rig.run("verify")).counts.damaged == 2
+    assert (await rig.run("sync")).exit_code == 0
+    assert all(path.is_file() and not path.is_symlink() for path in copies.iterdir())
+
+
+async def test_a_copy_that_takes_no_second_name_is_replaced_all_the_same(rig: Rig, tmp_path: Path) -> None:
+    """As on a file system without hard links: nothing is kept of it, and of the others what there is."""
+    if os.pathconf(rig.data_dir, "PC_LINK_MAX") > 100_000:
+        pytest.skip("this file system has no end of links")
+    names = tmp_path / "names"
+    names.mkdir()
+    with suppress(OSError):  # EMLINK
+        for number in itertools.count():
+            os.link(rig.data_dir / "statements" / "a", names / str(number))
+    before = change(rig.server)
+    rig.crash("batch.replaced-kept")
+    assert len(rig.kept) == len(FIRST) - 1  # the intent, and those of the two others
+    rig.server.objects = before
+    assert (await rig.run("sync")).exit_code == 0
+    change(rig.server)
+    assert (await rig.run("sync")).counts.changed == len(FIRST) - 1
+    (await rig.look()).assert_settled()
+
+
+async def test_a_torn_intent_says_that_nothing_was_replaced(rig: Rig) -> None:
+    """It is durable before the first rename, so one that cannot be read has seen none."""
+    undisturbed = await rig.look()
+    before = change(rig.server)
+    rig.crash("batch.replaced-kept")
+    rig.server.objects = before
+    intent = rig.data_dir / ".ingest" / "replaced" / "statements" / "intent"
+    intent.write_bytes(intent.read_bytes()[:-7])
+    assert (await rig.run("sync")).exit_code == 0
+    end = await rig.look()
+    end.assert_same(undisturbed, places=False)
+    assert end.trail == undisturbed.trail
+    assert rig.kept == []

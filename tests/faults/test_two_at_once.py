@@ -1,0 +1,202 @@
+"""Two commands on the same keys at the same instant: one is held at a labelled point by SIGSTOP while the other comes.
+
+Whoever wins, a copy and its row tell of the same version, and the newest version is not lost.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import LockedError
+from ingest.jobs import copies
+from ingest.jobs.options import SyncOptions
+from ingest.jobs.stop import Stop
+from ingest.jobs.sync import backfill
+from ingest.observe.progress import Silence
+from ingest.settings import Settings
+from tests.faults.databases import Template, copy_of
+from tests.faults.invariants import Seen, by_key, copies_of, look
+from tests.fixtures.memory_s3 import MemoryS3, running
+
+ROOT = Path(__file__).resolve().parents[2]
+WAITING = "copies.waiting"
+KEYS = ("a", "a/b", "d/1")
+SYNC = ("sync",)
+PRUNE = ("cleanup", "--older-than", "0d", "--trust-catalog")
+RESTORE = ("restore", "--prefix", "")
+REPAIR = ("verify", "--repair")
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Every key is present in its first version."""
+
+    server: MemoryS3
+    data_dir: Path
+    url: str
+
+    @property
+    def settings(self) -> Settings:
+        return self.server.bucket.settings(self.data_dir, database_url=self.url)
+
+    def start(self, command: tuple[str, ...], stop_at: str = "") -> subprocess.Popen[bytes]:
+        clean = {name: value for name, value in os.environ.items() if not re.match(r"(S3|INGEST|DATABASE|AWS)_", name)}
+        own = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url, "INGEST_STOP_AT": stop_at}
+        return subprocess.Popen([sys.executable, "-m", "ingest", *command, "-q"], env=clean | own, cwd=ROOT)
+
+    def run(self, *command: str) -> int:
+        return self.start(command).wait(60)
+
+    @contextmanager
+    def held(self, command: tuple[str, ...], at: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The command as a process that stands still at this label, until it gets SIGCONT."""
+        process = self.start(command, at)
+        try:
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status), f"it ended with {os.waitstatus_to_exitcode(status)} and did not pass {at}"
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait(60)
+
+    def put_second(self) -> None:
+        for key in KEYS:
+            self.server.put(key, f"{key} second, and longer".encode())
+
+    async def settled(self) -> Seen:
+        """I1 and I2 with nothing under way; and the next sync finds whatever is not the bucket's version."""
+        seen = await look(self.settings)
+        seen.assert_settled()
+        assert self.run("sync") == 0
+        end = await look(self.settings)
+        end.assert_settled()
+        return end
+
+    def assert_newest(self, end: Seen) -> None:
+        assert {row["state"] for row in end.rows.values()} == {"present"}
+        assert by_key(end.files) == copies_of(self.server.objects)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def rig(
+    request: pytest.FixtureRequest, empty_databases: dict[str, Template], tmp_path: Path
+) -> AsyncIterator[Rig]:
+    with running(MemoryS3()) as server:
+        for key in KEYS:
+            server.put(key, f"{key} first".encode())
+        made = Rig(server, tmp_path / "data", await copy_of(empty_databases[request.param], tmp_path / "catalog.db"))
+        assert made.run("sync") == 0
+        yield made
+
+
+def spoil(rig: Rig, command: tuple[str, ...]) -> None:
+    """Gives the command something to bring back."""
+    if command is RESTORE:
+        assert rig.run(*PRUNE) == 0
+    else:
+        for path in (rig.data_dir / "statements").rglob("*"):
+            if path.is_file():
+                path.write_bytes(b"damaged")
+
+
+@pytest.mark.parametrize("command", [RESTORE, REPAIR], ids=" ".join)
+async def test_a_newer_version_waits_until_the_older_ones_row_is_committed(rig: Rig, command: tuple[str, ...]) -> None:
+    """Its file came before the older row did: that row would have told of the newer file."""
+    spoil(rig, command)
+    with rig.held(command, "batch.all-renamed") as first:
+        rig.put_second()
+        with rig.held(SYNC, WAITING) as second:
+            first.send_signal(signal.SIGCONT)
+            assert first.wait(60) == 0
+            second.send_signal(signal.SIGCONT)
+            assert second.wait(60) == 0
+    rig.assert_newest(await rig.settled())
+
+
+@pytest.mark.parametrize("command", [RESTORE, REPAIR], ids=" ".join)
+async def test_an_older_version_gives_way_to_one_recorded_meanwhile(rig: Rig, command: tuple[str, ...]) -> None:
+    """It was downloaded, not yet in place, when a sync recorded a newer one, and remembered the page as settled."""
+    spoil(rig, command)
+    with rig.held(command, "batch.collected") as first:
+        rig.put_second()
+        assert rig.run("sync") == 0
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(60) in (3, 7)
+    rig.assert_newest(await look(rig.settings))
+    rig.assert_newest(await rig.settled())
+    assert list((rig.data_dir / ".ingest" / "tmp").iterdir()) == []
+
+
+async def test_a_new_object_gives_way_too(rig: Rig) -> None:
+    """Both found a key that had no row; the slower one holds the older version."""
+    rig.server.put("new", b"first")
+    with rig.held(("backfill", "--since", "2020-01-01"), "batch.collected") as first:
+        rig.server.put("new", b"second, and longer")
+        assert rig.run("sync") == 0
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(60) == 3
+    rig.assert_newest(await rig.settled())
+
+
+async def test_what_a_listing_does_not_want_stays_present(rig: Rig) -> None:
+    """It is about to be recorded as known, without a copy, when another run takes it."""
+    rig.server.put("new", b"wanted by one of them")
+    with rig.held(("backfill", "--since", "2100-01-01"), "batch.collected") as first:
+        assert rig.run("sync") == 0
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(60) == 0
+    rig.assert_newest(await rig.settled())
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_new_version_comes_while_the_old_copy_is_pruned(rig: Rig, killed: bool) -> None:
+    """It is neither unlinked in the old one's place, nor recorded as pruned; a lock dies with its holder."""
+    with rig.held(PRUNE, "cleanup.intended") as first:
+        rig.put_second()
+        with rig.held(SYNC, WAITING) as second:
+            first.send_signal(signal.SIGKILL if killed else signal.SIGCONT)
+            assert first.wait(60) == (-signal.SIGKILL if killed else 0)
+            second.send_signal(signal.SIGCONT)
+            assert second.wait(60) == 0
+    rig.assert_newest(await rig.settled())
+
+
+async def test_a_process_that_hangs_with_the_lock_is_named(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others do not wait for ever, nor do they go on without it."""
+    monkeypatch.setattr(copies, "PATIENCE", 0.05)
+    rig.put_second()
+    with rig.held(SYNC, "batch.all-renamed") as first:
+        report = await backfill(rig.settings, SyncOptions(), progress=Silence(), stop=Stop())
+        assert isinstance(report.error, LockedError)
+        assert str(first.pid) in report.error.message
+        assert report.exit_code == 11
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(60) == 0
+    rig.assert_newest(await rig.settled())
+
+
+async def test_a_kill_between_rename_and_row_is_undone_by_who_waits(rig: Rig) -> None:
+    """The waiting run gets the lock, puts the old copies back, and then takes what its own decision says."""
+    before = dict(rig.server.objects)
+    rig.put_second()
+    with rig.held(SYNC, "batch.all-renamed") as first:
+        rig.server.objects = before
+        with rig.held(("backfill", "--since", "2020-01-01"), "run.started") as second:
+            first.kill()
+            first.wait(60)
+            second.send_signal(signal.SIGCONT)
+            assert second.wait(60) == 0
+    seen = await look(rig.settings)
+    seen.assert_settled()
+    assert by_key(seen.files) == copies_of(before)
