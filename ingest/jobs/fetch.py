@@ -24,7 +24,7 @@ SMALL = 4 << 20
 TINY = 64 << 10
 """Bytes up to which an object needs no room, for so many are never under way; and up to which hashing and writing
 (60 us) cost less than handing them to a thread."""
-MEMORY = 32 << 20
+MEMORY = 48 << 20
 """Bytes of bodies that may be in memory at once."""
 
 

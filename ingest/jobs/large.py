@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ingest.store.files import FileStore
     from ingest.store.partials import Partial
 
-STREAMS = 8
+STREAMS = 6
 """Pieces of one object that are fetched at once."""
 _THREADS = 1_024
 """One and a few for each object under way, as they are needed: one that waited for another's would hold its memory."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-PIECE = 4 << 20
+PIECE = 8 << 20
 """Bytes at most that one request fetches: it is held in memory until it is written and hashed, and what a killed
 download loses of each request under way."""
 
