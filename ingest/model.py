@@ -55,6 +55,15 @@ class DeliveryState(StrEnum):
     """Given up: its bytes cannot be had any more, or it was tried too often. The reason is with it."""
 
 
+class LetterState(StrEnum):
+    """Where a message stands that could not be carried out."""
+
+    WAITING = "waiting"
+    """Is tried again when it is due."""
+    DEAD = "dead"
+    """Given up: only `ingest deadletters retry` tries it again."""
+
+
 class ListingOrder(StrEnum):
     """The order in which a server lists keys. Only ``BYTES`` may be split and merged by key range."""
 

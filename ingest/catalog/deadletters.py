@@ -5,25 +5,18 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.engine import upsert
 from ingest.catalog.tables import dead_letters
+from ingest.model import LetterState
 
 LEASE = timedelta(minutes=5)
 """A letter that was handed out for a try is not handed out again before."""
-
-
-class LetterState(StrEnum):
-    WAITING = "waiting"
-    """Is tried again at `next_attempt_at`."""
-    DEAD = "dead"
-    """Given up: only `ingest deadletters retry` tries it again."""
 
 
 class LetterRow(NamedTuple):
@@ -113,18 +106,6 @@ async def letters(
         query = query.limit(limit)
     async with catalog.reading() as connection:
         return [_as_row(row) for row in await connection.execute(query)]
-
-
-async def count(catalog: Catalog, source_id: int) -> dict[str, int]:
-    """How many letters are in which state."""
-    query = (
-        select(dead_letters.c.state, func.count())
-        .where(dead_letters.c.source_id == source_id)
-        .group_by(dead_letters.c.state)
-    )
-    async with catalog.reading() as connection:
-        found = {row[0]: int(row[1]) for row in await connection.execute(query)}
-    return {state.value: found.get(state.value, 0) for state in LetterState}
 
 
 def _values(source_id: int, row: LetterRow) -> dict[str, Any]:

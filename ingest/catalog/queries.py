@@ -1,4 +1,4 @@
-"""What people ask: totals, runs, one object's story, and the copies that cleanup and restore look at."""
+"""What people ask: one object's story, and the copies that cleanup and restore look at."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, select
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import between, under
-from ingest.catalog.tables import dead_letters, deliveries, events, objects, runs
+from ingest.catalog.tables import deliveries, events, objects
 from ingest.model import RemoteObject, Shard, State
 from ingest.plan.shards import key_range
 
@@ -28,52 +28,6 @@ class CopyRow(NamedTuple):
     downloaded_at: datetime | None
     digest: str | None
     last_error: str | None = None
-
-
-async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
-    """Objects and bytes by state, the gone ones, and the span of downloads."""
-    gone = func.count(objects.c.gone_at)
-    span = func.min(objects.c.downloaded_at), func.max(objects.c.downloaded_at)
-    query = (
-        select(objects.c.state, func.count(), func.coalesce(func.sum(objects.c.size), 0), gone, *span)
-        .where(objects.c.source_id == source_id)
-        .group_by(objects.c.state)
-    )
-    async with catalog.reading() as connection:
-        rows = (await connection.execute(query)).all()
-    return {
-        "states": {row[0]: {"objects": row[1], "bytes": int(row[2])} for row in rows},
-        "objects": sum(row[1] for row in rows),
-        "gone": sum(row[3] for row in rows),
-        "first_download": min((row[4] for row in rows if row[4]), default=None),
-        "last_download": max((row[5] for row in rows if row[5]), default=None),
-    }
-
-
-async def recent_runs(catalog: Catalog, source_id: int | None, limit: int) -> list[dict[str, Any]]:
-    query = select(runs).order_by(runs.c.id.desc()).limit(limit)
-    if source_id is not None:
-        query = query.where(runs.c.source_id == source_id)
-    async with catalog.reading() as connection:
-        return [dict(row._mapping) for row in await connection.execute(query)]
-
-
-async def unannounced(catalog: Catalog, source_id: int, since: datetime, until: datetime | None = None) -> int:
-    """Objects downloaded in this time that no consumed message has named in the version that was taken.
-
-    A message that waits or was given up has named its object, too.
-    """
-    named = exists().where(dead_letters.c.source_id == objects.c.source_id, dead_letters.c.key == objects.c.key)
-    wanted = [
-        objects.c.source_id == source_id,
-        objects.c.downloaded_at >= since,
-        objects.c.announced_etag.is_distinct_from(objects.c.etag),
-        ~named,
-    ]
-    if until is not None:
-        wanted.append(objects.c.downloaded_at <= until)
-    async with catalog.reading() as connection:
-        return int((await connection.execute(select(func.count()).select_from(objects).where(*wanted))).scalar_one())
 
 
 async def story(catalog: Catalog, source_id: int, key: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:

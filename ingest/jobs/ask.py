@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ingest.catalog import deadletters, outbox, queries
+from ingest.catalog import outbox, overview
 from ingest.errors import RowNotFound
 from ingest.jobs.run import open_source
 from ingest.model import RemoteObject
 from ingest.settings import Settings
-from ingest.source.client import S3Client
 from ingest.source.paths import spellings
 
 
 async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncIterator[RemoteObject]:
     """The bucket's objects with this prefix, in the server's order."""
+    from ingest.source.client import S3Client
+
     count = 0
     async with S3Client.from_settings(settings) as client:
         async for remote in client.list_objects(prefix):
@@ -28,17 +29,17 @@ async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncIterato
 async def status(settings: Settings) -> dict[str, Any]:
     """Totals by state, of objects and deliveries, and the last run of each command."""
     async with open_source(settings) as (catalog, source):
-        found = await queries.totals(catalog, source.id)
-        recent = await queries.recent_runs(catalog, source.id, 50)
+        found = await overview.totals(catalog, source.id)
+        recent = await overview.recent_runs(catalog, source.id, 50)
         deliveries = await outbox.totals(catalog, source.id)
-        letters = await deadletters.count(catalog, source.id)
+        letters = await overview.letters(catalog, source.id)
         last: dict[str, dict[str, Any]] = {}
         for run in recent:
             last.setdefault(run["command"], run)
         gap = None
         if settings.kafka_topic and "sync" in last:
             found_by = last["sync"]
-            gap = await queries.unannounced(catalog, source.id, found_by["started_at"], found_by["finished_at"])
+            gap = await overview.unannounced(catalog, source.id, found_by["started_at"], found_by["finished_at"])
     return {
         "source": f"s3://{source.bucket}",
         "listing_order": source.order.value,
@@ -52,7 +53,7 @@ async def status(settings: Settings) -> dict[str, Any]:
 
 async def runs(settings: Settings, limit: int) -> list[dict[str, Any]]:
     async with open_source(settings) as (catalog, source):
-        return await queries.recent_runs(catalog, source.id, limit)
+        return await overview.recent_runs(catalog, source.id, limit)
 
 
 async def history(settings: Settings, key: str) -> dict[str, Any]:
@@ -61,6 +62,8 @@ async def history(settings: Settings, key: str) -> dict[str, Any]:
     Raises:
         RowNotFound: the catalog does not know the key.
     """
+    from ingest.catalog import queries
+
     async with open_source(settings) as (catalog, source):
         for spelled in spellings(key, source.bucket):
             row, events = await queries.story(catalog, source.id, spelled)

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from ingest.catalog import deadletters, outbox
-from ingest.catalog.deadletters import LetterRow, LetterState
+from ingest.catalog import outbox, overview
+from ingest.catalog.deadletters import LetterRow
 from ingest.delivery.kafka import Topic, join
 from ingest.errors import MessagesDied
 from ingest.jobs.deliver import Dispatcher, dispatching
@@ -21,7 +21,7 @@ from ingest.jobs.partitions import Partitions
 from ingest.jobs.reception import Reception, receiving
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
-from ingest.model import DeliveryState, RunReport
+from ingest.model import DeliveryState, LetterState, RunReport
 from ingest.observe.endpoints import Endpoints, serving
 from ingest.observe.metrics import COUNTERS, Snapshot
 from ingest.observe.notify import Notifier
@@ -125,7 +125,7 @@ class Consumer:
 
     async def _is_busy(self) -> bool:
         catalog, source_id = self.run.catalog, self.run.source.id
-        if self.reception.busy or (await outlast(partial(deadletters.count, catalog, source_id)))[LetterState.WAITING]:
+        if self.reception.busy or (await outlast(partial(overview.letters, catalog, source_id)))[LetterState.WAITING]:
             return True
         deliveries = await outlast(partial(outbox.totals, catalog, source_id)) if self.dispatcher is not None else {}
         return DeliveryState.PENDING in deliveries

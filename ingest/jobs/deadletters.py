@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 from ingest.catalog import deadletters
-from ingest.catalog.deadletters import LetterRow, LetterState
+from ingest.catalog.deadletters import LetterRow
 from ingest.errors import MessagesDied, RowNotFound
 from ingest.jobs.errands import Errand
 from ingest.jobs.letterbox import as_letter
 from ingest.jobs.reception import receiving
 from ingest.jobs.run import Run, execute, open_source
 from ingest.jobs.stop import Stop
-from ingest.model import RunReport
+from ingest.model import LetterState, RunReport
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
 

@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 from ingest.catalog import deadletters
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.deadletters import LetterRow, LetterState
+from ingest.catalog.deadletters import LetterRow
 from ingest.crashpoints import here
 from ingest.delivery.messages import Letter
 from ingest.errors import BrokerError, Poison
 from ingest.jobs.errands import Errand
 from ingest.jobs.outages import outlast
+from ingest.model import LetterState
 from ingest.observe.logs import log
 from ingest.plan.patience import PATIENCE, next_try
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from ingest.catalog import overview
 from ingest.jobs.options import SyncOptions
 from ingest.jobs.pipeline import run_pipeline
 from ingest.jobs.run import Run, execute
@@ -30,8 +31,6 @@ async def _run(command: str, settings: Settings, options: SyncOptions, progress:
         started = datetime.now(UTC)
         await run_pipeline(run, options)
         if settings.kafka_topic and not options.dry_run:
-            from ingest.catalog.queries import unannounced  # only where there are events: it costs start-up
-
-            run.report.notes["unannounced"] = await unannounced(run.catalog, run.source.id, started)
+            run.report.notes["unannounced"] = await overview.unannounced(run.catalog, run.source.id, started)
 
     return await execute(command, settings, options.arguments, work, lock=command, progress=progress, stop=stop)

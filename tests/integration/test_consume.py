@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import deadletters, queries
+from ingest.catalog import deadletters, overview, queries
 from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
@@ -244,7 +244,7 @@ async def test_a_database_that_stays_away_ends_the_run_without_a_commit(
     await moto.put({"a.pdf": b"a"})
     running = asyncio.create_task(run(settings, until_idle=None))
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        await eventually(lambda: queries.recent_runs(catalog, None, 1), running)
+        await eventually(lambda: overview.newest_run(catalog), running)
         async with catalog.writing() as connection:
             await connection.exec_driver_sql("DROP TABLE events")
     await shared_broker.send(topic, [plain("a.pdf", moto.name)])
@@ -277,4 +277,4 @@ async def test_due_letters_are_handed_out_once(moto: Bucket, tmp_path: Path, dat
         handed = [await deadletters.due(catalog, source.id, now, 10) for _ in range(2)]
         assert [len(rows) for rows in handed] == [1, 0]
         assert handed[0][0]._replace(id=None) == row
-        assert await deadletters.count(catalog, source.id) == {"waiting": 1, "dead": 0}
+        assert await overview.letters(catalog, source.id) == {"waiting": 1, "dead": 0}

@@ -13,7 +13,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
-from ingest.catalog import queries
+from ingest.catalog import overview
 from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker, Sent, broker
 from ingest.demo.server import free_port
@@ -43,7 +43,7 @@ async def test_a_stop_while_the_group_gathers_is_obeyed(
     stop = Stop()
     running = asyncio.create_task(run(settings, stop, until_idle=None))
     async with Catalog.open(url) as catalog:
-        await eventually(lambda: queries.recent_runs(catalog, None, 1), running)
+        await eventually(lambda: overview.newest_run(catalog), running)
     stop.request(signal.SIGTERM)
     assert (await running).exit_code == ExitCode.TERMINATED
 

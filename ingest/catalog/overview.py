@@ -1,0 +1,74 @@
+"""What `status` and `runs` show, in plain SQL: somebody waits for the answer (docs/decisions/0008)."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.lane import Rows, read_time
+from ingest.model import LetterState
+
+_TOTALS = (
+    "SELECT state, count(*), coalesce(sum(size), 0), count(gone_at), min(downloaded_at), max(downloaded_at) "
+    "FROM objects WHERE source_id = ? GROUP BY state"
+)
+_RUN = (
+    *("id", "source_id", "command", "arguments", "host", "pid", "started_at", "heartbeat_at", "finished_at"),
+    *("status", "counts", "error", "audit_id", "audit_hash"),
+)
+_TIMES, _DOCUMENTS = ("started_at", "heartbeat_at", "finished_at"), ("arguments", "counts")
+_RUNS = f"SELECT {', '.join(_RUN)} FROM runs"  # noqa: S608 - names from this file only
+_LETTERS = "SELECT state, count(*) FROM dead_letters WHERE source_id = ? GROUP BY state"
+_UNANNOUNCED = (
+    "SELECT count(*) FROM objects WHERE source_id = ? AND downloaded_at >= ? "
+    "AND (announced_etag IS NULL OR announced_etag <> etag) AND NOT EXISTS (SELECT 1 FROM dead_letters "
+    "WHERE dead_letters.source_id = objects.source_id AND dead_letters.key = objects.key)"
+)
+
+
+async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
+    """Objects and bytes by state, the gone ones, and the span of downloads."""
+    rows = await catalog.lane.fetch(_TOTALS, source_id)
+    return {
+        "states": {row[0]: {"objects": row[1], "bytes": int(row[2])} for row in rows},
+        "objects": sum(row[1] for row in rows),
+        "gone": sum(row[3] for row in rows),
+        "first_download": min((read_time(row[4]) for row in rows if row[4]), default=None),
+        "last_download": max((read_time(row[5]) for row in rows if row[5]), default=None),
+    }
+
+
+async def recent_runs(catalog: Catalog, source_id: int, limit: int) -> list[dict[str, Any]]:
+    """The runs of a source, the newest first, by their columns' names."""
+    return _as_runs(await catalog.lane.fetch(f"{_RUNS} WHERE source_id = ? ORDER BY id DESC LIMIT ?", source_id, limit))
+
+
+async def newest_run(catalog: Catalog) -> dict[str, Any] | None:
+    """The newest run of all sources."""
+    return next(iter(_as_runs(await catalog.lane.fetch(f"{_RUNS} ORDER BY id DESC LIMIT 1"))), None)
+
+
+async def letters(catalog: Catalog, source_id: int) -> dict[str, int]:
+    """How many messages that could not be carried out are in which state."""
+    found: dict[str, int] = dict(await catalog.lane.fetch(_LETTERS, source_id))
+    return {state.value: found.get(state.value, 0) for state in LetterState}
+
+
+async def unannounced(catalog: Catalog, source_id: int, since: datetime, until: datetime | None = None) -> int:
+    """Objects downloaded in this time that no consumed message has named in the version that was taken.
+
+    A message that waits or was given up has named its object, too.
+    """
+    time = catalog.lane.dialect.time
+    upto, values = ("", []) if until is None else (" AND downloaded_at <= ?", [time(until)])
+    return int((await catalog.lane.fetch(_UNANNOUNCED + upto, source_id, time(since), *values))[0][0])
+
+
+def _as_runs(rows: Rows) -> list[dict[str, Any]]:
+    runs = [dict(zip(_RUN, row, strict=True)) for row in rows]
+    for run in runs:
+        run.update({name: read_time(run[name]) for name in _TIMES if run[name] is not None})
+        run.update({name: json.loads(run[name]) for name in _DOCUMENTS})
+    return runs
