@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-_AT_ONCE = 256 << 10
-"""Bytes of one call. For more the kernel looks for pages of two megabytes, which a virtual machine may have to ask its
-host for: ten times as slow, measured."""
+_AT_ONCE = 64 << 10
+"""Bytes of one call. For more the kernel looks for larger runs of free memory, and those are what a virtual machine
+gives back to its host: asking for them again makes a write ten times as slow (docs/decisions/0012).
+"""
 
 
 def write_all(descriptor: int, chunks: Sequence[bytes | memoryview], start: int = 0) -> None:
