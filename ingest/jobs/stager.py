@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ingest.hashing.lanes import AVAILABLE, WIDTH, md5_of_each
+from ingest.hashing.lanes import WIDTH, md5_of_each
 from ingest.model import Check
 from ingest.plan.checks import Hashed, compared, hashed
 
@@ -95,11 +95,11 @@ class Stager:
 
 def _hash(jobs: Sequence[_Job]) -> list[Hashed]:
     """Those that an MD5 checks are hashed side by side."""
-    together = [job for job in jobs if job.check.algorithm == "md5"] if AVAILABLE and len(jobs) > 1 else []
-    digests = iter(md5_of_each([job.body for job in together]))
-    alike = set(map(id, together))
+    digests = iter(md5_of_each([job.body for job in jobs if job.check.algorithm == "md5"]))
     return [
-        compared(f"md5:{next(digests).hex()}", job.check) if id(job) in alike else hashed([job.body], job.check)
+        compared(f"md5:{next(digests).hex()}", job.check)
+        if job.check.algorithm == "md5"
+        else hashed([job.body], job.check)
         for job in jobs
     ]
 

@@ -190,14 +190,9 @@ class Bucket:
                 raise ObjectChanged(f"GET {shown(key)}: it has another length now than the {len(into)} bytes listed")
 
         try:
-            response, came = await self._pool.stream_into(Exchange(head, streamed=True), check, into)
+            return await self._fill(head, key, check, into)
         except RangeIgnored as error:
-            raise ObjectChanged(f"GET {shown(key)}: it has more than the {len(into)} bytes listed") from error
-        if response.status != 200:
-            await self._refuse(response, f"GET {shown(key)}")
-        if came != len(into):
-            raise ObjectChanged(f"GET {shown(key)}: it has {came} bytes now, and was listed with {len(into)}")
-        return response
+            raise ObjectChanged(f"GET {shown(key)}: it has not the {len(into)} bytes now that were listed") from error
 
     async def stream(self, key: str, *, etag: str | None = None, on_chunks: OnChunks) -> Headers:
         """The whole object to `on_chunks`, about a megabyte at most at a time. Raises as `get` does."""
@@ -233,11 +228,7 @@ class Bucket:
             if headers.get(b"content-length", length) != length:
                 raise RangeIgnored(f"GET {shown(key)}: the range has another length than was asked for")
 
-        response, came = await self._pool.stream_into(Exchange(head, streamed=True), check, into)
-        if response.status not in (200, 206):
-            await self._refuse(response, f"GET {shown(key)}")
-        if came != len(into):
-            raise RangeIgnored(f"GET {shown(key)}: {came} of the {len(into)} bytes asked for were sent")
+        await self._fill(head, key, check, into)
 
     async def head(self, key: str, *, part_number: int | None = None) -> ObjectHead:
         """What the server says of an object without sending it; with `part_number`, of that part too.
@@ -267,6 +258,15 @@ class Bucket:
         if response.status not in (200, 206):
             await self._refuse(response, f"GET {shown(key)}")
         return response.headers
+
+    async def _fill(self, head: bytes, key: str, check: Callable[[Response], None], into: memoryview) -> Response:
+        """An answer whose body fills `into`. Raises `RangeIgnored` where it is longer or shorter."""
+        response, came = await self._pool.stream_into(Exchange(head, streamed=True), check, into)
+        if response.status not in (200, 206):
+            await self._refuse(response, f"GET {shown(key)}")
+        if came != len(into):
+            raise RangeIgnored(f"GET {shown(key)}: {came} of the {len(into)} bytes asked for were sent")
+        return response
 
     def _check_version(self, response: Response, etag: str | None, key: str) -> None:
         """An answer to GET names its version. One that does not may be an ``<Error>`` that came with a 200."""

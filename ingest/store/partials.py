@@ -23,15 +23,13 @@ from ingest.store import notes
 from ingest.store.directories import disk_error
 from ingest.store.durability import start_writing
 from ingest.store.notes import DRAFT, NOTE, Identity, Note
-from ingest.store.side_by_side import Range, md5_of_ranges
+from ingest.store.ranges import Range, feed, md5_of_ranges
 from ingest.store.writing import write_all
 
 PREFIX, DATA = "large-", ".part"
 _OWN = re.compile(r"(large-[0-9a-f]{40})\.(?:part|note|draft)")
 KEPT_SECONDS = 7 * 86_400
 """How long a partial that nobody came back for is kept."""
-_BUFFER = 1 << 20
-"""Bytes of an earlier run that are read back at once to be hashed."""
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -70,15 +68,9 @@ class Partial:
 
     def read(self, start: int, end: int, update: Callable[[memoryview], None]) -> None:
         """Hands what is written from `start` up to `end` to `update`, in order. Raises `DiskError`."""
-        buffer = memoryview(bytearray(_BUFFER))
         with self._using() as descriptor:
             try:
-                while start < end:
-                    count = os.preadv(descriptor, [buffer[: end - start]], start)
-                    if not count:
-                        return  # shorter than it should be: the hash will say so
-                    update(buffer[:count])
-                    start += count
+                feed(descriptor, (start, end), update)
             except OSError as error:
                 raise disk_error(error, self.temporary) from error
 

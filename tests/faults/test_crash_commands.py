@@ -6,11 +6,8 @@ What a service or a topic was told cannot be taken back: there it may be told th
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +18,12 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.tables import dead_letters, deliveries, holds
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
+from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, look
 from tests.fixtures.events import plain
 from tests.fixtures.memory_s3 import MemoryS3, running
-from tests.fixtures.process import environment
 
-ROOT = Path(__file__).resolve().parents[2]
 OBJECTS = {f"d/{number}": b"%d" % number * 50 for number in range(4)} | {"rejected": b"r"}
 BATCH = ("batch.barrier-passed", "batch.renamed:2", "batch.rows-written", "batch.committed")
 ARMED: dict[str, tuple[str, ...]] = {
@@ -55,25 +51,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Rig:
-    server: MemoryS3
-    data_dir: Path
-    url: str
-    more: dict[str, str] = field(default_factory=dict)
-
-    def run(self, *command: str, **armed: str) -> int:
-        settings = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url} | self.more
-        arguments = [sys.executable, "-m", "ingest", *command, "-q"]
-        return subprocess.run(
-            arguments, env=environment(settings | armed), cwd=ROOT, timeout=90, check=False
-        ).returncode
-
+class Rig(Commands):
     def killed(self, scenario: str, order: str) -> None:
         assert self.run(*COMMANDS[scenario], INGEST_CRASH_AT=order) == -signal.SIGKILL
 
     async def look(self) -> Seen:
-        seen = await look(self.server.bucket.settings(self.data_dir, database_url=self.url))
+        seen = await look(self.settings)
         assert seen.broken_links == []
         return seen
 

@@ -6,11 +6,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,13 +22,11 @@ from ingest.jobs.sync import backfill, sync
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
-from ingest.settings import Settings
+from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, by_key, copies_of, look
 from tests.fixtures.memory_s3 import MemoryS3, Stored, running
-from tests.fixtures.process import environment
 
-ROOT = Path(__file__).resolve().parents[2]
 FIRST = {"a": b"a first", "a/b": b"a/b first", "same": b"same", "x" * 300: b"long first"}
 REPLACING = ("batch.replaced-intended", "batch.replaced-linked", "batch.replaced-kept", "batch.renamed",
              "batch.renamed:2", "batch.all-renamed", "batch.directories-durable", "batch.published",
@@ -42,23 +37,11 @@ UNDOING = ("undo.begun", "undo.put-back", "undo.put-back:2", "undo.done")
 """Where the run that undoes is itself killed."""
 
 
-@dataclass(frozen=True)
-class Rig:
-    server: MemoryS3
-    data_dir: Path
-    url: str
-
-    @property
-    def settings(self) -> Settings:
-        return self.server.bucket.settings(self.data_dir, database_url=self.url)
-
+class Rig(Commands):
     def crash(self, label: str) -> None:
-        own = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url, "INGEST_CRASH_AT": label}
-        command = [sys.executable, "-m", "ingest", "sync", "-q"]
-        ended = subprocess.run(command, env=environment(own), cwd=ROOT, timeout=60, check=False)
-        assert ended.returncode == -signal.SIGKILL
+        assert self.run("sync", INGEST_CRASH_AT=label) == -signal.SIGKILL
 
-    async def run(self, command: str) -> RunReport:
+    async def work(self, command: str) -> RunReport:
         settings = self.settings
         how = {"progress": Silence(), "stop": Stop()}
         if command == "cleanup":
@@ -92,7 +75,7 @@ async def rig(
     for key, body in FIRST.items():
         server.put(key, body)
     made = Rig(server, tmp_path / "data", await copy_of(empty_databases[request.param], tmp_path / "catalog.db"))
-    assert (await made.run("sync")).exit_code == 0
+    assert (await made.work("sync")).exit_code == 0
     return made
 
 
@@ -112,7 +95,7 @@ async def test_what_the_bucket_took_back_is_taken_back_here(rig: Rig, label: str
     before = change(rig.server)
     rig.crash(label)
     rig.server.objects = before
-    report = await rig.run("sync")
+    report = await rig.work("sync")
     assert (report.exit_code, report.counts.unchanged) == (0, len(FIRST)), report.error
     end = await rig.look()
     end.assert_settled()
@@ -125,7 +108,7 @@ async def test_what_the_bucket_took_back_is_taken_back_here(rig: Rig, label: str
 async def test_where_the_new_versions_stay_they_are_taken(rig: Rig, label: str) -> None:
     change(rig.server)
     rig.crash(label)
-    assert (await rig.run("sync")).exit_code == 0
+    assert (await rig.work("sync")).exit_code == 0
     end = await rig.look()
     end.assert_settled()
     assert sorted(end.files.values()) == sorted(copies_of(rig.server.objects).values())
@@ -137,7 +120,7 @@ async def test_what_is_recorded_is_not_undone(rig: Rig, label: str) -> None:
     """The rows tell of the new versions: the old bytes that were kept for the case of a kill go, and nothing else."""
     change(rig.server)
     rig.crash(label)
-    assert (await rig.run("verify")).exit_code == 0
+    assert (await rig.work("verify")).exit_code == 0
     end = await rig.look()
     end.assert_settled()
     assert sorted(end.files.values()) == sorted(copies_of(rig.server.objects).values())
@@ -150,7 +133,7 @@ async def test_every_command_undoes_first(rig: Rig, command: str) -> None:
     before = change(rig.server)
     rig.crash("batch.all-renamed")
     rig.server.objects = before
-    report = await rig.run(command)
+    report = await rig.work(command)
     assert (report.exit_code, report.counts.damaged, report.counts.failed) == (0, 0, 0), report.error
     assert by_key((await rig.look()).files) == by_key(undisturbed.files)
     (await rig.look()).assert_settled()
@@ -163,7 +146,7 @@ async def test_killed_while_undoing_it_is_undone_all_the_same(rig: Rig, label: s
     rig.crash("batch.all-renamed")
     rig.server.objects = before
     rig.crash(label)
-    assert (await rig.run("sync")).exit_code == 0
+    assert (await rig.work("sync")).exit_code == 0
     end = await rig.look()
     end.assert_settled()
     end.assert_same(undisturbed, places=False)
@@ -178,12 +161,12 @@ async def test_kept_bytes_never_go_through_a_symlink(rig: Rig, tmp_path: Path) -
     link = rig.data_dir / ".ingest" / "replaced"
     link.symlink_to(tmp_path / "elsewhere")
     change(rig.server)
-    report = await rig.run("sync")
+    report = await rig.work("sync")
     assert isinstance(report.error, UnsafePath)
     assert (report.exit_code, (await rig.look()).files) == (5, undisturbed.files)
     assert list((tmp_path / "elsewhere" / "statements").iterdir()) == []
     link.unlink()
-    assert (await rig.run("sync")).counts.changed == len(FIRST) - 1
+    assert (await rig.work("sync")).counts.changed == len(FIRST) - 1
     assert sorted((await rig.look()).files.values()) == sorted(copies_of(rig.server.objects).values())
 
 
@@ -197,8 +180,8 @@ async def test_what_was_no_copy_of_ours_is_not_put_back(rig: Rig) -> None:
     rig.server.put("same", b"changed as well")
     change(rig.server)
     rig.crash("batch.all-renamed")
-    assert (await rig.run("verify")).counts.damaged == 2
-    assert (await rig.run("sync")).exit_code == 0
+    assert (await rig.work("verify")).counts.damaged == 2
+    assert (await rig.work("sync")).exit_code == 0
     assert all(path.is_file() and not path.is_symlink() for path in copies.iterdir())
 
 
@@ -215,9 +198,9 @@ async def test_a_copy_that_takes_no_second_name_is_replaced_all_the_same(rig: Ri
     rig.crash("batch.replaced-kept")
     assert len(rig.kept) == len(FIRST) - 1  # the intent, and those of the two others
     rig.server.objects = before
-    assert (await rig.run("sync")).exit_code == 0
+    assert (await rig.work("sync")).exit_code == 0
     change(rig.server)
-    assert (await rig.run("sync")).counts.changed == len(FIRST) - 1
+    assert (await rig.work("sync")).counts.changed == len(FIRST) - 1
     (await rig.look()).assert_settled()
 
 
@@ -229,7 +212,7 @@ async def test_a_torn_intent_says_that_nothing_was_replaced(rig: Rig) -> None:
     rig.server.objects = before
     intent = rig.data_dir / ".ingest" / "replaced" / "statements" / "intent"
     intent.write_bytes(intent.read_bytes()[:-7])
-    assert (await rig.run("sync")).exit_code == 0
+    assert (await rig.work("sync")).exit_code == 0
     end = await rig.look()
     end.assert_same(undisturbed, places=False)
     assert end.trail == undisturbed.trail

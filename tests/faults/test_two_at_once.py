@@ -8,10 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,13 +20,11 @@ from ingest.jobs.options import SyncOptions
 from ingest.jobs.stop import Stop
 from ingest.jobs.sync import backfill
 from ingest.observe.progress import Silence
-from ingest.settings import Settings
+from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, by_key, copies_of, look
 from tests.fixtures.memory_s3 import MemoryS3, running
-from tests.fixtures.process import environment
 
-ROOT = Path(__file__).resolve().parents[2]
 WAITING = "copies.waiting"
 KEYS = ("a", "a/b", "d/1")
 SYNC = ("sync",)
@@ -37,29 +33,13 @@ RESTORE = ("restore", "--prefix", "")
 REPAIR = ("verify", "--repair")
 
 
-@dataclass(frozen=True)
-class Rig:
+class Rig(Commands):
     """Every key is present in its first version."""
-
-    server: MemoryS3
-    data_dir: Path
-    url: str
-
-    @property
-    def settings(self) -> Settings:
-        return self.server.bucket.settings(self.data_dir, database_url=self.url)
-
-    def start(self, command: tuple[str, ...], stop_at: str = "") -> subprocess.Popen[bytes]:
-        own = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url, "INGEST_STOP_AT": stop_at}
-        return subprocess.Popen([sys.executable, "-m", "ingest", *command, "-q"], env=environment(own), cwd=ROOT)
-
-    def run(self, *command: str) -> int:
-        return self.start(command).wait(60)
 
     @contextmanager
     def held(self, command: tuple[str, ...], at: str) -> Iterator[subprocess.Popen[bytes]]:
         """The command as a process that stands still at this label, until it gets SIGCONT."""
-        process = self.start(command, at)
+        process = self.start(*command, INGEST_STOP_AT=at)
         try:
             _, status = os.waitpid(process.pid, os.WUNTRACED)
             assert os.WIFSTOPPED(status), f"it ended with {os.waitstatus_to_exitcode(status)} and did not pass {at}"

@@ -22,7 +22,7 @@ from ingest.model import Download, Verified
 from ingest.plan import pieces
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.source.bucket import Bucket
-from ingest.store import side_by_side as side_by_side_module
+from ingest.store import ranges
 from ingest.store.files import FileStore, Staged
 from tests.fixtures import servers
 from tests.fixtures.objects import ServedObject, multipart_etag
@@ -80,7 +80,7 @@ async def test_the_whole_comes_together(
 ) -> None:
     """Of few parts or of many, hashed side by side or one by one."""
     monkeypatch.setattr(part_digests, "AVAILABLE", lanes.AVAILABLE and side_by_side)
-    monkeypatch.setattr(side_by_side_module, "AVAILABLE", lanes.AVAILABLE and side_by_side)
+    monkeypatch.setattr(ranges, "AVAILABLE", lanes.AVAILABLE and side_by_side)
     etag = multipart_etag(BODY, part_size) if part_size else ""
     served = ServedObject(BODY, etag, part_size=part_size)
     staged, received = await fetched(served, store)

@@ -1,20 +1,28 @@
-"""The MD5s of several ranges of one file, read and hashed side by side."""
+"""Ranges of one file, read to be hashed: one after the other, or several side by side."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ingest.hashing.lanes import AVAILABLE, BLOCK, WIDTH, Md5Lanes, address_of
 
 _SLICE = 128 << 10
 """Bytes read of each range at once: sixteen of them stay in the processor's cache."""
 _ALONE = 1 << 20
-"""Bytes read at once of a range that is hashed by itself."""
+"""Bytes read at once of a range by itself."""
 
 Range = tuple[int, int]
 """The bytes from the first up to, and without, the second offset."""
+
+
+def feed(descriptor: int, span: Range, update: Callable[[memoryview], None]) -> None:
+    """Hands a range to `update`, in order; less, where the file ends before it. Raises `OSError`."""
+    buffer, (start, end) = memoryview(bytearray(_ALONE)), span
+    while start < end and (count := os.preadv(descriptor, [buffer[: end - start]], start)):
+        update(buffer[:count])
+        start += count
 
 
 def md5_of_ranges(descriptor: int, ranges: Sequence[Range]) -> list[bytes]:
@@ -60,9 +68,6 @@ def _read(descriptor: int, buffer: memoryview, offset: int) -> None:
 
 
 def _md5_of(descriptor: int, span: Range) -> bytes:
-    digest, buffer = hashlib.md5(usedforsecurity=False), memoryview(bytearray(_ALONE))
-    start, end = span
-    while start < end and (count := os.preadv(descriptor, [buffer[: end - start]], start)):
-        digest.update(buffer[:count])
-        start += count
+    digest = hashlib.md5(usedforsecurity=False)
+    feed(descriptor, span, digest.update)
     return digest.digest()
