@@ -1,5 +1,14 @@
 """Real parts for the tests: an S3 server, PostgreSQL, moto's server; started once for each worker, ended by fixture."""
 
+import os
+
+from hypothesis import settings
+
+# The suite draws the same examples each time, so that it fails for the change at hand; `make soak` draws new ones.
+settings.register_profile("suite", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("soak", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile("soak" if "INGEST_TEST_SOAK" in os.environ else "suite")
+
 pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.databases",

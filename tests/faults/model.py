@@ -94,8 +94,16 @@ def after_restore(rows: Rows, bucket: Bucket) -> Rows:
 
 
 def after_verify(rows: Rows, bucket: Bucket, spoilt: set[str]) -> Rows:
-    """What was to be repaired and is no longer there, is known to be gone."""
-    return {key: row._replace(gone=row.gone or (key in spoilt and key not in bucket)) for key, row in rows.items()}
+    """What is repaired is there again; what was to be repaired and is not in the bucket, is known to be gone."""
+
+    def one(key: str, row: Row) -> Row:
+        if key not in spoilt:
+            return row
+        if key not in bucket:
+            return row._replace(gone=True)
+        return row._replace(gone=False) if etag_of(bucket[key]) == row.etag else row
+
+    return _changed(rows, one)
 
 
 def _changed(rows: Rows, change: Callable[[str, Row], Row]) -> Rows:
