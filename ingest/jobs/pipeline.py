@@ -245,6 +245,7 @@ async def _drive(run: Run, pipeline: Pipeline) -> None:
     crawling = asyncio.create_task(pipeline.crawl())
     stopping = asyncio.create_task(run.stop.wait())
     recording = asyncio.create_task(pipeline.recorder.failed())
+    tasks = [crawling, stopping, recording]
     failure: IngestError | None = None
     try:
         await asyncio.wait({crawling, stopping, recording}, return_when=asyncio.FIRST_COMPLETED)
@@ -252,11 +253,12 @@ async def _drive(run: Run, pipeline: Pipeline) -> None:
             failure = await _result(crawling)
             if failure is None or isinstance(failure, SourceError):
                 drained = asyncio.create_task(pipeline.pool.drain())
+                tasks.append(drained)
                 await asyncio.wait({drained, stopping, recording}, return_when=asyncio.FIRST_COMPLETED)
                 failure = (await _result(drained) if drained.done() else await _cancel(drained)) or failure
     finally:
         try:
-            for task in (crawling, stopping, recording):
+            for task in tasks:
                 await _cancel(task)
             await pipeline.pool.stop(0.0 if failure is not None and not isinstance(failure, SourceError) else GRACE)
         finally:

@@ -143,9 +143,11 @@ class TransferPool:
         """
         finished = asyncio.ensure_future(self._queue.join())
         failed = asyncio.ensure_future(self._failed.wait())
-        await asyncio.wait({finished, failed}, return_when=asyncio.FIRST_COMPLETED)
-        for waiter in (finished, failed):
-            waiter.cancel()
+        try:
+            await asyncio.wait({finished, failed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in (finished, failed):
+                waiter.cancel()
         if self.failure is not None:
             raise self.failure
 

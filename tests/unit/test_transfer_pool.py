@@ -83,3 +83,17 @@ async def test_a_fault_of_the_disk_ends_it() -> None:
         await pool.drain()
     assert [result.status for result in results if isinstance(result, Outcome)] == [Status.FAILED]
     await pool.stop(0)
+
+
+async def test_who_gives_up_waiting_for_it_leaves_no_task_behind() -> None:
+    async def transfer(action: Download) -> Outcome:
+        await asyncio.sleep(3600)
+        return Outcome(action, Status.DONE)
+
+    pool = TransferPool(transfer, lambda result, ticket: None, Concurrency.fixed(1))
+    await pool.submit(download(1))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(pool.drain(), 0.01)
+    await pool.stop(0)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
