@@ -55,6 +55,10 @@ class DeliveryState(StrEnum):
     """Given up: its bytes cannot be had any more, or it was tried too often. The reason is with it."""
 
 
+SUPERSEDED = "superseded: the object changed before it was delivered"
+"""The reason of a delivery that was given up for a newer version; should its own version come back, it is due again."""
+
+
 class LetterState(StrEnum):
     """Where a message stands that could not be carried out."""
 

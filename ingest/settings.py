@@ -91,6 +91,19 @@ class KafkaSettings(BaseModel):
     kafka_sasl_password: SecretStr | None = None
     kafka_ca_bundle: Path | None = None
 
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _hosts_and_ports(cls, value: str) -> str:
+        for server in filter(None, (server.strip() for server in value.split(","))):
+            try:
+                parts = urlsplit(f"//{server}")
+                usable = parts.hostname and parts.netloc == server and "@" not in server and parts.port != 0
+            except ValueError:  # a port that is no number
+                usable = False
+            if not usable or any(letter.isspace() or not letter.isprintable() for letter in server):
+                raise ValueError("not a list of hosts and ports")
+        return value
+
     @field_validator("kafka_session_timeout", mode="before")
     @classmethod
     def _session(cls, value: object) -> object:
@@ -101,6 +114,8 @@ class KafkaSettings(BaseModel):
         whole = bool(self.kafka_sasl_username) and self.kafka_sasl_password is not None
         if self.kafka_security_protocol.startswith("SASL") and not whole:
             raise ValueError("a SASL protocol wants KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
+        if self.kafka_topic and self.kafka_dead_letter_topic == self.kafka_topic:
+            raise ValueError("KAFKA_DEAD_LETTER_TOPIC is KAFKA_TOPIC: what is given up would come back for ever")
         if self.kafka_topic and not self.kafka_dead_letter_topic:
             object.__setattr__(self, "kafka_dead_letter_topic", f"{self.kafka_topic}.dead")
         return self

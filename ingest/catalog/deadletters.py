@@ -42,20 +42,49 @@ class LetterRow(NamedTuple):
 async def put(catalog: Catalog, source_id: int, rows: Sequence[LetterRow], settled: Sequence[int] = ()) -> None:
     """Writes new letters, updates those with an id, and removes the `settled` ones, in one transaction.
 
-    A new letter of a message that is there already changes nothing: it was consumed twice.
+    A new letter of a message that is there already changes nothing: it was consumed twice. A letter from an earlier
+    topic of the same name makes room for it.
     """
     async with catalog.writing() as connection:
-        new = [_values(source_id, row) for row in rows if row.id is None]
+        new = [row for row in rows if row.id is None]
         if new:
-            statement = upsert(connection, dead_letters)
-            await connection.execute(statement.on_conflict_do_nothing(), new)
-        for row in rows:
-            if row.id is not None:
-                await connection.execute(
-                    update(dead_letters).where(dead_letters.c.id == row.id).values(_values(source_id, row))
-                )
+            await _rewrite(connection, source_id, await _in_their_place(connection, source_id, new))
+            statement = upsert(connection, dead_letters).on_conflict_do_nothing()
+            await connection.execute(statement, [_values(source_id, row) for row in new])
+        await _rewrite(connection, source_id, [row for row in rows if row.id is not None])
         if settled:
             await connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(list(settled))))
+
+
+async def _rewrite(connection: AsyncConnection, source_id: int, rows: Sequence[LetterRow]) -> None:
+    for row in rows:
+        await connection.execute(
+            update(dead_letters).where(dead_letters.c.id == row.id).values(_values(source_id, row))
+        )
+
+
+async def _in_their_place(connection: AsyncConnection, source_id: int, new: Sequence[LetterRow]) -> list[LetterRow]:
+    """The letters that stand where `new` ones are to stand, as they have to be changed for them.
+
+    Topics are made anew, with their offsets from 0: a letter of another message is moved aside; one of the same message
+    that was given up waits again, if the new one would.
+    """
+    query = select(dead_letters).where(
+        dead_letters.c.source_id == source_id,
+        dead_letters.c.topic.in_({row.topic for row in new}),
+        dead_letters.c.offset.in_({row.offset for row in new}),
+    )
+    standing = {(row.topic, row.partition, row.offset): row for row in map(_as_row, await connection.execute(query))}
+    changed = []
+    for row in new:
+        old = standing.get((row.topic, row.partition, row.offset))
+        if old is None:
+            continue
+        if (old.message_key, old.value, old.headers) != (row.message_key, row.value, row.headers):
+            changed.append(old._replace(topic=f"{old.topic} (until {row.first_at.isoformat()})"))
+        elif (old.state, row.state) == (LetterState.DEAD, LetterState.WAITING):
+            changed.append(row._replace(id=old.id, attempts=(*old.attempts, *row.attempts)))
+    return changed
 
 
 async def due(catalog: Catalog, source_id: int, now: datetime, limit: int) -> list[LetterRow]:

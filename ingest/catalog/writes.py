@@ -10,7 +10,7 @@ from ingest.catalog import audit, pages
 from ingest.catalog.batch import Batch
 from ingest.catalog.lane import Dialect, Insert, Statement, Steps
 from ingest.crashpoints import here
-from ingest.model import DeliveryState, RemoteObject, Shard, State
+from ingest.model import SUPERSEDED, DeliveryState, RemoteObject, Shard, State
 
 _LISTED = ("source_id", "key", "size", "etag", "last_modified", "storage_class", "source_s3_path", "state")
 _COPIED = (*_LISTED, "local_path", "digest", "verified", "downloaded_at")
@@ -47,6 +47,8 @@ _ENQUEUE = Insert(
     "deliveries",
     ("source_id", "key", "etag", "target", "state", "fields", "created_at", "next_attempt_at"),
     ("source_id", "key", "etag", "target"),
+    (*(f"{name} = excluded.{name}" for name in ("state", "fields", "next_attempt_at")), "attempts = 0"),
+    where=f"deliveries.state = '{DeliveryState.DEAD}' AND deliveries.last_error = '{SUPERSEDED}'",
 )
 _PUT_SHARD = (
     'INSERT INTO shards (run_id, prefix, level, start_after, "end", cursor, done) VALUES (?, ?, ?, ?, ?, ?, ?) '
@@ -124,7 +126,8 @@ def _put_present(batch: Batch, dialect: Dialect) -> Steps[None]:
 
 
 def _enqueue(batch: Batch, dialect: Dialect) -> Steps[None]:
-    """Puts the batch's deliveries in line; a version that stands there already stays as it is."""
+    """Puts the batch's deliveries in line. A version that stands there already stays as it is, but for one that was
+    given up for a newer one: it is the newest again."""
     if batch.deliveries:
         at, whose, state = dialect.time(batch.at), batch.source_id, DeliveryState.PENDING.value
         rows = [

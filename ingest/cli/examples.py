@@ -50,6 +50,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.DamagedTransfer: "'loans/a.pdf': received bytes that do not match their etag",
     errors.BrokerError: "kafka.example.com:9092: no broker answers",
     errors.BrokerRefused: "kafka.example.com:9092: the user or password is not accepted",
+    errors.DeadLetterRefused: "statements.dead: UnknownTopicOrPartitionError",
     errors.Poison: "the message is not JSON",
     errors.MessagesDied: "3 messages were given up",
     errors.DeliveryError: "the verification service failed; only its kinds below are shown",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from ingest.delivery.multipart import Envelope, wrap
+from ingest.delivery.tls import context_for
 from ingest.errors import (
     DeliveryError,
     EndpointBusy,
@@ -27,7 +28,6 @@ from ingest.errors import (
     EndpointTimedOut,
     EndpointUnreachable,
     EndpointUntrusted,
-    SettingsError,
 )
 from ingest.plan.rulings import LONGEST_RETRY_AFTER, Ruling, rule
 
@@ -281,15 +281,7 @@ def _check(parcel: Parcel, size: int, digest: str | None) -> None:
 def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
     if not settings.verify_url.startswith("https:"):
         return None
-    bundle = settings.verify_ca_bundle
-    try:
-        context = ssl.create_default_context(cafile=str(bundle) if bundle else None)
-    except (ssl.SSLError, OSError) as error:
-        raise SettingsError(f"VERIFY_CA_BUNDLE: {bundle} holds no usable PEM certificate") from error
-    if bundle:
-        # A pinned certificate need not be its own issuer: whatever stands in the bundle ends the chain.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context
+    return context_for(settings.verify_ca_bundle, "VERIFY_CA_BUNDLE")
 
 
 def _proxy(url: str) -> str | None:

@@ -15,8 +15,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ingest.delivery.messages import Letter
-from ingest.errors import BrokerError, BrokerRefused, SettingsError
+from ingest.delivery.messages import UNREADABLE, Letter
+from ingest.delivery.tls import context_for
+from ingest.errors import BrokerError, BrokerRefused, DeadLetterRefused, SettingsError
 from ingest.observe.logs import log
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ _ANSWER_SECONDS = 5.0
 _UNJOINED_SECONDS = 0.5
 """For leaving a group that still gathers: the broker answers nothing before it has."""
 _QUIET_SECONDS = 30.0
+
+_SINGLY_SECONDS = 0.5
+_LARGEST_LETTER = 64 << 20
+"""Bytes up to which a dead letter is sent as it came, if the broker takes it."""
 
 Moved = Callable[[Sequence[int]], Awaitable[None]]
 """Is told which partitions were taken away, or given."""
@@ -56,15 +61,33 @@ class Topic:
             BrokerError: the broker refuses us.
         """
         found: Mapping[Any, Sequence[Any]] = {}
-        with _translated(self.name), suppress(TimeoutError):
-            # During a rebalance aiokafka waits for its end, however long that takes.
-            async with asyncio.timeout(seconds + _GRACE_SECONDS):
-                found = await self._consumer.getmany(timeout_ms=round(seconds * 1000), max_records=most)
-        return [
-            Letter(record.topic, record.partition, record.offset, record.key, record.value, tuple(record.headers))
-            for records in found.values()
-            for record in records
-        ]
+        try:
+            with _translated(self.name), suppress(TimeoutError):
+                # During a rebalance aiokafka waits for its end, however long that takes.
+                async with asyncio.timeout(seconds + _GRACE_SECONDS):
+                    found = await self._consumer.getmany(timeout_ms=round(seconds * 1000), max_records=most)
+        except UnicodeDecodeError:
+            return await self._poll_singly()
+        return _letters(found)
+
+    async def _poll_singly(self) -> list[Letter]:
+        """One message of each partition. A header's name that is not UTF-8 makes aiokafka fail without saying where:
+        that message is stepped over, and a letter of its place is all that there is of it."""
+        letters = []
+        for part in sorted(self._consumer.assignment() - self._consumer.paused()):
+            with _translated(self.name), suppress(TimeoutError):
+                async with asyncio.timeout(_SINGLY_SECONDS + _GRACE_SECONDS):
+                    try:
+                        found = await self._consumer.getmany(
+                            part, timeout_ms=round(_SINGLY_SECONDS * 1000), max_records=1
+                        )
+                        letters += _letters(found)
+                    except UnicodeDecodeError:
+                        offset = await self._consumer.position(part)
+                        self._consumer.seek(part, offset + 1)
+                        why = (UNREADABLE, b"the name of a header is not UTF-8; the message is on the topic")
+                        letters.append(Letter(part.topic, part.partition, offset, None, None, (why,)))
+        return letters
 
     def hold(self, held: bool) -> None:
         """Stops, or resumes, the flow of messages; the membership goes on."""
@@ -86,15 +109,25 @@ class Topic:
                 await self._consumer.commit({self._part(number): position for number, position in positions.items()})
 
     async def bury(self, letter: Letter, reason: str) -> None:
-        """Writes a message as it came to the topic of dead letters, with the reason in its headers.
+        """Writes a message as it came to the topic of dead letters, with the reason in its headers; without its bytes
+        where they are too large for that topic.
 
         Raises:
-            BrokerError: the broker did not take it.
+            DeadLetterRefused: the topic does not exist, or takes nothing from us. BrokerError: the broker is away.
         """
+        from aiokafka import errors
+
         origin = f"{letter.topic}/{letter.partition}/{letter.offset}".encode()
-        headers = [*letter.headers, ("ingest_reason", reason.encode()), ("ingest_origin", origin)]
-        with _translated(self.dead_letters):
-            await self._producer.send_and_wait(self.dead_letters, letter.value, letter.key, headers=headers)
+        told = [("ingest_reason", reason.encode()), ("ingest_origin", origin)]
+        with _translated(self.dead_letters), _refusals(self.dead_letters):
+            try:
+                # aiokafka sends nothing that has neither key nor value, though it may well receive it.
+                value = b"" if letter.key is None and letter.value is None else letter.value
+                headers = [*letter.headers, *told]
+                await self._producer.send_and_wait(self.dead_letters, value, letter.key, headers=headers)
+            except (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError):
+                told.append(("ingest_left_out", b"the message is too large for this topic"))
+                await self._producer.send_and_wait(self.dead_letters, b"", headers=told)
 
     def lag(self, positions: Mapping[int, int]) -> dict[int, int]:
         """For each partition: messages between the position given and the newest known to the broker."""
@@ -131,7 +164,7 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
         fetch_max_wait_ms=100,
         **common,
     )
-    producer = aiokafka.AIOKafkaProducer(acks="all", **common)
+    producer = aiokafka.AIOKafkaProducer(acks="all", max_request_size=_LARGEST_LETTER, **common)
     consumer.subscribe([topic], listener=_listener(aiokafka, revoked, assigned))
     patience = _UNJOINED_SECONDS
     try:
@@ -156,6 +189,14 @@ async def _leave(member: Any, patience: float) -> None:
         await member._client.close()  # what `stop` has not come to
 
 
+def _letters(found: Mapping[Any, Sequence[Any]]) -> list[Letter]:
+    return [
+        Letter(record.topic, record.partition, record.offset, record.key, record.value, tuple(record.headers))
+        for records in found.values()
+        for record in records
+    ]
+
+
 def _aiokafka() -> Any:
     try:
         import aiokafka
@@ -174,8 +215,7 @@ def _connection(settings: Settings) -> dict[str, Any]:
         "request_timeout_ms": round(_REQUEST_SECONDS * 1000),
     }
     if settings.kafka_security_protocol.endswith("SSL"):
-        bundle = settings.kafka_ca_bundle
-        wanted["ssl_context"] = ssl.create_default_context(cafile=str(bundle) if bundle else None)
+        wanted["ssl_context"] = context_for(settings.kafka_ca_bundle, "KAFKA_CA_BUNDLE")
     if settings.kafka_sasl_password is not None and settings.kafka_security_protocol.startswith("SASL"):
         wanted["sasl_mechanism"] = settings.kafka_sasl_mechanism
         wanted["sasl_plain_username"] = settings.kafka_sasl_username
@@ -215,6 +255,26 @@ def _translated(what: str) -> Iterator[None]:
     except (errors.KafkaError, ssl.SSLError, OSError) as error:
         # A time-out of asyncio is an OSError as well, and says nothing.
         raise BrokerError(f"{what}: {str(error).splitlines()[0] if str(error) else 'no answer in time'}") from error
+
+
+@contextmanager
+def _refusals(topic: str) -> Iterator[None]:
+    """What waiting for the broker does not change."""
+    from aiokafka import errors
+
+    final = (
+        errors.UnknownTopicOrPartitionError,
+        errors.InvalidTopicError,
+        errors.PolicyViolationError,
+        errors.TopicAuthorizationFailedError,
+        errors.ClusterAuthorizationFailedError,
+        errors.MessageSizeTooLargeError,
+        errors.RecordListTooLargeError,
+    )
+    try:
+        yield
+    except final as error:
+        raise DeadLetterRefused(f"{topic}: {type(error).__name__}") from error
 
 
 class _Complaints(logging.Handler):

@@ -24,6 +24,8 @@ MOST_BYTES = 1 << 20
 """Of one message; Kafka's own default limit is the same."""
 MOST_KEY_BYTES = 1024
 """S3 API: "The name for a key is a sequence of Unicode characters whose UTF-8 encoding is at most 1,024 bytes"."""
+UNREADABLE = "ingest_unreadable"
+"""The header of a letter whose message could not even be taken apart: its text says why."""
 _OURS = frozenset({"s3_path", "file", "etag"})
 """Names that the delivery's form uses itself."""
 _CREATED = ("ObjectCreated:", "ObjectRestore:Completed", "Object Created", "Object Restore Completed")
@@ -126,6 +128,9 @@ class Parser:
         Raises:
             Poison: it cannot be read, or is not about our bucket. Nothing else is ever raised.
         """
+        unreadable = dict(headers).get(UNREADABLE)
+        if unreadable is not None:
+            raise Poison("unreadable", unreadable.decode(errors="replace"))
         if not value:
             raise Poison("empty", "the message has no value")
         if len(value) > MOST_BYTES:
@@ -218,7 +223,7 @@ class Parser:
 
     def _event(self, kind: Kind, key: str, written: _Object, at: datetime | None) -> Event:
         etag = _etag(written.e_tag or written.etag)
-        return Event(kind, self.bucket, _checked(key), etag, written.size, at.astimezone(UTC) if at else None)
+        return Event(kind, self.bucket, _checked(key), etag, written.size, _in_utc(at))
 
     def _require_ours(self, bucket: str) -> None:
         if bucket != self.bucket:
@@ -252,6 +257,13 @@ def _kind(name: str) -> Kind | None:
 
 def _says_removed(type_: str) -> bool:
     return any(word in type_.lower() for word in ("removed", "deleted"))
+
+
+def _in_utc(at: datetime | None) -> datetime | None:
+    try:
+        return at.astimezone(UTC) if at is not None else None
+    except OverflowError:
+        raise Poison("wrong_type", "the event's time is not within the years 1 to 9999 (UTC)") from None
 
 
 def _etag(written: str | None) -> str | None:

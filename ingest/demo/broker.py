@@ -88,7 +88,7 @@ class Broker:
         """Produces these messages; those with one key keep their order."""
         from aiokafka import AIOKafkaProducer
 
-        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=5)
+        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=5, max_request_size=16 << 20)
         await producer.start()
         try:
             for key, value, headers in messages:

@@ -17,7 +17,7 @@ from ingest.errors.delivery import (
     EndpointUnreachable,
     EndpointUntrusted,
 )
-from ingest.errors.events import BrokerError, BrokerRefused, MessagesDied, Poison
+from ingest.errors.events import BrokerError, BrokerRefused, DeadLetterRefused, MessagesDied, Poison
 from ingest.errors.local import (
     DamageFound,
     DatabaseBusy,
@@ -87,6 +87,7 @@ __all__ = [
     "DatabaseBusy",
     "DatabaseError",
     "DatabaseLost",
+    "DeadLetterRefused",
     "DeliveryError",
     "DiskError",
     "DiskFull",

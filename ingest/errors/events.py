@@ -21,6 +21,13 @@ class BrokerRefused(BrokerError):
     hint = "Check KAFKA_SECURITY_PROTOCOL, the KAFKA_SASL_* settings, and what this user may read and write."
 
 
+class DeadLetterRefused(BrokerError):
+    """The topic of dead letters takes nothing from us. No error of a run: what was given up is kept in the catalog."""
+
+    code = "dead_letter_refused"
+    hint = "Create KAFKA_DEAD_LETTER_TOPIC, and let us write to it; until then, `ingest deadletters list` has them all."
+
+
 class Poison(IngestError):
     """A message that can never be read, whatever is done; `reason` names why in one word."""
 

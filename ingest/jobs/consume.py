@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from ingest.catalog import outbox, overview
+from ingest.catalog import overview
 from ingest.catalog.deadletters import LetterRow
 from ingest.delivery.kafka import Topic, join
 from ingest.errors import MessagesDied
@@ -16,12 +16,11 @@ from ingest.jobs.deliver import Dispatcher, dispatching
 from ingest.jobs.errands import Errand
 from ingest.jobs.letterbox import as_letter
 from ingest.jobs.options import ConsumeOptions
-from ingest.jobs.outages import outlast
 from ingest.jobs.partitions import Partitions
 from ingest.jobs.reception import Reception, receiving
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
-from ingest.model import DeliveryState, LetterState, RunReport
+from ingest.model import LetterState, RunReport
 from ingest.observe.endpoints import Endpoints, serving
 from ingest.observe.metrics import COUNTERS, Snapshot
 from ingest.observe.notify import Notifier
@@ -101,7 +100,7 @@ class Consumer:
             if not self._held:
                 await self._try_letters()
             if self.options.until_idle is not None:
-                if letters or self._held or await self._is_busy():
+                if letters or await self._is_busy():
                     busy_at = loop.time()
                 if loop.time() - busy_at >= self.options.until_idle.total_seconds():
                     return
@@ -124,11 +123,11 @@ class Consumer:
         self.reception.letterbox.tried(row, errand)
 
     async def _is_busy(self) -> bool:
-        catalog, source_id = self.run.catalog, self.run.source.id
+        """Whether something is under way, or will be soon."""
+        outlast, catalog, source_id = self.reception.outage.outlast, self.run.catalog, self.run.source.id
         if self.reception.busy or (await outlast(partial(overview.letters, catalog, source_id)))[LetterState.WAITING]:
             return True
-        deliveries = await outlast(partial(outbox.totals, catalog, source_id)) if self.dispatcher is not None else {}
-        return DeliveryState.PENDING in deliveries
+        return self.dispatcher is not None and await outlast(self.dispatcher.is_busy)
 
     async def _commit_often(self) -> None:
         while True:
@@ -147,7 +146,7 @@ class Consumer:
             return "stopping"
         if self.dispatcher is not None and self.dispatcher.paused:
             return "paused: the verification service is down"
-        return ""
+        return self.reception.trouble
 
     def snapshot(self) -> Snapshot:
         """The figures of now."""
@@ -238,4 +237,6 @@ async def _follow(run: Run, options: ConsumeOptions) -> int:
                 "waiting": letterbox.parked,
                 "dead_letters": letterbox.died,
             }
+        if dispatcher is not None and dispatcher.trouble is not None and not run.stop.requested:
+            raise dispatcher.trouble
         return letterbox.died

@@ -15,7 +15,7 @@ from ingest.crashpoints import here
 from ingest.delivery.http import Answer, Parcel, Verifier, WrongBytes
 from ingest.errors import DatabaseError, DiskError, IngestError, NoSuchKey, ObjectArchived, ObjectChanged
 from ingest.jobs.stop import Stop
-from ingest.model import Counts, DeliveryState, LocalCopy, State
+from ingest.model import SUPERSEDED, Counts, DeliveryState, LocalCopy, State
 from ingest.observe.logs import log
 from ingest.plan.breaker import Breaker, Circuit
 from ingest.plan.rulings import MOST_ATTEMPTS, Ruling, pause_after
@@ -71,6 +71,9 @@ class Dispatcher:
         self.outbox = Outbox(self.catalog, self.source.id, self.verifier.target, self.run_id)
         self.postponed: set[int] = set()
         """Rows that failed in this run, and wait for another attempt."""
+        self._refused_at: dict[int, float] = {}
+        """When the service refused these rows as if it refused everybody."""
+        self._succeeded_at = float("-inf")
         self._in_hand: dict[int, Claimed] = {}
         self._queue: asyncio.Queue[Claimed] = asyncio.Queue()
         self._results: list[Settlement] = []
@@ -180,6 +183,15 @@ class Dispatcher:
         now = self._now()
         return now + max((due - datetime.now(UTC)).total_seconds(), self.breaker.wait(now), 0.0)
 
+    async def is_busy(self) -> bool:
+        """Whether something is under way, or will be within `patience`.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+        due = None if self._in_hand else await self._next_due()
+        return bool(self._in_hand) or (due is not None and due <= self._now() + self.patience)
+
     async def _settle(self) -> None:
         results = self._results[:]
         if not results:
@@ -197,6 +209,7 @@ class Dispatcher:
             if settlement.pause is not None:
                 self.postponed.add(number)
             return
+        self._refused_at.pop(number, None)
         self._progress_at = self._now()
         if self.on_concluded is not None:
             self.on_concluded(settlement)
@@ -231,8 +244,7 @@ class Dispatcher:
                 return self._given_up(claimed, "not in the catalog")
             self.superseded += 1
             log().info("delivery_superseded", key=claimed.key, etag=claimed.etag)
-            reason = "superseded: the object changed before it was delivered"
-            return Settlement(claimed, DeliveryState.DEAD, error=reason)
+            return Settlement(claimed, DeliveryState.DEAD, error=SUPERSEDED)
         try:
             return await self._post(claimed)
         except (OSError, DiskError, WrongBytes) as error:
@@ -271,8 +283,11 @@ class Dispatcher:
         """What the answer means for the endpoint, and for the object."""
         now, was_open = self._now(), self.paused
         error = answer.error
+        if answer.ruling is Ruling.ENDPOINT and self._is_its_own(claimed):
+            answer = answer._replace(ruling=Ruling.FAULT)
         if answer.ruling in (Ruling.DELIVERED, Ruling.REJECTED):
             self.breaker.succeeded()
+            self._succeeded_at = now
             self.trouble = None
             state = DeliveryState(answer.ruling.value)
             if state is DeliveryState.REJECTED:
@@ -291,16 +306,23 @@ class Dispatcher:
                 log().error("endpoint_paused", error=error.code, message=error.message, hint=error.hint)
         return self._again(claimed, answer, error.message if error is not None else "")
 
+    def _is_its_own(self, claimed: Claimed) -> bool:
+        """Whether a refusal that seems to be everybody's concerns this object alone: it was refused before, and others
+        fared better meanwhile, or it has had trouble of its own."""
+        before = self._refused_at.setdefault(claimed.id, self._now())
+        return claimed.attempts > 0 or before < self._succeeded_at
+
     def _again(self, claimed: Claimed, answer: Answer, reason: str) -> Settlement:
         """Pending still: what is the object's own trouble waits longer each time, and is given up in the end."""
         now, attempts = self._now(), claimed.attempts + 1
         log().warning("delivery_postponed", key=claimed.key, message=reason, attempts=attempts)
         if answer.ruling is Ruling.ENDPOINT:
-            wait = max(self.breaker.wait(now), 0.0)
-            return Settlement(claimed, DeliveryState.PENDING, answer.status, answer.body, reason, wait)
-        if answer.ruling is Ruling.FAULT and attempts >= MOST_ATTEMPTS:
-            return self._given_up(claimed, f"given up after {attempts} attempts: {reason}", answer)
+            return Settlement(
+                claimed, DeliveryState.PENDING, answer.status, answer.body, reason, 2 * self.breaker.wait(now)
+            )
         blamed = answer.ruling is Ruling.FAULT or answer.retry_after is None
+        if blamed and attempts >= MOST_ATTEMPTS:
+            return self._given_up(claimed, f"given up after {attempts} attempts: {reason}", answer)
         pause = pause_after(attempts if blamed else 1, random.random())  # noqa: S311 - no secret
         # Longer than the circuit's: what failed leaves the probe to others, and where there are none, to what comes.
         pause = max(pause, answer.retry_after or 0.0, 2 * self.breaker.wait(now) if self.paused else 0.0)

@@ -1,7 +1,7 @@
 """Turns messages into recorded objects: many at once, and those about one key one after the other.
 
-What waits for a key that is at work is settled together: the bucket says what the object is now, whatever number of
-events announced it.
+What waits for a key that is at work is settled together, as far as it is of one kind: the bucket says what the object
+is now, whatever number of events announced it.
 """
 
 from __future__ import annotations
@@ -117,11 +117,11 @@ class Intake:
                     task.add_done_callback(self._served)
 
     async def _serve(self, lane: _Lane, row: CatalogRow | None) -> None:
-        lane.serving, lane.waiting = lane.waiting, []
-        last = lane.serving[-1][1]
-        visited = await self.visitor(last, row)
+        lane.serving, lane.waiting = _of_one_kind(lane.waiting)
+        event = _last_word([event for _, event in lane.serving])
+        visited = await self.visitor(event, row)
         lane.error = visited.error
-        self._record(lane, visited, last)
+        self._record(lane, visited, event)
 
     def _record(self, lane: _Lane, visited: Visited, event: Event) -> None:
         if not visited.results:
@@ -157,3 +157,16 @@ class Intake:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and self._failed and not self._failed.done():
             self._failed.set_exception(task.exception() or RuntimeError())
+
+
+def _of_one_kind(waiting: list[tuple[Errand, Event]]) -> tuple[list[tuple[Errand, Event]], list[tuple[Errand, Event]]]:
+    """What can be settled by one visit, and what must wait for the next one."""
+    kind = waiting[0][1].kind
+    end = next((number for number, (_, event) in enumerate(waiting) if event.kind is not kind), len(waiting))
+    return waiting[:end], waiting[end:]
+
+
+def _last_word(events: Sequence[Event]) -> Event:
+    """The last one. It names no version where they differ: it may be the late double of an older one."""
+    last = events[-1]
+    return last if all(event.etag == last.etag for event in events) else last._replace(etag=None)

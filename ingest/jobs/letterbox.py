@@ -16,15 +16,17 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow
 from ingest.crashpoints import here
 from ingest.delivery.messages import Letter
-from ingest.errors import BrokerError, Poison
+from ingest.errors import BrokerError, DeadLetterRefused, Poison
 from ingest.jobs.errands import Errand
-from ingest.jobs.outages import outlast
+from ingest.jobs.outages import Outage
 from ingest.model import LetterState
 from ingest.observe.logs import log
 from ingest.plan.patience import PATIENCE, next_try
 
 _GATHER_SECONDS = 0.05
 _LONGEST_PAUSE = 10.0
+_REFUSED_SECONDS = 60.0
+"""After a refusal, the topic of dead letters is not asked again for so long: each question may take a while."""
 _KEPT_ATTEMPTS = 50
 """Of the stack, the newest."""
 
@@ -44,6 +46,7 @@ class Letterbox:
 
     catalog: Catalog
     source_id: int
+    outage: Outage
     bury: Bury | None = None
     patience: timedelta = PATIENCE
     parked: int = 0
@@ -52,6 +55,7 @@ class Letterbox:
     settled: int = 0
     under_way: int = 0
     """Changes that are not durable yet."""
+    _silent_until: float = 0.0
     _changes: list[_Change] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -84,7 +88,9 @@ class Letterbox:
                 await self._announce(row)
                 here("letters.announced")
             # After the topic: a crash in between publishes a dead letter twice, and never not at all.
-            await outlast(lambda: deadletters.put(self.catalog, self.source_id, rows, settled))  # noqa: B023 - awaited
+            await self.outage.outlast(
+                lambda: deadletters.put(self.catalog, self.source_id, rows, settled)  # noqa: B023 - awaited
+            )
             here("letters.kept")
             self.settled += len(settled)
             self.under_way -= len(changes)
@@ -93,7 +99,8 @@ class Letterbox:
 
     async def due(self, limit: int) -> list[LetterRow]:
         """Letters to be tried again now."""
-        return await outlast(lambda: deadletters.due(self.catalog, self.source_id, datetime.now(UTC), limit))
+        catalog, source_id = self.catalog, self.source_id
+        return await self.outage.outlast(lambda: deadletters.due(catalog, source_id, datetime.now(UTC), limit))
 
     def _next(self, row: LetterRow | None, errand: Errand) -> LetterRow:
         assert errand.error is not None  # noqa: S101 - only what failed is kept
@@ -134,10 +141,18 @@ class Letterbox:
             return
         self.died += 1
         log().error("message_dead", reason=row.reason, message=last["message"], tries=len(row.attempts), **where)
-        pause = 0.2
-        while self.bury is not None:
+        await self._publish(row)
+
+    async def _publish(self, row: LetterRow) -> None:
+        """Waits for a broker that is away; where it refuses, the catalog alone keeps the letter."""
+        pause, now = 0.2, asyncio.get_running_loop().time
+        while self.bury is not None and now() >= self._silent_until:
             try:
                 await self.bury(as_letter(row), row.reason)
+                return
+            except DeadLetterRefused as error:
+                self._silent_until = now() + _REFUSED_SECONDS
+                log().error("dead_letter_refused", message=error.message, hint=error.hint)
                 return
             except BrokerError as error:
                 log().warning("dead_letter_not_sent", error=error.code, message=error.message, pause=pause)

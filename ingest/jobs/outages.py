@@ -4,40 +4,54 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
 from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing
+from ingest.jobs.stop import Stop
 from ingest.model import CatalogRow
 from ingest.observe.logs import log
 
 T = TypeVar("T")
 PATIENCE = 60.0
-"""Seconds that a database may be away."""
+"""Seconds that a database may be away; none once the run is asked to stop."""
 _LONGEST_PAUSE = 5.0
 
 
-async def outlast(attempt: Callable[[], Awaitable[T]]) -> T:
-    """What `attempt` returns, tried again while the database fails.
+@dataclass
+class Outage:
+    """Tries again while the database fails. `trouble` says in words what is waited for now; empty: nothing."""
 
-    Raises:
-        DatabaseError: it still fails after `PATIENCE`, or its schema does not fit.
-    """
-    loop = asyncio.get_running_loop()
-    deadline, pause = loop.time() + PATIENCE, 0.1
-    while True:
-        try:
-            return await attempt()
-        except (SchemaMissing, SchemaAhead):
-            raise
-        except DatabaseError as error:
-            if loop.time() + pause > deadline:
+    stop: Stop
+    trouble: str = ""
+
+    async def outlast(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What `attempt` returns in the end.
+
+        Raises:
+            DatabaseError: it still fails after `PATIENCE` or when a stop is requested, or its schema does not fit.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + PATIENCE, 0.1
+        while True:
+            try:
+                result = await attempt()
+            except (SchemaMissing, SchemaAhead):
                 raise
-            log().warning("database_away", error=error.code, message=error.message, pause=pause)
-        await asyncio.sleep(pause)
-        pause = min(_LONGEST_PAUSE, 2 * pause)
+            except DatabaseError as error:
+                if self.stop.requested or loop.time() + pause > deadline:
+                    raise
+                self.trouble = f"the database is away: {error.code}"
+                log().warning("database_away", error=error.code, message=error.message, pause=pause)
+            else:
+                self.trouble = ""
+                return result
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stop.wait(), pause)
+            pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
 @dataclass(frozen=True)
@@ -47,12 +61,14 @@ class PatientCatalog(Catalog):
     A commit whose answer was lost is written again, which changes nothing but the audit trail.
     """
 
+    outage: Outage = field(kw_only=True)
+
     @classmethod
-    def over(cls, catalog: Catalog) -> PatientCatalog:
-        return cls(**{part.name: getattr(catalog, part.name) for part in fields(catalog)})
+    def over(cls, catalog: Catalog, outage: Outage) -> PatientCatalog:
+        return cls(**{part.name: getattr(catalog, part.name) for part in fields(catalog)}, outage=outage)
 
     async def commit(self, batch: Batch) -> None:
-        await outlast(lambda: super(PatientCatalog, self).commit(batch))
+        await self.outage.outlast(lambda: super(PatientCatalog, self).commit(batch))
 
     async def rows_for(self, source_id: int, keys: Sequence[str]) -> dict[str, CatalogRow]:
-        return await outlast(lambda: super(PatientCatalog, self).rows_for(source_id, keys))
+        return await self.outage.outlast(lambda: super(PatientCatalog, self).rows_for(source_id, keys))

@@ -13,7 +13,7 @@ from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.fetch import Fetch
 from ingest.jobs.intake import Intake
 from ingest.jobs.letterbox import Letterbox
-from ingest.jobs.outages import PatientCatalog
+from ingest.jobs.outages import Outage, PatientCatalog
 from ingest.jobs.pipeline import concurrency_for, log_outcome, log_retry
 from ingest.jobs.recorder import Recorder
 from ingest.jobs.run import Run
@@ -39,9 +39,15 @@ class Reception:
     recorder: Recorder
     intake: Intake
     letterbox: Letterbox
+    outage: Outage
     on_recorded: Callable[[], None] | None = None
     """Called for each outcome that is committed."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def trouble(self) -> str:
+        """What everything waits for now; empty: nothing."""
+        return self.outage.trouble or self.intake.visitor.trouble
 
     @property
     def busy(self) -> bool:
@@ -109,7 +115,8 @@ async def receiving(
     run: Run, *, transfers: int | None = None, patience: timedelta = PATIENCE
 ) -> AsyncIterator[Reception]:
     """Opens what messages need, and closes it."""
-    settings, catalog = run.settings, PatientCatalog.over(run.catalog)
+    settings, outage = run.settings, Outage(run.stop)
+    catalog = PatientCatalog.over(run.catalog, outage)
     concurrency = concurrency_for(transfers)
     async with AsyncExitStack() as stack:
         store = FileStore(settings.data_dir, settings.required("bucket"))
@@ -135,7 +142,8 @@ async def receiving(
         recorder = Recorder(catalog, store, builder, run.counts, recorded, interval=_GATHER_SECONDS)
         visitor = Visitor(bucket, fetch, transfer, Gate(concurrency), look_up)
         intake = Intake(Parser(run.source.bucket, normalise_key), visitor, catalog, run.source.id, recorder, fields)
-        reception = Reception(store, recorder, intake, Letterbox(catalog, run.source.id, patience=patience))
+        letterbox = Letterbox(catalog, run.source.id, outage, patience=patience)
+        reception = Reception(store, recorder, intake, letterbox, outage)
         reception.start()
         try:
             yield reception

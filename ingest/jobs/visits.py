@@ -10,7 +10,15 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ingest.delivery.messages import Event, Kind
-from ingest.errors import AccessDenied, ExitCode, IngestError, NoSuchKey, SourceError
+from ingest.errors import (
+    AccessDenied,
+    DamagedTransfer,
+    ExitCode,
+    IngestError,
+    NoSuchKey,
+    SourceError,
+    UnexpectedResponse,
+)
 from ingest.jobs.fetch import Fetch
 from ingest.jobs.recorder import Taken
 from ingest.jobs.transfers import Transfer
@@ -76,6 +84,8 @@ class Visitor:
     gate: Gate
     look_up: Callable[[str], Awaitable[CatalogRow | None]]
     """The catalog's row of a key, where an event's path turns out to mean another key than it seemed."""
+    trouble: str = ""
+    """Why every event waits; empty while none does."""
     _succeeded_at: float = float("-inf")
 
     async def __call__(self, event: Event, row: CatalogRow | None) -> Visited:
@@ -92,15 +102,24 @@ class Visitor:
                     visited = await self._once(event, row)
             if visited.error is None or not _may_be_the_bucket(visited.error):
                 self._succeeded_at = loop.time()
+                self.trouble = ""
                 return visited
             failed_at = failed_at or loop.time()
             if self._succeeded_at > failed_at:
                 return visited  # others fare better: it is this object's own trouble
+            self.trouble = f"the bucket is away: {visited.error.code}"
             log().warning("source_away", error=visited.error.code, message=visited.error.message, pause=pause)
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE, 2 * pause)
 
     async def _once(self, event: Event, row: CatalogRow | None) -> Visited:
+        visited = await self._visit(event, row)
+        if event.size is not None and isinstance(visited.error, UnexpectedResponse | DamagedTransfer):
+            # The event's own figures may be wrong: it is to say where to look, not what to find.
+            visited = await self._visit(event._replace(etag=None, size=None), row)
+        return visited
+
+    async def _visit(self, event: Event, row: CatalogRow | None) -> Visited:
         try:
             remote, row = await self._facts(event, row)
         except NoSuchKey as error:

@@ -48,15 +48,22 @@ async def serving(listen: str, endpoints: Endpoints) -> AsyncIterator[int]:
     try:
         host, _, port = listen.rpartition(":")
         try:
-            site = web.TCPSite(runner, host.strip("[]") or "127.0.0.1", int(port))
+            site = web.TCPSite(runner, host.strip("[]") or "127.0.0.1", _port(port))
             await site.start()
-        except (OSError, ValueError, OverflowError) as error:
+        except (OSError, ValueError) as error:
             raise SettingsError(f"--listen {listen}: {error}; it wants HOST:PORT that is free") from error
         bound = int(runner.addresses[0][1])
         log().info("listening", address=f"{host}:{bound}")
         yield bound
     finally:
         await runner.cleanup()
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:  # the event loop would take the rest of its division
+        raise ValueError(f"{port} is no port")
+    return port
 
 
 def _require_client() -> None:

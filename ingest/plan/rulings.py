@@ -3,9 +3,10 @@
 | answer | ruling | then |
 |---|---|---|
 | 2xx | delivered | recorded with the response |
-| 429 | busy | everything waits for `Retry-After` |
+| 429 | busy | everything waits for `Retry-After`, or, where it is not told, for a growing pause |
 | 408, 425, 5xx, no answer in time, connection lost | fault | again after a growing pause; five in a row open it |
 | 3xx, 401, 403, 405, 407, no connection, TLS | endpoint | the circuit opens; nothing counts against the object |
+| one of these, while others are delivered | fault | as above: it is this object's own trouble |
 | any other 4xx | rejected | the service's verdict: recorded, not tried again |
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import deadletters, overview, queries
+from ingest.catalog import deadletters, overview, queries, schema
 from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
@@ -278,3 +278,28 @@ async def test_due_letters_are_handed_out_once(moto: Bucket, tmp_path: Path, dat
         assert [len(rows) for rows in handed] == [1, 0]
         assert handed[0][0]._replace(id=None) == row
         assert await overview.letters(catalog, source.id) == {"waiting": 1, "dead": 0}
+
+
+async def test_a_letter_of_an_earlier_topic_makes_room_for_one_at_its_place(tmp_path: Path, database_url: str) -> None:
+    """A topic that is made anew begins at offset 0 again."""
+    await schema.upgrade(database_url)
+    now = datetime.now(UTC)
+    dead = deadletters.LetterRow("t", 0, 1, None, b"old", (), "dead", "r", ({"at": "x"},), now)
+    new = dead._replace(value=b"new", state="waiting", next_attempt_at=now)
+    async with Catalog.open(database_url) as catalog:
+        source = await catalog.source("minio.example.com:9000", "statements")
+        await deadletters.put(catalog, source.id, [dead])
+        await deadletters.put(catalog, source.id, [dead])  # consumed twice
+        await deadletters.put(catalog, source.id, [new])
+        await deadletters.put(catalog, source.id, [dead._replace(offset=2)])
+        await deadletters.put(
+            catalog, source.id, [new._replace(offset=2, value=b"old")]
+        )  # sent once more, to the new one
+        kept = await deadletters.letters(catalog, source.id)
+    assert [(row.topic.partition(" ")[0], row.offset, row.value, row.state) for row in kept] == [
+        ("t", 1, b"old", "dead"),
+        ("t", 1, b"new", "waiting"),
+        ("t", 2, b"old", "waiting"),
+    ]
+    assert [len(row.attempts) for row in kept] == [1, 1, 2]
+    assert (kept[0].topic, kept[1].topic) == (f"t (until {now.isoformat()})", "t")

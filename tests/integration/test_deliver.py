@@ -199,3 +199,15 @@ async def test_a_standing_dispatcher_takes_what_comes_and_stops_cleanly(
 
     assert (await run_work(settings, work)).error is None
     assert service.accepted == ["first", "second"]
+
+
+async def test_a_version_that_comes_back_after_it_was_superseded_is_delivered(
+    weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str
+) -> None:
+    settings = await in_line(weed, service.url, {"k": b"A"}, tmp_path / "data", database_url)
+    for body in (b"B", b"A"):
+        await weed.put({"k": body})
+        assert (await run_sync(settings)).counts.changed == 1
+        assert (await run_deliver(settings)).counts.delivered == 1
+    assert [taken.sha256 for taken in service.received] == [hashlib.sha256(body).hexdigest() for body in (b"B", b"A")]
+    assert (await run_deliver(settings)).counts.delivered == 0

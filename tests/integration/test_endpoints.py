@@ -126,6 +126,9 @@ async def test_an_address_that_is_taken_is_a_clear_error() -> None:
     with pytest.raises(SettingsError, match="--listen nonsense"):
         async with serving("nonsense", endpoints):
             pass
+    with pytest.raises(SettingsError, match="70000 is no port"):
+        async with serving("127.0.0.1:70000", endpoints):
+            pass
 
 
 async def test_trouble_is_neither_healthy_nor_ready() -> None:

@@ -49,6 +49,10 @@ def test_the_password_comes_from_a_file_and_shows_nowhere(tmp_path: Path, monkey
         ({"KAFKA_SASL_MECHANISM": "MAGIC"}, "KAFKA_SASL_MECHANISM"),
         ({"KAFKA_CA_BUNDLE": "/nowhere.pem"}, "KAFKA_CA_BUNDLE"),
         ({"KAFKA_SESSION_TIMEOUT": "soon"}, "KAFKA_SESSION_TIMEOUT"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "kafka.example.com:port"}, "KAFKA_BOOTSTRAP_SERVERS"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "kafka.example.com:99999"}, "KAFKA_BOOTSTRAP_SERVERS"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "http://kafka.example.com"}, "KAFKA_BOOTSTRAP_SERVERS"),
+        ({"KAFKA_DEAD_LETTER_TOPIC": "statements"}, "KAFKA_DEAD_LETTER_TOPIC"),
     ],
 )
 def test_a_wrong_setting_is_named(
@@ -56,6 +60,20 @@ def test_a_wrong_setting_is_named(
 ) -> None:
     with pytest.raises(SettingsError, match=named):
         load(tmp_path, monkeypatch, **variables)
+
+
+@pytest.mark.parametrize("servers", ["one.example.com:9092, two.example.com:9093", "[::1]:9092", "one.example.com"])
+def test_brokers_are_hosts_and_ports(servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(tmp_path, monkeypatch, KAFKA_BOOTSTRAP_SERVERS=servers).kafka_bootstrap_servers == servers
+
+
+async def test_a_bundle_without_a_certificate_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("not a certificate")
+    settings = load(tmp_path, monkeypatch, KAFKA_SECURITY_PROTOCOL="SSL", KAFKA_CA_BUNDLE=str(bundle))
+    with pytest.raises(SettingsError, match="KAFKA_CA_BUNDLE"):
+        async with join(settings, _nobody, _nobody):
+            pass
 
 
 @pytest.mark.parametrize("missing", ["KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC"])
@@ -71,10 +89,11 @@ async def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeyp
     settings = load(tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "aiokafka", None)
 
-    async def moved(_: Any) -> None:
-        pytest.fail("nobody has joined")
-
     with pytest.raises(SettingsError) as raised:
-        async with join(settings, moved, moved):
+        async with join(settings, _nobody, _nobody):
             pass
     assert raised.value.hint == "pip install 'ingest[kafka]'"
+
+
+async def _nobody(_: Any) -> None:
+    pytest.fail("nobody has joined")

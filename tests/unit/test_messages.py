@@ -113,6 +113,8 @@ POISON = [
     ("wrong_type", {"Records": [{"eventName": "ObjectCreated:Put"}]}),
     ("wrong_type", {"Records": [record("a", size="large")]}),
     ("wrong_type", {"Records": [record("a", size=-1)]}),
+    ("wrong_type", {"Records": [{**record("a"), "eventTime": "0001-01-01T00:00:00+23:00"}]}),
+    ("wrong_type", {**bridge("a"), "time": "9999-12-31T23:59:59-23:00"}),
     ("wrong_type", cloud(None)),
     ("wrong_type", cloud("text")),
     ("wrong_type", {**cloud(None), "data_base64": "%%%"}),
