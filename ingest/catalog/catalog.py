@@ -31,6 +31,7 @@ _DIGESTS_OF = (
 _FIND_SOURCE = (
     "SELECT id, bucket, listing_order, last_complete_sync IS NULL FROM sources WHERE endpoint = ? AND bucket = ?"
 )
+_NAMESAKES = "SELECT endpoint FROM sources WHERE bucket = ? AND id <> ? ORDER BY endpoint"
 _ADD_SOURCE = "INSERT INTO sources (endpoint, bucket) VALUES (?, ?) ON CONFLICT (endpoint, bucket) DO NOTHING"
 _LEARN_ORDER = "UPDATE sources SET listing_order = ? WHERE id = ?"
 _COMPLETE = "UPDATE sources SET last_complete_sync = ? WHERE id = ?"
@@ -112,6 +113,10 @@ class Catalog:
             return int(rows[0][0])
 
         return Source(await self.lane.write(add), bucket, ListingOrder.UNKNOWN, is_new=True)
+
+    async def namesakes(self, source: Source) -> list[str]:
+        """The endpoints that are on record with a bucket of the same name."""
+        return [endpoint for (endpoint,) in await self.lane.fetch(_NAMESAKES, source.bucket, source.id)]
 
     async def learn_order(self, source_id: int, order: ListingOrder) -> None:
         """Keeps the listing order; pages are remembered for byte-ordered listings only."""

@@ -97,6 +97,7 @@ async def execute(
             report.run_id = await catalog.start_run(command, arguments, source.id)
             here("run.started")
             bind_run(report.run_id)
+            await _warn_of_namesakes(catalog, source)
             await _work(Run(settings, catalog, source, report.run_id, report, progress, stop), work)
     except IngestError as error:
         report.error = report.error or error
@@ -104,6 +105,13 @@ async def execute(
         report.seconds = round(time.monotonic() - started, 3)
         conclude(report)
     return report
+
+
+async def _warn_of_namesakes(catalog: Catalog, source: Source) -> None:
+    """A new source may be a known bucket under another address; then what was pruned would be downloaded again."""
+    if source.is_new and (known := await catalog.namesakes(source)):
+        said = f"{source.bucket} is on record under {', '.join(known)}: a renamed endpoint is a new source"
+        log().warning("source_renamed", message=f"{said}; docs/operations.md says what to do")
 
 
 async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:

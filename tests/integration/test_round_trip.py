@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from ingest.catalog import queries, schema
 from ingest.catalog.catalog import Catalog
@@ -187,3 +188,27 @@ async def test_a_changed_object_is_not_restored_as_if_it_were_the_old_one(weed: 
     report = await restore(settings, RestoreOptions(("k",)), progress=Silence(), stop=Stop())
     assert (report.counts.restored, report.counts.failed, report.exit_code) == (0, 1, 3)
     assert copies_on_disk(settings) == {}
+
+
+async def test_a_renamed_endpoint_is_pointed_out_and_told_to_the_catalog_it_is_no_new_source(
+    weed: Bucket, database_url: str, tmp_path: Path
+) -> None:
+    await schema.upgrade(database_url)
+    settings = weed.settings(tmp_path / "data", database_url=database_url)
+    await weed.put({"a.pdf": b"a"})
+    assert (await run_sync(settings)).counts.downloaded == 1
+    pruned = await cleanup(settings, CleanupOptions(timedelta(0)), progress=Silence(), stop=Stop())
+    assert pruned.counts.pruned == 1
+    renamed = settings.model_copy(update={"endpoint": settings.endpoint.replace("127.0.0.1", "localhost")})
+    with capture_logs() as lines:
+        await run_sync(renamed, dry_run=True)
+    assert any(f"on record under {settings.endpoint}" in line.get("message", "") for line in lines)
+
+    async with Catalog.open(database_url) as catalog, catalog.writing() as connection:
+        await connection.exec_driver_sql("DELETE FROM runs WHERE source_id = 2")
+        await connection.exec_driver_sql("DELETE FROM sources WHERE id = 2")
+        await connection.exec_driver_sql(f"UPDATE sources SET endpoint = '{renamed.endpoint}'")
+    with capture_logs() as lines:
+        again = await run_sync(renamed)
+    assert (again.counts.downloaded, again.counts.unchanged) == (0, 1)
+    assert not any("on record under" in line.get("message", "") for line in lines)
