@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     DAMAGED = 7
     LOCKED = 11
     INTERRUPTED = 130
+    READER_GONE = 141
     TERMINATED = 143
 
     @property
@@ -36,5 +37,6 @@ _MEANINGS: dict[ExitCode, str] = {
     ExitCode.DAMAGED: "damage found by verify",
     ExitCode.LOCKED: "another run holds the lock",
     ExitCode.INTERRUPTED: "interrupted (what was finished is recorded)",
+    ExitCode.READER_GONE: "what read the output has ended, as `head` does",
     ExitCode.TERMINATED: "terminated (what was finished is recorded)",
 }

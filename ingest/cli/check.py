@@ -6,8 +6,9 @@ import sys
 
 import click
 
+from ingest.cli.output import say
 from ingest.cli.runner import Context, command_options, run_async
-from ingest.errors import ExitCode, IngestError
+from ingest.errors import ExitCode, IngestError, ReaderGone
 
 _RULE = "=" * 72
 
@@ -31,13 +32,15 @@ def command(context: Context, download: str | None, upload: bool, save_ca: str |
     def show(step: Step) -> None:
         steps.append({"step": step.number, "title": step.title, "lines": step.lines})
         if not context.json:
-            click.echo(f"[{step.number}/4] {step.title}: ok" if step.number else f"[+] {step.title}")
+            say(f"[{step.number}/4] {step.title}: ok" if step.number else f"[+] {step.title}")
             for line in step.lines:
-                click.echo(f"      {escape_key(line)}")
+                say(f"      {escape_key(line)}")
 
     options = CheckOptions(download, upload, save_ca)
     try:
         run_async(lambda _stop: check(context.settings, options, show))
+    except ReaderGone:
+        raise
     except IngestError as error:
         _banner(context, f"CONNECTION FAILED: {escape_key(error.message)}", f"Next: {error.hint}")
         if context.verbose:
@@ -53,4 +56,4 @@ def command(context: Context, download: str | None, upload: bool, save_ca: str |
 
 def _banner(context: Context, *lines: str) -> None:
     for line in (_RULE, *lines, _RULE):
-        click.echo(line, err=context.json)
+        say(line, err=context.json)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ingest.cli.output import say
 from ingest.cli.params import Duration
 from ingest.cli.runner import Context, command_options, run_job
 
@@ -31,7 +32,7 @@ def command(context: Context, older_than: timedelta | None, **flags: Any) -> Non
     from ingest.observe.escape import escape_key
 
     def show(verb: str, line: str) -> None:
-        click.echo(f"{verb} {escape_key(line)}")
+        say(f"{verb} {escape_key(line)}")
 
     options = CleanupOptions(older_than, **flags, on_prune=None if context.json else show)
     run_job(context, lambda progress, stop: cleanup(context.settings, options, progress=progress, stop=stop))

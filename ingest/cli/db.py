@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ingest.cli.output import say
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.errors import DatabaseError
 
@@ -60,4 +61,4 @@ def _say(context: Context, verb: str, line: str, **fields: object) -> None:
     if context.json:
         context.emit({"command": f"db {verb}", "status": "ok", **fields})
     else:
-        click.echo(line)
+        say(line)

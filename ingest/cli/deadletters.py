@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ingest.cli.output import say
 from ingest.cli.runner import Context, command_options, run_async, run_job
 from ingest.cli.tables import show_table
 
@@ -31,7 +32,7 @@ def list_(context: Context, limit: int | None) -> None:
         context.emit({"command": "deadletters", "status": "ok", "letters": found})
         return
     if not found:
-        click.echo("No dead letters.")
+        say("No dead letters.")
         return
     show_table(
         ("id", "state", "reason", "tries", "since (UTC)", "key or message"),

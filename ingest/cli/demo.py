@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ingest.cli.output import say
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.errors import SettingsError
 
@@ -41,7 +42,7 @@ def command(context: Context, directory: str | None, objects: int, events: bool,
         else:
             _show_tour(context, home, objects, events=events)
         kept = f"All of it is kept in {home}." if directory else "All of it is removed now; `--dir DIR` keeps it."
-        click.echo(kept, err=context.json)
+        say(kept, err=context.json)
 
 
 def _show_tour(context: Context, home: Path, objects: int, *, events: bool) -> None:
@@ -52,7 +53,7 @@ def _show_tour(context: Context, home: Path, objects: int, *, events: bool) -> N
         from ingest.demo.tour import tour
 
     started = time.monotonic()
-    show = partial(click.echo, err=context.json)
+    show = partial(say, err=context.json)
     commands = run_async(lambda stop: stop.during(tour(home, objects, show, _last_run)))
     if context.json:
         seconds = round(time.monotonic() - started, 3)
@@ -70,9 +71,9 @@ async def _serve(home: Path, objects: int, stop: Stop) -> None:
 
     async def until_stopped() -> None:
         async with stocked(home, objects) as (place, _):
-            click.echo("# The server is up until Ctrl-C. Put these lines into .env:")
+            say("# The server is up until Ctrl-C. Put these lines into .env:")
             for name, value in place.variables.items():
-                click.echo(f"{name}={value}")
+                say(f"{name}={value}")
             await asyncio.Event().wait()
 
     with suppress(type(stop.error)):  # stopping is how this command ends well

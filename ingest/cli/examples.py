@@ -14,6 +14,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.LockedError: "another run holds statements-sync.lock: `ingest sync`, pid 4711, since 2026-03-01T02:00:00",
     errors.InterruptedRun: "interrupted; what was finished is recorded",
     errors.TerminatedRun: "terminated; what was finished is recorded",
+    errors.ReaderGone: "what read the output has ended",
     errors.SourceError: "the source failed; only its kinds below are shown",
     errors.ConnectionRefused: f"{_SERVER}: Connection refused",
     errors.ConnectionTimedOut: f"listing statements/: {_SERVER} did not answer in time",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ingest.cli.output import say
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.tables import show_table
 
@@ -32,10 +33,10 @@ def command(context: Context, key: str) -> None:
     for name in ("source_s3_path", "state", "size", "etag", "last_modified", "local_path", "digest", "downloaded_at",
                  "pruned_at", "gone_at", "last_error"):  # fmt: skip
         if row[name] is not None:
-            click.echo(f"{name:>14}: {escape_key(str(row[name]))}")
+            say(f"{name:>14}: {escape_key(str(row[name]))}")
     for delivery in found["deliveries"]:
-        click.echo(f"{'delivery':>14}: {_delivered(delivery)}")
-    click.echo()
+        say(f"{'delivery':>14}: {_delivered(delivery)}")
+    say()
     show_table(
         ("when (UTC)", "run", "what", "detail"),
         [(event["at"], event["run_id"], event["what"], _detail(event["detail"])) for event in found["events"]],

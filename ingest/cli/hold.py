@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ingest.cli.output import say
 from ingest.cli.runner import Context, command_options, run_async, run_job
 from ingest.cli.tables import show_table
 
@@ -67,7 +68,7 @@ def show(context: Context) -> None:
     if context.json:
         context.emit({"command": "hold list", "status": "ok", "holds": found})
     elif not found:
-        click.echo("Nothing is held.")
+        say("Nothing is held.")
     else:
         lines = [
             (

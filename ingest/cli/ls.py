@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ingest.cli.output import say
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.model import RemoteObject
 from ingest.units import format_size
@@ -28,7 +29,7 @@ def command(context: Context, prefix: str, limit: int | None) -> None:
         size = 0
         async for remote in ls(context.settings, prefix, limit):
             size += remote.size
-            shown.append(remote) if context.json else click.echo(
+            shown.append(remote) if context.json else say(
                 f"{format_size(remote.size):>10}  {remote.last_modified:%Y-%m-%d %H:%M:%S}  {escape_key(remote.key)}"
             )
         return size

@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ingest.errors import ExitCode, IngestError
+from ingest.cli.output import say
+from ingest.errors import ExitCode, IngestError, ReaderGone
 from ingest.redaction import protect, redact
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Context:
 
     def emit(self, document: dict[str, Any]) -> None:
         """The one object of ``--json``, in ASCII: on one line for every reader, whatever a key holds."""
-        click.echo(json.dumps(document, default=_plain))
+        say(json.dumps(document, default=_plain))
 
 
 def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,6 +69,8 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
             protect(settings.secrets)
             configure(verbosity=1 if verbose else -1 if quiet else 0, warnings=settings.warnings)
             function(Context(settings, as_json, quiet, verbose), **values)
+        except ReaderGone as gone:
+            sys.exit(gone.exit_code)
         except IngestError as error:
             fail(error, as_json=as_json, verbose=verbose)
         except (click.ClickException, click.exceptions.Exit):
@@ -90,22 +94,22 @@ def fail(error: IngestError, *, as_json: bool, verbose: bool) -> None:
     show_error(error)
     if as_json:
         document = {"status": "failed", "error": {"code": error.code, "message": error.message, "hint": error.hint}}
-        click.echo(json.dumps({**document, "exit_code": int(error.exit_code)}))
+        say(json.dumps({**document, "exit_code": int(error.exit_code)}))
     sys.exit(error.exit_code)
 
 
 def show_traceback(error: BaseException | None = None) -> None:
     """Of `error`, or of what is being handled. Libraries quote what they were given, so secrets are cut out."""
     found = error if error is not None else sys.exception()
-    click.echo(redact("".join(traceback.format_exception(found))), err=True, nl=False)
+    say(redact("".join(traceback.format_exception(found))), err=True, end="")
 
 
 def show_error(error: IngestError) -> None:
     from ingest.observe.escape import escape_key
 
-    click.echo(f"error: {escape_key(error.message)}", err=True)
+    say(f"error: {escape_key(error.message)}", err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        say(f"hint: {error.hint}", err=True)
 
 
 def run_async(work: Callable[[Stop], Awaitable[T]]) -> T:
@@ -166,14 +170,15 @@ def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunRepor
     report = run_async(work)
     document = as_json(report)
     log().info("run_finished", **{name: value for name, value in document.items() if name not in ("run_id", "error")})
-    if report.error is not None:
+    if report.error is not None and not isinstance(report.error, ReaderGone):
         show_error(report.error)
         if context.verbose:
             show_traceback(report.error)
-    if context.json:
-        context.emit(document)
-    elif not context.quiet:
-        click.echo(as_line(report))
+    with suppress(ReaderGone):  # the work has ended, and its own code says how
+        if context.json:
+            context.emit(document)
+        elif not context.quiet:
+            say(as_line(report))
     sys.exit(report.exit_code if report.exit_code else ExitCode.OK)
 
 

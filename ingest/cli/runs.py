@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ingest.cli.output import say
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.tables import show_table
 
@@ -30,7 +31,7 @@ def command(context: Context, limit: int) -> None:
 def show_runs(found: list[dict[str, Any]]) -> None:
     """The table of runs."""
     if not found:
-        click.echo("No runs yet.")
+        say("No runs yet.")
         return
     show_table(
         ("run", "command", "started (UTC)", "status", "what"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ingest.cli.output import say
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.runs import show_runs
 from ingest.cli.tables import show_table
@@ -23,18 +24,18 @@ def command(context: Context) -> None:
     if context.json:
         context.emit({"command": "status", "status": "ok", **found})
         return
-    click.echo(f"{found['source']}: {found['objects']} objects in the catalog, {found['gone']} gone from the bucket\n")
+    say(f"{found['source']}: {found['objects']} objects in the catalog, {found['gone']} gone from the bucket\n")
     show_table(
         ("state", "objects", "size"),
         [(state, row["objects"], format_size(row["bytes"])) for state, row in sorted(found["states"].items())],
     )
     if found["deliveries"]:
-        click.echo("\nDeliveries")
+        say("\nDeliveries")
         show_table(("state", "objects"), sorted(found["deliveries"].items()))
     if any(found["dead_letters"].values()):
-        click.echo("\nMessages that were not carried out")
+        say("\nMessages that were not carried out")
         show_table(("state", "messages"), sorted(found["dead_letters"].items()))
     if found["unannounced"] is not None:
-        click.echo(f"\nThe last sync downloaded {found['unannounced']} objects that no event has announced.")
-    click.echo("\nLast runs")
+        say(f"\nThe last sync downloaded {found['unannounced']} objects that no event has announced.")
+    say("\nLast runs")
     show_runs(found["last_runs"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ingest.cli.output import say
 from ingest.cli.params import AutoOr, Moment, Rate
 from ingest.cli.runner import Context, command_options, run_job
 
@@ -88,7 +89,7 @@ def sync_options(
         page_memory=not values["no_page_memory"],
         arguments=values["arguments"] or _written(values),
         deliver_to=context.settings.required("verify_url") if values["deliver"] else "",
-        on_action=None if context.json else lambda action: click.echo(escape_key(str(action))),
+        on_action=None if context.json else lambda action: say(escape_key(str(action))),
     )
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import click
-
+from ingest.cli.output import say
 from ingest.observe.escape import escape_key
 
 
@@ -21,7 +20,7 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
             cell.rjust(width) if to_right else cell.ljust(width)
             for cell, width, to_right in zip(line, widths, right, strict=True)
         ]
-        click.echo("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def _text(cell: object) -> str:

@@ -6,7 +6,7 @@ holds no secret; ``hint`` is the next step for an operator.
 
 from __future__ import annotations
 
-from ingest.errors.base import IngestError, InterruptedRun, LockedError, SettingsError, TerminatedRun
+from ingest.errors.base import IngestError, InterruptedRun, LockedError, ReaderGone, SettingsError, TerminatedRun
 from ingest.errors.delivery import (
     DeliveryError,
     EndpointBusy,
@@ -114,6 +114,7 @@ __all__ = [
     "Poison",
     "RangeIgnored",
     "RangeNotSatisfiable",
+    "ReaderGone",
     "RedirectRefused",
     "RowNotFound",
     "SchemaAhead",

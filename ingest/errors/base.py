@@ -48,6 +48,14 @@ class InterruptedRun(IngestError):
     hint = "Run the command again: it goes on where this run stopped."
 
 
+class ReaderGone(InterruptedRun):
+    """What read the output has ended (as `head` does), and the command ends with it, without a message."""
+
+    code = "reader_gone"
+    exit_code = ExitCode.READER_GONE
+    hint = "Nothing has to be done."
+
+
 class TerminatedRun(InterruptedRun):
     """SIGTERM: what was finished is recorded."""
 

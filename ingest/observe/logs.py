@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -22,6 +23,7 @@ def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
         if on_terminal
         else structlog.processors.JSONRenderer(sort_keys=False)
     )
+    stderr: Any = _Stderr()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -31,7 +33,7 @@ def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=stderr),
         cache_logger_on_first_use=False,
     )
     libraries = logging.StreamHandler()
@@ -42,6 +44,19 @@ def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for warning in warnings:
         log().warning("setting", message=warning)
+
+
+class _Stderr:
+    """Its reader may have ended (as in ``2>&1 | head``): no run ends for a line that nobody reads."""
+
+    def write(self, text: str) -> int:
+        with suppress(BrokenPipeError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(BrokenPipeError):
+            sys.stderr.flush()
 
 
 def log() -> Any:

@@ -1,0 +1,70 @@
+"""What reads the output may end first (`| head`): that is no defect, and a run that stops for it is recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+from asyncio.subprocess import PIPE
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.process import Done, ended, run_ingest, started
+from tests.fixtures.servers import Bucket
+
+READING = [
+    ("ls",),
+    ("ls", "--json"),
+    ("check",),
+    ("status",),
+    ("runs",),
+    ("history", "k/1"),
+    ("hold", "list"),
+    ("deadletters", "list"),
+    ("db", "current"),
+]
+
+
+async def unread(*arguments: str, variables: Mapping[str, str], cwd: Path, both: bool = False) -> Done:
+    """The command with a reader that is gone already: of its output, or of its messages as well."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        stderr = writer if both else PIPE
+        async with started(*arguments, variables=variables, cwd=cwd, stdout=writer, stderr=stderr) as process:
+            return await ended(process)
+    finally:
+        os.close(writer)
+
+
+async def test_reading_commands_end_quietly(weed: Bucket, tmp_path: Path) -> None:
+    await weed.put({f"k/{n}": b"x" for n in range(3)})
+    variables = weed.variables(tmp_path / "data")
+    assert (await run_ingest("sync", "-q", variables=variables, cwd=tmp_path)).code == 0
+    for command in READING:
+        done = await unread(*command, variables=variables, cwd=tmp_path)
+        assert (done.code, done.stderr) == (141, ""), command
+
+
+@pytest.mark.parametrize("both", [False, True])
+async def test_a_dry_run_is_recorded_as_interrupted(weed: Bucket, tmp_path: Path, both: bool) -> None:
+    await weed.put({f"k/{n}": b"x" for n in range(3)})
+    variables = weed.variables(tmp_path / "data")
+    done = await unread("sync", "--dry-run", variables=variables, cwd=tmp_path, both=both)
+    assert done.code == 141
+    assert "defect" not in done.stderr
+    assert "error:" not in done.stderr
+    (run,) = json.loads((await run_ingest("runs", "--json", variables=variables, cwd=tmp_path)).stdout)["runs"]
+    assert run["status"] == "interrupted"
+
+
+async def test_a_run_that_is_done_keeps_its_own_code(weed: Bucket, tmp_path: Path) -> None:
+    """Nobody reads its summary or its messages: the copies are there all the same."""
+    await weed.put({"k": b"x"})
+    variables = weed.variables(tmp_path / "data")
+    done = await unread("sync", variables=variables, cwd=tmp_path, both=True)
+    assert done.code == 0
+    assert (tmp_path / "data" / weed.name / "k").read_bytes() == b"x"
+    prune = ("cleanup", "--older-than", "0s", "--dry-run")
+    assert (await unread(*prune, variables=variables, cwd=tmp_path)).code == 141
