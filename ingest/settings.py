@@ -7,15 +7,25 @@ Order: flag, environment, ``.env``, default. Secrets come from the environment, 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from ingest import sendable
+from ingest.environment import read_sources
 from ingest.errors import SettingsError
 from ingest.units import parse_duration
 
@@ -187,7 +197,9 @@ class Settings(KafkaSettings, VerifySettings):
         Raises:
             SettingsError: a value is wrong; the message names its variable and what it wants.
         """
-        values, warnings = _read_sources(env_file)
+        names = {field: variable.name for field, variable in VARIABLES.items()}
+        secrets = {field for field, variable in VARIABLES.items() if variable.secret}
+        values, warnings = read_sources(names, secrets, env_file)
         given = {name: value for name, value in (flags or {}).items() if value not in (None, "")}
         if "://" in str(given.get("endpoint", "")):
             values.pop("secure", None)  # a URL on the command line outranks S3_SECURE of the environment
@@ -266,23 +278,31 @@ class Settings(KafkaSettings, VerifySettings):
     @field_validator("endpoint")
     @classmethod
     def _plain_endpoint(cls, value: str) -> str:
-        parts = urlsplit(value if "://" in value else f"//{value}")
-        if parts.scheme not in ("", "http", "https") or parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ValueError("not a host and port")
-        if parts.username is not None or any(letter.isspace() for letter in value):
-            raise ValueError("not a host and port")
-        if value and (not parts.hostname or parts.port == 0):
-            raise ValueError("not a host and port")
-        return parts.netloc
+        return sendable.host_and_port(value)
 
     @field_validator("bucket")
     @classmethod
     def _safe_bucket(cls, value: str) -> str:
-        # The bucket's name becomes a directory beside our own `.ingest`.
-        if value.startswith(".") or any(letter in "/\\" or not letter.isprintable() for letter in value):
-            raise ValueError("not a bucket name")
-        if value and not 3 <= len(value) <= 63:
-            raise ValueError("bucket names have 3 to 63 characters")
+        return sendable.bucket_name(value)
+
+    @field_validator("region")
+    @classmethod
+    def _plain_region(cls, value: str) -> str:
+        return sendable.region_name(value)
+
+    @field_validator("access_key", "session_token", "secret_key")
+    @classmethod
+    def _plain_keys(cls, value: SecretStr | None, field: ValidationInfo) -> SecretStr | None:
+        fits = sendable.is_access_key if field.field_name == "access_key" else sendable.is_header
+        if value is not None and not fits(value.get_secret_value()):
+            raise ValueError("it holds line breaks or other characters that no key has")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _nameable(cls, value: Path) -> Path:
+        if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in str(value)):
+            raise ValueError("the name is not UTF-8 text")  # and no address of a catalog could name it
         return value
 
     @field_validator("ca_bundle", "kafka_ca_bundle", "verify_ca_bundle")
@@ -300,7 +320,7 @@ class Settings(KafkaSettings, VerifySettings):
     @model_validator(mode="before")
     @classmethod
     def _scheme_decides(cls, values: dict[str, Any]) -> dict[str, Any]:
-        scheme = urlsplit(str(values.get("endpoint", ""))).scheme
+        scheme = sendable.scheme_of(str(values.get("endpoint", "")))
         if scheme not in ("http", "https"):
             return values
         stated = values.get("secure")
@@ -349,50 +369,6 @@ _SHORTEST_ID = 8
 
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 _FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
-
-
-def _read_sources(env_file: Path | None) -> tuple[dict[str, Any], list[str]]:
-    """Field values from the environment over those from the file; empty ones count as not given."""
-    from_file, warnings = _read_env_file(env_file)
-    names = {**from_file, **os.environ}
-    values: dict[str, Any] = {}
-    for field, variable in VARIABLES.items():
-        value = os.environ.get(variable.name) or ""
-        if not value and variable.secret:
-            value = _read_secret_file(names.get(f"{variable.name}_FILE"), variable.name)
-        value = value or from_file.get(variable.name) or ""
-        if value:
-            values[field] = value
-    return values, warnings
-
-
-def _read_env_file(env_file: Path | None) -> tuple[dict[str, str], list[str]]:
-    path = env_file or Path(".env")
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        if env_file is not None:
-            raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
-        return {}, []
-    from dotenv import dotenv_values  # only where a file exists
-
-    try:
-        values = dotenv_values(path, interpolate=False, encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the settings file {path} cannot be read: {error}") from error
-    warnings = []
-    if mode & (stat.S_IRGRP | stat.S_IROTH):
-        warnings.append(f"{path} can be read by other users; it may hold secrets: chmod 600 {path}")
-    return {name: value for name, value in values.items() if value}, warnings
-
-
-def _read_secret_file(name: str | None, variable: str) -> str:
-    if not name:
-        return ""
-    try:
-        return Path(name).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{variable}_FILE: {name} cannot be read: {error}") from error
 
 
 def _as_settings_error(error: ValidationError) -> SettingsError:

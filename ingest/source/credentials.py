@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ingest.errors import CredentialsError
+from ingest.sendable import is_access_key, is_header
 
 if TYPE_CHECKING:
     from aiobotocore.credentials import AioCredentials, AioRefreshableCredentials
@@ -100,6 +101,8 @@ class ChainCredentials:
         except (BotoCoreError, ClientError, OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise CredentialsError(f"the standard AWS chain failed ({type(error).__name__}): {reason}") from None
+        if not (is_access_key(frozen.access_key) and is_header(frozen.token or "")):
+            raise CredentialsError("the standard AWS chain's access key or session token holds line breaks or blanks")
         self.current = Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
         expires = isinstance(self._chosen, AioRefreshableCredentials)
         self.check_at = time.monotonic() + _REFRESH_CHECK if expires else _NEVER

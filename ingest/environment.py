@@ -1,0 +1,63 @@
+"""Where settings come from: the environment, a ``.env`` file, and the files that hold a secret each."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ingest.errors import SettingsError
+
+
+def read_sources(
+    names: Mapping[str, str], secrets: Collection[str], env_file: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Field values from the environment over those from the file, and warnings; empty ones count as not given.
+
+    `names` are the fields' variables; those in `secrets` may also come from the file that ``<VARIABLE>_FILE`` names.
+
+    Raises:
+        SettingsError: a file that is named cannot be read.
+    """
+    from_file, warnings = _read_env_file(env_file)
+    written = {**from_file, **os.environ}
+    values: dict[str, Any] = {}
+    for field, name in names.items():
+        value = os.environ.get(name) or ""
+        if not value and field in secrets:
+            value = _read_secret_file(written.get(f"{name}_FILE"), name)
+        value = value or from_file.get(name) or ""
+        if value:
+            values[field] = value
+    return values, warnings
+
+
+def _read_env_file(env_file: Path | None) -> tuple[dict[str, str], list[str]]:
+    path = env_file or Path(".env")
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if env_file is not None:
+            raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
+        return {}, []
+    from dotenv import dotenv_values  # only where a file exists
+
+    try:
+        values = dotenv_values(path, interpolate=False, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error}") from error
+    warnings = []
+    if mode & (stat.S_IRGRP | stat.S_IROTH):
+        warnings.append(f"{path} can be read by other users; it may hold secrets: chmod 600 {path}")
+    return {name: value for name, value in values.items() if value}, warnings
+
+
+def _read_secret_file(name: str | None, variable: str) -> str:
+    if not name:
+        return ""
+    try:
+        return Path(name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}_FILE: {name} cannot be read: {error}") from error
