@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ingest.errors import IngestError
-    from ingest.model import RemoteObject, RunReport
+    from ingest.jobs.options import SyncOptions
+    from ingest.jobs.stop import Stop
+    from ingest.jobs.sync import sync
+    from ingest.model import RemoteObject, RunReport, RunStatus
+    from ingest.plan.selection import Selection
     from ingest.settings import Settings
     from ingest.source.client import S3Client
 
@@ -18,11 +22,27 @@ _HOMES = {
     "IngestError": "ingest.errors",
     "RemoteObject": "ingest.model",
     "RunReport": "ingest.model",
+    "RunStatus": "ingest.model",
     "S3Client": "ingest.source.client",
+    "Selection": "ingest.plan.selection",
     "Settings": "ingest.settings",
+    "Stop": "ingest.jobs.stop",
+    "SyncOptions": "ingest.jobs.options",
+    "sync": "ingest.jobs.sync",
 }
 
-__all__ = ["IngestError", "RemoteObject", "RunReport", "S3Client", "Settings"]
+__all__ = [
+    "IngestError",
+    "RemoteObject",
+    "RunReport",
+    "RunStatus",
+    "S3Client",
+    "Selection",
+    "Settings",
+    "Stop",
+    "SyncOptions",
+    "sync",
+]
 __version__ = "0.1.0"
 
 

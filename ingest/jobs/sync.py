@@ -10,21 +10,37 @@ from ingest.jobs.pipeline import run_pipeline
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
 from ingest.model import RunReport
-from ingest.observe.progress import Progress
+from ingest.observe.progress import Progress, Silence
 from ingest.settings import Settings
 
 
-async def sync(settings: Settings, options: SyncOptions, *, progress: Progress, stop: Stop) -> RunReport:
-    """Downloads what is new or changed, and records everything listed."""
+async def sync(
+    settings: Settings,
+    options: SyncOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> RunReport:
+    """Downloads what is new or changed, and records everything listed.
+
+    Without `options` that is the whole bucket. Nothing is shown without `progress`, and `stop` is how another task ends
+    the run. Whatever goes wrong is in the report's `status` and `error`: no `IngestError` is raised.
+    """
     return await _run("sync", settings, options, progress, stop)
 
 
-async def backfill(settings: Settings, options: SyncOptions, *, progress: Progress, stop: Stop) -> RunReport:
+async def backfill(
+    settings: Settings, options: SyncOptions, *, progress: Progress | None = None, stop: Stop | None = None
+) -> RunReport:
     """Downloads a window of the past. Its lock is its own, so it never keeps the nightly sync out."""
     return await _run("backfill", settings, options, progress, stop)
 
 
-async def _run(command: str, settings: Settings, options: SyncOptions, progress: Progress, stop: Stop) -> RunReport:
+async def _run(
+    command: str, settings: Settings, chosen: SyncOptions | None, progress: Progress | None, stop: Stop | None
+) -> RunReport:
+    options = chosen or SyncOptions()
+
     async def work(run: Run) -> None:
         if options.dry_run:
             run.report.notes["dry_run"] = True
@@ -33,4 +49,12 @@ async def _run(command: str, settings: Settings, options: SyncOptions, progress:
         if settings.kafka_topic and not options.dry_run:
             run.report.notes["unannounced"] = await overview.unannounced(run.catalog, run.source.id, started)
 
-    return await execute(command, settings, options.arguments, work, lock=command, progress=progress, stop=stop)
+    return await execute(
+        command,
+        settings,
+        options.arguments,
+        work,
+        lock=command,
+        progress=progress or Silence(),
+        stop=stop or Stop(),
+    )
