@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ingest.cli.params import Moment
+from ingest.cli.params import Moment, Text
 from ingest.cli.runner import Context, command_options, run_job
 from ingest.cli.sync import engine_options, sync_options
 
@@ -15,7 +15,7 @@ from ingest.cli.sync import engine_options, sync_options
 @click.command("backfill")
 @click.option("--since", type=Moment(), required=True, help="Objects modified on or after this date.")
 @click.option("--until", type=Moment(), help="Objects modified before this date.")
-@click.option("--prefix", multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
+@click.option("--prefix", type=Text(), multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
 @click.option("--resume", is_flag=True, help="Go on where the last run with the same window stopped.")
 @engine_options
 @command_options

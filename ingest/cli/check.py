@@ -7,6 +7,7 @@ import sys
 import click
 
 from ingest.cli.output import say
+from ingest.cli.params import Text
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.errors import ExitCode, IngestError, ReaderGone
 
@@ -14,9 +15,11 @@ _RULE = "=" * 72
 
 
 @click.command("check")
-@click.option("--download", metavar="KEY", help="Also download this object, and check its bytes.")
+@click.option("--download", type=Text(), metavar="KEY", help="Also download this object, and check its bytes.")
 @click.option("--upload", is_flag=True, help="Also put and remove test/connection_test.txt.")
-@click.option("--save-ca", metavar="FILE", help="Save the server's certificate, to be compared and then pinned.")
+@click.option(
+    "--save-ca", type=Text(), metavar="FILE", help="Save the server's certificate, to be compared and then pinned."
+)
 @command_options
 def command(context: Context, download: str | None, upload: bool, save_ca: str | None) -> None:
     """Test the connection to the bucket in four steps, and name what is wrong.

@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from ingest.cli.output import say
-from ingest.cli.params import Duration
+from ingest.cli.params import Count, Duration
 from ingest.cli.runner import Context, command_options, run_job
 
 
 @click.command("cleanup")
 @click.option("--older-than", type=Duration(), help="Copies downloaded longer ago; the default is INGEST_RETENTION.")
 @click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
-@click.option("--max-delete", type=click.IntRange(min=0), metavar="N", help="Remove at most N copies.")
+@click.option("--max-delete", type=Count(least=0), metavar="N", help="Remove at most N copies.")
 @click.option("--trust-catalog", is_flag=True, help="Do not ask the bucket whether it still holds each object.")
 @click.option("--trust-clock", is_flag=True, help="The clock is right, whatever it said in earlier runs.")
 @command_options

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ingest.cli.output import say
+from ingest.cli.params import Count
 from ingest.cli.runner import Context, command_options, run_async, run_job
 from ingest.cli.tables import show_table
 
@@ -17,7 +18,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="How many; all, if not given.")
+@click.option("--limit", type=Count(), metavar="N", help="How many; all, if not given.")
 @command_options
 def list_(context: Context, limit: int | None) -> None:
     """Show them, oldest first; --json shows the whole message and every attempt.
@@ -51,7 +52,7 @@ def list_(context: Context, limit: int | None) -> None:
 
 
 @command.command("retry")
-@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@click.argument("ids", nargs=-1, type=Count(), metavar="[ID]...")
 @click.option("--all", "all_", is_flag=True, help="All that were given up.")
 @command_options
 def retry(context: Context, ids: tuple[int, ...], all_: bool) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from ingest.cli.params import Count
 from ingest.cli.runner import Context, command_options, run_job
 
 
 @click.command("deliver")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Conclude at most N deliveries.")
+@click.option("--limit", type=Count(), metavar="N", help="Conclude at most N deliveries.")
 @click.option(
     "--again", type=click.Choice(["rejected", "dead"]), multiple=True, help="Also what was rejected, or given up."
 )

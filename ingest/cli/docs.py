@@ -25,7 +25,8 @@ def render() -> str:
 
 
 def _sections(name: str, command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
+    helps = main.context_settings["help_option_names"]
+    context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100, help_option_names=helps)
     yield from (f"## {name}", "", "```text", command.get_help(context), "```", "")
     if isinstance(command, click.Group):
         for child in command.list_commands(context):

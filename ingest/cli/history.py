@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ingest.cli.output import say
+from ingest.cli.params import Text
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.tables import show_table
 
@@ -15,7 +16,7 @@ _SHOWN = 500
 
 
 @click.command("history")
-@click.argument("key")
+@click.argument("key", type=Text())
 @command_options
 def command(context: Context, key: str) -> None:
     """Show one object's row and everything that happened to it.

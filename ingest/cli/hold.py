@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ingest.cli.output import say
+from ingest.cli.params import Text
 from ingest.cli.runner import Context, command_options, run_async, run_job
 from ingest.cli.tables import show_table
 
@@ -23,9 +24,13 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("keys", nargs=-1, metavar="[KEY]...")
-@click.option("--prefix", metavar="P", help="All keys that start with P, also later ones; '' is everything.")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; shown by `list` and kept in the audit trail.")
+@click.argument("keys", type=Text(), nargs=-1, metavar="[KEY]...")
+@click.option(
+    "--prefix", type=Text(), metavar="P", help="All keys that start with P, also later ones; '' is everything."
+)
+@click.option(
+    "--reason", type=Text(), required=True, metavar="TEXT", help="Why; shown by `list` and kept in the audit trail."
+)
 @command_options
 def add(context: Context, keys: tuple[str, ...], prefix: str | None, reason: str) -> None:
     """Hold copies until they are released. Keys and prefixes are literal.
@@ -41,8 +46,8 @@ def add(context: Context, keys: tuple[str, ...], prefix: str | None, reason: str
 
 
 @command.command("remove")
-@click.argument("keys", nargs=-1, metavar="[KEY]...")
-@click.option("--prefix", metavar="P", help="The hold on this prefix, as it was added.")
+@click.argument("keys", type=Text(), nargs=-1, metavar="[KEY]...")
+@click.option("--prefix", type=Text(), metavar="P", help="The hold on this prefix, as it was added.")
 @command_options
 def remove(context: Context, keys: tuple[str, ...], prefix: str | None) -> None:
     """Release what was held; cleanup may remove it again.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 from ingest.cli.output import say
+from ingest.cli.params import Count, Text
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.model import RemoteObject
 from ingest.units import format_size
 
 
 @click.command("ls")
-@click.argument("prefix", default="")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N objects.")
+@click.argument("prefix", type=Text(), default="")
+@click.option("--limit", type=Count(), metavar="N", help="Stop after N objects.")
 @command_options
 def command(context: Context, prefix: str, limit: int | None) -> None:
     """List the bucket's objects, with size, date and key.

@@ -1,4 +1,4 @@
-"""Types of flags: durations, moments, rates, and ``auto`` or a number."""
+"""The types of flags and arguments: texts, counts, durations, moments, rates, and ``auto`` or a number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,37 @@ from typing import Any
 
 import click
 
-from ingest.units import parse_date, parse_duration, parse_size
+from ingest.units import is_duration, parse_date, parse_duration, parse_size
+
+_MOST = (1 << 31) - 1
+"""What every database takes for a number, and no bucket reaches."""
+
+
+class Text(click.ParamType[str]):
+    """Keys, prefixes, patterns, reasons, names of files: whatever no request and no catalog would refuse as text."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # bytes of the command line that are no text come as surrogates
+            self.fail(f"{text!a} is not UTF-8 text", param, ctx)
+        return text
+
+
+class Count(click.IntRange):
+    """A number from `least` on."""
+
+    def __init__(self, least: int = 1) -> None:
+        super().__init__(min=least)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number = int(super().convert(value, param, ctx))
+        if number > _MOST:
+            self.fail(f"{number} is more than {_MOST}", param, ctx)
+        return number
 
 
 class Duration(click.ParamType[timedelta]):
@@ -47,11 +77,7 @@ class Moment(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            return datetime.now(UTC) - parse_duration(value)
-        except (ValueError, OverflowError):
-            pass
-        try:
-            return parse_date(value)
+            return datetime.now(UTC) - parse_duration(value) if is_duration(value) else parse_date(value)
         except ValueError as error:
             self.fail(f"{error}; or a duration such as 30d", param, ctx)
 
@@ -67,6 +93,8 @@ class AutoOr(click.ParamType[int | None]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         if value == "auto":
             return None
-        if not str(value).isdigit() or not 1 <= int(value) <= self.most:
+        # `isdigit` alone also takes ², and `int` not more than some thousand digits.
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= self.most):
             self.fail(f"{value!r} is neither auto nor a number from 1 to {self.most}", param, ctx)
-        return int(value)
+        return int(text)

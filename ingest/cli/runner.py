@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ingest.cli.output import say
+from ingest.cli.params import Text
 from ingest.errors import ExitCode, IngestError, ReaderGone
 from ingest.redaction import protect, redact
 
@@ -80,8 +81,12 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
             fail(said, as_json=as_json, verbose=verbose)
 
     for name, variable in reversed(_SETTING_FLAGS.items()):
-        call = click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE", help=f"Instead of {variable}.")(call)
-    call = click.option("--env-file", metavar="FILE", help="Read settings from FILE instead of .env.")(call)
+        call = click.option(
+            f"--{name.replace('_', '-')}", name, type=Text(), metavar="VALUE", help=f"Instead of {variable}."
+        )(call)
+    call = click.option("--env-file", type=Text(), metavar="FILE", help="Read settings from FILE instead of .env.")(
+        call
+    )
     call = click.option("-v", "--verbose", is_flag=True, help="Debug logs, and tracebacks of errors.")(call)
     call = click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only; no progress.")(call)
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(call)

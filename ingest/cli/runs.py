@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from ingest.cli.output import say
+from ingest.cli.params import Count
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.tables import show_table
 
 
 @click.command("runs")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many.")
+@click.option("--limit", type=Count(), default=20, show_default=True, metavar="N", help="How many.")
 @command_options
 def command(context: Context, limit: int) -> None:
     """Show the last runs, newest first.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ingest.cli.output import say
-from ingest.cli.params import AutoOr, Moment, Rate
+from ingest.cli.params import AutoOr, Moment, Rate, Text
 from ingest.cli.runner import Context, command_options, run_job
 
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("sync")
-@click.option("--prefix", multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
-@click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; `*` also crosses `/`.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not the keys that match.")
+@click.option("--prefix", type=Text(), multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
+@click.option(
+    "--include", type=Text(), multiple=True, metavar="GLOB", help="Only keys that match; `*` also crosses `/`."
+)
+@click.option("--exclude", type=Text(), multiple=True, metavar="GLOB", help="Not the keys that match.")
 @click.option(
     "--newer-than", type=Moment(), help="Only objects modified after this date, or at most so long ago (30d)."
 )

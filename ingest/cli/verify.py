@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from ingest.cli.params import Text
 from ingest.cli.runner import Context, command_options, run_job
 
 
 @click.command("verify")
-@click.option("--prefix", default="", metavar="P", help="Only copies whose key starts with P.")
+@click.option("--prefix", type=Text(), default="", metavar="P", help="Only copies whose key starts with P.")
 @click.option("--repair", is_flag=True, help="Download what is missing or damaged again.")
 @command_options
 def command(context: Context, prefix: str, repair: bool) -> None:

@@ -1,10 +1,12 @@
-"""Sizes as people write them."""
+"""Sizes, durations and dates as people write them."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from ingest.units import parse_size
+from ingest.units import parse_date, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -25,7 +27,29 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "0", "0.0001B", "-1", "10XB", "MiB", "1e3", "ten", "10MiB/s", "10iB"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "0.0001B", "-1", "10XB", "MiB", "1e3", "ten", "10MiB/s", "10iB", "9" * 400, "٣MiB"]
+)
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [("90s", timedelta(seconds=90)), ("45m", timedelta(minutes=45)), ("12 h", timedelta(hours=12)), ("30d", timedelta(30)), ("100000w", timedelta(700_000))],
+)  # fmt: skip
+def test_durations(text: str, duration: timedelta) -> None:
+    assert parse_duration(text) == duration
+
+
+@pytest.mark.parametrize("text", ["", "30", "-1d", "³d", "700001d", "99999999999w", f"{'9' * 5000}s"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-30", "0000-01-01"])
+def test_what_is_no_date(text: str) -> None:
+    with pytest.raises(ValueError, match=r"date|years 1 to 9999"):
+        parse_date(text)
