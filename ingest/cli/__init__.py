@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -31,6 +34,19 @@ COMMANDS: dict[str, str] = {
 
 class LazyGroup(click.Group):
     """Knows its commands by name and line; imports one only to run it."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        """Click's own, apart from its errors: with ``--json`` they are an object on stdout, as all others."""
+        from ingest.cli.failures import fail_usage
+
+        arguments = sys.argv[1:] if args is None else list(args)
+        try:
+            code = super().main(arguments, *rest, **extra | {"standalone_mode": False})
+        except click.UsageError as error:
+            fail_usage(error, arguments)
+        except click.Abort:
+            sys.exit(ExitCode.INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

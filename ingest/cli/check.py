@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
 
 import click
 
-from ingest.cli.output import say
+from ingest.cli.failures import show_traceback
+from ingest.cli.output import emit, say
 from ingest.cli.params import Text
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.errors import ExitCode, IngestError, ReaderGone
 
 _RULE = "=" * 72
+
+
+def _refuse(error: IngestError, *, as_json: bool, verbose: bool, steps: Sequence[object] = ()) -> NoReturn:
+    """Whatever is wrong, settings too, is a failed check."""
+    from ingest.observe.escape import escape_key
+
+    if verbose:
+        show_traceback()
+    _banner(f"CONNECTION FAILED: {escape_key(error.message)}", f"Next: {error.hint}", err=as_json)
+    if as_json:
+        said = {"code": error.code, "message": error.message, "hint": error.hint}
+        emit({"command": "check", "status": "failed", "steps": list(steps), "error": said, "exit_code": 1})
+    sys.exit(ExitCode.FAILED)
 
 
 @click.command("check")
@@ -20,7 +37,7 @@ _RULE = "=" * 72
 @click.option(
     "--save-ca", type=Text(), metavar="FILE", help="Save the server's certificate, to be compared and then pinned."
 )
-@command_options
+@partial(command_options, refuse=_refuse)
 def command(context: Context, download: str | None, upload: bool, save_ca: str | None) -> None:
     """Test the connection to the bucket in four steps, and name what is wrong.
 
@@ -45,18 +62,12 @@ def command(context: Context, download: str | None, upload: bool, save_ca: str |
     except ReaderGone:
         raise
     except IngestError as error:
-        _banner(context, f"CONNECTION FAILED: {escape_key(error.message)}", f"Next: {error.hint}")
-        if context.verbose:
-            raise
-        if context.json:
-            said = {"code": error.code, "message": error.message, "hint": error.hint}
-            context.emit({"command": "check", "status": "failed", "steps": steps, "error": said, "exit_code": 1})
-        sys.exit(ExitCode.FAILED)
-    _banner(context, "CONNECTION OK", "Next: ingest sync --dry-run")
+        _refuse(error, as_json=context.json, verbose=context.verbose, steps=steps)
+    _banner("CONNECTION OK", "Next: ingest sync --dry-run", err=context.json)
     if context.json:
         context.emit({"command": "check", "status": "ok", "steps": steps, "exit_code": 0})
 
 
-def _banner(context: Context, *lines: str) -> None:
+def _banner(*lines: str, err: bool) -> None:
     for line in (_RULE, *lines, _RULE):
-        say(line, err=context.json)
+        say(line, err=err)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 import click
 
@@ -22,6 +26,15 @@ def say(text: str = "", *, err: bool = False, end: str = "\n") -> None:
         _say_no_more(sys.stderr.fileno() if err else sys.stdout.fileno())
         if not err:
             raise ReaderGone("what read the output has ended") from None
+
+
+def emit(document: Mapping[str, Any]) -> None:
+    """The one object of ``--json``, in ASCII: on one line for every reader, whatever a key holds. Raises as `say`."""
+    say(json.dumps(document, default=_plain))
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _say_no_more(descriptor: int) -> None:

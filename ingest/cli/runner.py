@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import signal
 import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import click
 
-from ingest.cli.output import say
+from ingest.cli.failures import fail, show_error, show_traceback
+from ingest.cli.output import emit, say
 from ingest.cli.params import Text
 from ingest.errors import ExitCode, IngestError, ReaderGone
-from ingest.redaction import protect, redact
+from ingest.redaction import protect
 
 if TYPE_CHECKING:
     from ingest.jobs.stop import Stop
@@ -50,12 +48,21 @@ class Context:
     verbose: bool
 
     def emit(self, document: dict[str, Any]) -> None:
-        """The one object of ``--json``, in ASCII: on one line for every reader, whatever a key holds."""
-        say(json.dumps(document, default=_plain))
+        """The one object of ``--json``."""
+        emit(document)
 
 
-def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the common flags, and turns them into the command's first argument, a `Context`."""
+class Refusal(Protocol):
+    """How a command ends with an error."""
+
+    def __call__(self, error: IngestError, *, as_json: bool, verbose: bool) -> NoReturn: ...
+
+
+def command_options(function: Callable[..., Any], refuse: Refusal = fail) -> Callable[..., Any]:
+    """Adds the common flags, and turns them into the command's first argument, a `Context`.
+
+    An error ends the command by `refuse`, also one of the settings, when there is no `Context` yet.
+    """
 
     @wraps(function)
     def call(**values: Any) -> None:
@@ -73,12 +80,15 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
         except ReaderGone as gone:
             sys.exit(gone.exit_code)
         except IngestError as error:
-            fail(error, as_json=as_json, verbose=verbose)
-        except (click.ClickException, click.exceptions.Exit):
+            refuse(error, as_json=as_json, verbose=verbose)
+        except click.UsageError as error:
+            error.ctx = error.ctx or click.get_current_context()
+            raise
+        except click.exceptions.Exit:
             raise
         except Exception as defect:  # noqa: BLE001 - the last line of defence before a person
             said = IngestError(f"a defect in ingest: {type(defect).__name__}")
-            fail(said, as_json=as_json, verbose=verbose)
+            refuse(said, as_json=as_json, verbose=verbose)
 
     for name, variable in reversed(_SETTING_FLAGS.items()):
         call = click.option(
@@ -90,31 +100,6 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
     call = click.option("-v", "--verbose", is_flag=True, help="Debug logs, and tracebacks of errors.")(call)
     call = click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only; no progress.")(call)
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(call)
-
-
-def fail(error: IngestError, *, as_json: bool, verbose: bool) -> None:
-    """One line and a hint on stderr, and the documented exit code."""
-    if verbose:
-        show_traceback()
-    show_error(error)
-    if as_json:
-        document = {"status": "failed", "error": {"code": error.code, "message": error.message, "hint": error.hint}}
-        say(json.dumps({**document, "exit_code": int(error.exit_code)}))
-    sys.exit(error.exit_code)
-
-
-def show_traceback(error: BaseException | None = None) -> None:
-    """Of `error`, or of what is being handled. Libraries quote what they were given, so secrets are cut out."""
-    found = error if error is not None else sys.exception()
-    say(redact("".join(traceback.format_exception(found))), err=True, end="")
-
-
-def show_error(error: IngestError) -> None:
-    from ingest.observe.escape import escape_key
-
-    say(f"error: {escape_key(error.message)}", err=True)
-    if error.hint:
-        say(f"hint: {error.hint}", err=True)
 
 
 def run_async(work: Callable[[Stop], Awaitable[T]]) -> T:
@@ -185,7 +170,3 @@ def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunRepor
         elif not context.quiet:
             say(as_line(report))
     sys.exit(report.exit_code if report.exit_code else ExitCode.OK)
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
