@@ -42,6 +42,10 @@ def _read_env_file(env_file: Path | None) -> tuple[dict[str, str], list[str]]:
         if env_file is not None:
             raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
         return {}, []
+    if stat.S_ISDIR(mode):
+        if env_file is not None:
+            raise SettingsError(f"the settings file {path} cannot be read: it is a directory")
+        return {}, []
     from dotenv import dotenv_values  # only where a file exists
 
     try:

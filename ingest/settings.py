@@ -377,5 +377,5 @@ def _as_settings_error(error: ValidationError) -> SettingsError:
     reason = first["msg"].removeprefix("Value error, ")
     variable = VARIABLES.get(str(first["loc"][0])) if first["loc"] else None
     if variable is None:
-        return SettingsError(reason)
+        return SettingsError(f"there is no setting {first['loc'][0]!r}" if first["loc"] else reason)
     return SettingsError(f"{variable.name}: {reason}; it wants {variable.wants}")

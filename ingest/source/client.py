@@ -22,6 +22,7 @@ from ingest.settings import Settings
 from ingest.source.bucket import Bucket, RawPage
 from ingest.source.checksums import check_for_head, check_for_headers
 from ingest.source.control import ControlPlane
+from ingest.source.endpoint import quote_key
 from ingest.source.heads import ObjectHead
 from ingest.source.listing import pages
 from ingest.source.retries import retried
@@ -39,13 +40,14 @@ class S3Client:
     ...         body = await client.download_file(remote.key)
 
     Every method raises `SourceError` (see its subclasses) when the server fails; transient faults are retried first,
-    with jitter, and each retry is logged by stamina.
+    with jitter, and each retry is logged by stamina. Outside of its ``async with`` all raise `RuntimeError`.
     """
 
     def __init__(self, settings: Settings, *, connections: int = 32) -> None:
         self.settings = settings
         self._connections = connections
         self._stack = AsyncExitStack()
+        self._planes: tuple[Bucket, ControlPlane] | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, **overrides: object) -> S3Client:
@@ -59,15 +61,32 @@ class S3Client:
         return cls(settings.replace(**overrides) if overrides else settings)
 
     async def __aenter__(self) -> Self:
+        if self._planes is not None:
+            raise RuntimeError("this S3Client is already open")
         opening = Bucket.open(self.settings, connections=self._connections)
-        self._bucket = await self._stack.enter_async_context(opening)
-        self._control = await self._stack.enter_async_context(ControlPlane(self.settings))
+        bucket = await self._stack.enter_async_context(opening)
+        self._planes = bucket, await self._stack.enter_async_context(ControlPlane(self.settings))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._planes = None
         await self._stack.aclose()
+
+    @property
+    def _open(self) -> tuple[Bucket, ControlPlane]:
+        if self._planes is None:
+            raise RuntimeError("this S3Client is not open: use it inside `async with S3Client(...) as client`")
+        return self._planes
+
+    @property
+    def _bucket(self) -> Bucket:
+        return self._open[0]
+
+    @property
+    def _control(self) -> ControlPlane:
+        return self._open[1]
 
     @property
     def bucket(self) -> str:
@@ -142,10 +161,13 @@ class S3Client:
         return await retried(attempt, attempts=_ATTEMPTS)
 
     async def put(self, key: str, body: bytes) -> None:
+        """Raises `NoSuchKey` when the text cannot be a key."""
+        quote_key(key)
         await self._call("put_object", Bucket=self.bucket, Key=key, Body=body)
 
     async def delete(self, key: str) -> None:
-        """Deletes the object; one that does not exist is no error (S3 API, DeleteObject)."""
+        """Deletes the object; one that does not exist is no error (S3 API, DeleteObject). Raises as `put` does."""
+        quote_key(key)
         await self._call("delete_object", Bucket=self.bucket, Key=key)
 
     async def _stream_to(self, key: str, head: ObjectHead, path: Path) -> None:
