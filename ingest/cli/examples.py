@@ -38,6 +38,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.NoSuchBucket: "bucket 'statments' does not exist; buckets that do: statements",
     errors.NoSuchKey: f"{_GET}: the server answered 404 NoSuchKey",
     errors.ObjectChanged: f"{_GET}: it is 9b74c989 now, and was listed as 5d41402a",
+    errors.ObjectInTheWay: "'test/connection_test.txt' holds an object of 48 bytes that is not of this check",
     errors.ObjectArchived: f"{_GET}: the server answered 403 InvalidObjectState",
     errors.RangeNotSatisfiable: f"{_GET}: the server answered 416 InvalidRange",
     errors.SlowDown: f"{_GET}: the server answered 503 SlowDown",

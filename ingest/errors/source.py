@@ -160,6 +160,14 @@ class NoSuchKey(SourceError):
     hint = "Check the key with `ingest ls PREFIX`."
 
 
+class ObjectInTheWay(SourceError):
+    """`check --upload` found another object under the key that it would write and remove, and left it alone."""
+
+    code = "object_in_the_way"
+    exit_code = ExitCode.FAILED
+    hint = "Have its owner move that object, or test without --upload: `ingest sync` writes nothing to the bucket."
+
+
 class ObjectChanged(SourceError):
     """The object is no longer the version that was listed."""
 

@@ -9,7 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.errors import AccessDenied, ConnectionRefused, DiskError, NoSuchBucket, NoSuchKey, SourceError
+from ingest.errors import (
+    AccessDenied,
+    ConnectionRefused,
+    DiskError,
+    NoSuchBucket,
+    NoSuchKey,
+    ObjectInTheWay,
+    SourceError,
+)
 from ingest.jobs.options import CheckOptions
 from ingest.model import RemoteObject
 from ingest.settings import Settings
@@ -19,6 +27,7 @@ from ingest.source.paths import spellings
 from ingest.source.tls import ServerCertificate, fetch_certificate
 
 TEST_KEY = "test/connection_test.txt"
+TEST_BODY = b"ingest connection test\n"
 FIRST = 10
 
 
@@ -59,8 +68,7 @@ async def check(settings: Settings, options: CheckOptions, on_step: Callable[[St
                 key, size = await _download(client, options.download)
                 on_step(Step(0, "Download", [f"{key}: {size} bytes received and checked"]))
             if options.upload:
-                await client.put(TEST_KEY, b"ingest connection test\n")
-                await client.delete(TEST_KEY)
+                await _upload(client)
                 on_step(Step(0, "Upload", [f"{TEST_KEY} was put and removed"]))
     return Passed(objects, certificate)
 
@@ -80,6 +88,20 @@ async def _download(client: S3Client, text: str) -> tuple[str, int]:
         with suppress(NoSuchKey):
             return key, len(await client.download_file(key))
     return last, len(await client.download_file(last))
+
+
+async def _upload(client: S3Client) -> None:
+    """Puts and removes the test's own object; one that an earlier check left, being killed, is replaced.
+
+    Raises:
+        ObjectInTheWay: someone else's object has that key.
+    """
+    with suppress(NoSuchKey):
+        head = await client.head(TEST_KEY)
+        if head.size != len(TEST_BODY) or await client.download_file(TEST_KEY) != TEST_BODY:
+            raise ObjectInTheWay(f"{TEST_KEY!r} holds an object of {head.size} bytes that is not of this check")
+    await client.put(TEST_KEY, TEST_BODY)
+    await client.delete(TEST_KEY)
 
 
 async def _bucket_exists(client: S3Client, reader: Bucket) -> bool:

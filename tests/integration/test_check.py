@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from ingest import errors
-from ingest.jobs.check import Step, check
+from ingest import S3Client, errors
+from ingest.jobs.check import TEST_BODY, TEST_KEY, Step, check
 from ingest.jobs.options import CheckOptions
 from ingest.settings import Settings
 from tests.fixtures.servers import Bucket, Certificates
@@ -27,6 +27,26 @@ async def test_four_steps_download_and_upload(weed: Bucket, tmp_path: Path) -> N
     steps = await run(weed.settings(tmp_path), download="some/key", upload=True)
     assert [step.number for step in steps] == [1, 2, 3, 4, 0, 0]
     assert "some/key" in steps[3].lines[0]
+
+
+async def test_an_upload_spares_what_someone_else_put_there(weed: Bucket, tmp_path: Path) -> None:
+    async with S3Client(weed.settings(tmp_path)) as client:
+        for foreign in (b"ours since 2019\n", b"x" * len(TEST_BODY)):
+            await client.put(TEST_KEY, foreign)
+            with pytest.raises(errors.ObjectInTheWay) as raised:
+                await run(weed.settings(tmp_path), upload=True)
+            assert TEST_KEY in raised.value.message
+            assert raised.value.hint
+            assert await client.download_file(TEST_KEY) == foreign
+
+
+async def test_an_upload_goes_on_where_an_earlier_one_was_killed(weed: Bucket, tmp_path: Path) -> None:
+    async with S3Client(weed.settings(tmp_path)) as client:
+        await client.put(TEST_KEY, TEST_BODY)
+        steps = await run(weed.settings(tmp_path), upload=True)
+        assert steps[-1].title == "Upload"
+        with pytest.raises(errors.NoSuchKey):
+            await client.head(TEST_KEY)
 
 
 async def test_an_empty_bucket_says_so(weed: Bucket, tmp_path: Path) -> None:
