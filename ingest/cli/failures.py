@@ -27,7 +27,7 @@ def fail(error: IngestError, *, as_json: bool, verbose: bool) -> NoReturn:
 
 def fail_usage(error: click.UsageError, arguments: Sequence[str]) -> NoReturn:
     """Click's own words on stderr, and with ``--json`` among the arguments a run's summary on stdout."""
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         error.show()
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--json" in options:

@@ -11,21 +11,25 @@ from typing import Any
 
 import click
 
-from ingest.errors import ReaderGone
+from ingest.errors import DiskError, ReaderGone
 
 
 def say(text: str = "", *, err: bool = False, end: str = "\n") -> None:
     """One text on stdout, or on stderr with `err`. Messages that nobody reads are dropped.
 
     Raises:
-        ReaderGone: what read stdout has ended. Whatever is said later goes nowhere, and raises nothing.
+        ReaderGone: what read stdout has ended. DiskError: stdout is a file that cannot be written.
+            Whatever is said later goes nowhere, and raises nothing.
     """
     try:
         click.echo(text + end, err=err, nl=False)
-    except BrokenPipeError:
+    except OSError as error:
         _say_no_more(sys.stderr.fileno() if err else sys.stdout.fileno())
-        if not err:
+        if err:
+            return
+        if isinstance(error, BrokenPipeError):
             raise ReaderGone("what read the output has ended") from None
+        raise DiskError(f"the output cannot be written: {error.strerror}", hint="Look at where it is sent.") from error
 
 
 def emit(document: Mapping[str, Any]) -> None:

@@ -47,15 +47,15 @@ def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
 
 
 class _Stderr:
-    """Its reader may have ended (as in ``2>&1 | head``): no run ends for a line that nobody reads."""
+    """Its reader may have ended (as in ``2>&1 | head``), its disk be full: no run ends for a line of its log."""
 
     def write(self, text: str) -> int:
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             sys.stderr.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             sys.stderr.flush()
 
 

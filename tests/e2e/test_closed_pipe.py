@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.process import Done, ended, run_ingest, started
+from tests.fixtures.process import Done, ended, environment, run_ingest, started
 from tests.fixtures.servers import Bucket
 
 READING = [
@@ -24,6 +26,34 @@ READING = [
     ("deadletters", "list"),
     ("db", "current"),
 ]
+
+
+async def test_an_output_that_cannot_be_written_is_no_defect(weed: Bucket, tmp_path: Path) -> None:
+    await weed.put({"k": b"x"})
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        for command in (("runs",), ("ls", "--json"), ("sync", "--dry-run"), ("sync",)):
+            variables = weed.variables(tmp_path / "data")
+            async with started(*command, "-q", variables=variables, cwd=tmp_path, stdout=full) as process:
+                done = await ended(process)
+            quiet = command == ("sync",)  # it has nothing to say
+            assert (done.code, "No space left on device" in done.stderr) == ((0, False) if quiet else (5, True)), (
+                command
+            )
+            assert "defect" not in done.stderr
+    finally:
+        os.close(full)
+
+
+async def test_a_process_without_an_output_works(weed: Bucket, tmp_path: Path) -> None:
+    """Its first files must not take the numbers of what is closed."""
+    await weed.put({"k": b"x"})
+    command = f"exec {sys.executable} -m ingest sync -q <&- >&- 2>&-"
+    process = await asyncio.create_subprocess_shell(
+        command, env=environment(weed.variables(tmp_path / "data")), cwd=tmp_path
+    )
+    assert await process.wait() == 0
+    assert (tmp_path / "data" / weed.name / "k").read_bytes() == b"x"
 
 
 async def unread(*arguments: str, variables: Mapping[str, str], cwd: Path, both: bool = False) -> Done:
