@@ -104,14 +104,10 @@ class KafkaSettings(BaseModel):
     @field_validator("kafka_bootstrap_servers")
     @classmethod
     def _hosts_and_ports(cls, value: str) -> str:
-        for server in filter(None, (server.strip() for server in value.split(","))):
-            try:
-                parts = urlsplit(f"//{server}")
-                usable = parts.hostname and parts.netloc == server and "@" not in server and parts.port != 0
-            except ValueError:  # a port that is no number
-                usable = False
-            if not usable or any(letter.isspace() or not letter.isprintable() for letter in server):
+        for server in value.split(","):
+            if "://" in server:
                 raise ValueError("not a list of hosts and ports")
+            sendable.host_and_port(server.strip())
         return value
 
     @field_validator("kafka_session_timeout", mode="before")
