@@ -13,11 +13,12 @@ class PageNotes:
     """What the batch means for the page memory."""
 
     relisted: list[tuple[str, str, str | None]] = field(default_factory=list)
-    """Ranges ``[after, upto)`` of a prefix whose remembered pages no longer hold; None is the end of the listing."""
+    """Ranges ``(after, upto]`` of a prefix whose remembered pages no longer hold; None is the end of the listing."""
     settled: list[tuple[str, KnownPage]] = field(default_factory=list)
     """Pages of a prefix in which nothing is left to do."""
-    taken_later: list[str] = field(default_factory=list)
-    """Keys that were recorded without a copy, and have one now."""
+    changed: dict[str | None, list[str]] = field(default_factory=dict)
+    """Keys of which the catalog says something else now, by the prefix of the listing that relists them; None: of those
+    that no listing came upon."""
 
 
 @dataclass(slots=True)

@@ -121,10 +121,10 @@ class Catalog:
     async def learn_order(self, source_id: int, order: ListingOrder) -> None:
         """Keeps the listing order; pages are remembered for byte-ordered listings only."""
 
-        def learn(_dialect: Dialect) -> Steps[None]:
+        def learn(dialect: Dialect) -> Steps[None]:
             yield Statement(_LEARN_ORDER, (order.value, source_id))
             if order is not ListingOrder.BYTES:
-                yield from pages.forget_all(source_id)
+                yield from pages.forget_all(source_id, dialect)
 
         await self.lane.write(learn)
 

@@ -1,33 +1,49 @@
-"""The page memory: what each page of a byte-ordered listing looked like when nothing was left to do in it."""
+"""The page memory: what each page of a byte-ordered listing looked like when nothing was left to do in it.
+
+No two pages of one prefix overlap, so the one that holds a key is found by a look at the index. Writers take turns, as
+those of the audit trail do: what one forgets, another that knew no better does not remember at the same moment.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ingest.catalog.batch import Batch
-from ingest.catalog.lane import Lane, Statement, Steps
-from ingest.model import KnownPage
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps
+from ingest.model import KnownPage, Shard
+from ingest.plan.shards import key_range
 
-_MOST_KEYS = 64
-"""Unsettled keys that are looked up one by one; of more than these, the range from the first to the last."""
-
+_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))"
 _READ = (
     "SELECT start_after, last_key, listed, skipped, fingerprint, filters FROM pages "
     "WHERE source_id = ? AND prefix = ? AND start_after >= ? ORDER BY start_after LIMIT ?"
 )
-_FORGET_RANGE = "DELETE FROM pages WHERE source_id = ? AND prefix = ? AND start_after >= ? AND start_after < ?"
+_PREFIXES = (
+    "WITH RECURSIVE found(prefix) AS (SELECT min(prefix) FROM pages WHERE source_id = ? UNION ALL "
+    "SELECT (SELECT min(prefix) FROM pages WHERE source_id = ? AND prefix > found.prefix) FROM found "
+    "WHERE found.prefix IS NOT NULL) SELECT prefix FROM found WHERE prefix IS NOT NULL"
+)
+"""Two looks at the index for each prefix that a run was ever told; as a rule there is one, the empty one."""
+_FORGET_INSIDE = "DELETE FROM pages WHERE source_id = ? AND prefix = ? AND start_after >= ? AND start_after < ?"
 _FORGET_REST = "DELETE FROM pages WHERE source_id = ? AND prefix = ? AND start_after >= ?"
 _FORGET_ALL = "DELETE FROM pages WHERE source_id = ?"
-_FORGET_KEYS = "DELETE FROM pages WHERE source_id = ? AND start_after < ? AND last_key >= ?"
-_RECOUNT = f"{_FORGET_KEYS} AND skipped > 0"
+_FORGET_LAST_BEFORE = (
+    "DELETE FROM pages WHERE source_id = ? AND prefix = ? AND start_after = "
+    "(SELECT max(start_after) FROM pages WHERE source_id = ? AND prefix = ? AND start_after < ?) AND last_key "
+)
+_FORGET_HOLDING = f"{_FORGET_LAST_BEFORE} >= ?"
+_FORGET_REACHING = f"{_FORGET_LAST_BEFORE} > ?"
 _REMEMBER = (
     "INSERT INTO pages (source_id, prefix, start_after, last_key, listed, skipped, fingerprint, filters) "
-    "SELECT ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS "
-    "(SELECT 1 FROM objects WHERE source_id = ? AND key > ? AND key <= ? AND state = 'failed') "
+    "SELECT ?, ?, ?, ?, ?, ?, ?, ? WHERE ? = "
+    "(SELECT count(*) FROM objects WHERE source_id = ? AND key > ? AND key <= ? AND gone_at IS NULL "
+    "AND state <> 'failed') "
     "ON CONFLICT (source_id, prefix, start_after) DO UPDATE SET last_key = excluded.last_key, "
     "listed = excluded.listed, skipped = excluded.skipped, fingerprint = excluded.fingerprint, "
     "filters = excluded.filters"
 )
+"""Only where the range has as many settled rows in the bucket as were listed: another process may have found one of
+them gone, or a new one, or have failed at one, since this page was listed."""
 
 
 async def read(lane: Lane, source_id: int, prefix: str, start: str, limit: int) -> list[KnownPage]:
@@ -35,32 +51,59 @@ async def read(lane: Lane, source_id: int, prefix: str, start: str, limit: int) 
     return [KnownPage._make(row) for row in await lane.fetch(_READ, source_id, prefix, start, limit)]
 
 
-def keep(batch: Batch) -> Steps[None]:
+def keep(batch: Batch, dialect: Dialect) -> Steps[None]:
     """Forgets the pages that the batch unsettles or relists, then remembers those that it settles."""
-    for forget, keys in (
-        (_FORGET_KEYS, [remote.key for remote, _ in (*batch.failed, *batch.blocked)]),
-        (_RECOUNT, batch.pages.taken_later),  # unchanged from now on, by whatever prefix they are listed
-    ):
-        if keys:
-            yield Statement(forget, rows=[(batch.source_id, last, first) for first, last in _spans(keys)])
-    for prefix, after, upto in batch.pages.relisted:
+    notes, source_id = batch.pages, batch.source_id
+    if not (notes.changed or notes.relisted or notes.settled):
+        return
+    yield from _take_turn(source_id, dialect)
+    if notes.changed:
+        yield from _forget_keys(source_id, notes.changed)
+    yield from _forget_ranges(source_id, notes.relisted)
+    if notes.settled:
+        yield Statement(_REMEMBER, rows=[_remembered(source_id, prefix, page) for prefix, page in notes.settled])
+
+
+def _take_turn(source_id: int, dialect: Dialect) -> Steps[None]:
+    if dialect.is_postgres:
+        yield Statement(_TURN, (f"ingest pages of source {source_id}",))
+
+
+def _forget_keys(source_id: int, changed: Mapping[str | None, Sequence[str]]) -> Steps[None]:
+    """Under whatever prefix they are remembered, but for that of the listing that found it: its range is relisted."""
+    prefixes = yield Statement(_PREFIXES, (source_id, source_id))
+    holding = [
+        (source_id, prefix, source_id, prefix, key, key)
+        for (prefix,) in prefixes
+        for listed, keys in changed.items()
+        if prefix != listed
+        for key in keys
+        if key.startswith(prefix)
+    ]
+    if holding:
+        yield Statement(_FORGET_HOLDING, rows=holding)
+
+
+def _forget_ranges(source_id: int, ranges: Iterable[tuple[str, str, str | None]]) -> Steps[None]:
+    """Every page that has a part in one of them."""
+    reaching, inside, rest = [], [], []
+    for prefix, after, upto in ranges:
+        reaching.append((source_id, prefix, source_id, prefix, after, after))
         if upto is None:
-            yield Statement(_FORGET_REST, (batch.source_id, prefix, after))
+            rest.append((source_id, prefix, after))
         else:
-            yield Statement(_FORGET_RANGE, (batch.source_id, prefix, after, upto))
-    if batch.pages.settled:
-        rows = [
-            (batch.source_id, prefix, *page, batch.source_id, page.start_after, page.last_key)
-            for prefix, page in batch.pages.settled
-        ]
-        yield Statement(_REMEMBER, rows=rows)
+            inside.append((source_id, prefix, after, upto))
+    for sql, rows in ((_FORGET_REACHING, reaching), (_FORGET_INSIDE, inside), (_FORGET_REST, rest)):
+        if rows:
+            yield Statement(sql, rows=rows)
 
 
-def _spans(keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Each key by itself; of many, the range that holds them all."""
-    return [(key, key) for key in keys] if len(keys) <= _MOST_KEYS else [(min(keys), max(keys))]
+def _remembered(source_id: int, prefix: str, page: KnownPage) -> tuple[object, ...]:
+    after, upto = key_range(Shard(prefix, page.start_after, page.last_key))
+    return (source_id, prefix, *page, page.listed, source_id, after, upto)
 
 
-def forget_all(source_id: int) -> Steps[None]:
+def forget_all(source_id: int, dialect: Dialect) -> Steps[None]:
     """Nothing is known of any page: the next listing reads every one."""
+    yield from _take_turn(source_id, dialect)
     yield Statement(_FORGET_ALL, (source_id,))

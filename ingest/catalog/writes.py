@@ -83,7 +83,7 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
             yield Statement(sql, (*values, batch.source_id, dialect.listed(keys)))
     here("batch.rows-written")
     yield from audit.append(dialect, batch.run_id, batch.source_id, batch.at, batch.audits)
-    yield from pages.keep(batch)
+    yield from pages.keep(batch, dialect)
     here("batch.pages-written")
     if batch.cursors:
         yield Statement(_MOVE_CURSOR, rows=[_shard(batch.run_id, *cursor) for cursor in batch.cursors])

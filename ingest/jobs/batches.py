@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 
 from ingest.catalog.batch import Batch
 from ingest.errors import NoSuchKey, ObjectArchived
-from ingest.model import Audit, Block, Delivery, Download, MarkGone, Outcome, Record, RemoteObject, Return, Skip, State
+from ingest.model import Audit, Block, Delivery, Download, MarkGone, Outcome, Record, RemoteObject, Return, Skip
 
-_WITHOUT_COPY = frozenset({State.KNOWN.value, State.BLOCKED.value})
 _NOT_LISTED = frozenset({"restore", "repair"})
 """Reasons of downloads that no listing decided: that an object is back shows only when its bytes come."""
 
@@ -56,8 +55,6 @@ class BatchBuilder:
         remote = outcome.remote or action.remote
         if outcome.copy is not None:
             batch.present.append((remote, outcome.copy))
-            if action.row is not None and action.row.state in _WITHOUT_COPY:
-                batch.pages.taken_later.append(remote.key)
             self._put_in_line(batch, remote)
             changed = action.reason == "changed" and action.row is not None
             what = "changed" if changed else self.downloaded

@@ -213,6 +213,8 @@ class ByRange:
                     )
                     self._tell()
                 ticket = Ticket(stretch.shard, stretch.cursor, answer.is_last)
+                upto = stretch.shard.end if answer.is_last else stretch.cursor
+                ticket.relists = (stretch.shard.prefix, answer.page.start_after, upto)
                 sink.open(ticket)
                 region = Region(answer.page.start_after, self.filters)
                 await self._take(answer, ticket, region)

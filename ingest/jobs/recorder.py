@@ -8,6 +8,7 @@ the commit the copies are nobody else's (`jobs.copies`).
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -18,8 +19,8 @@ from ingest.errors import IngestError, ObjectChanged
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.copies import Copies
 from ingest.jobs.tickets import CursorBook, Ticket
-from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome, RemoteObject, State, Status
-from ingest.plan.memory import settles
+from ingest.model import CatalogRow, Counts, Download, LocalCopy, MarkGone, Outcome, RemoteObject, State, Status
+from ingest.plan.memory import changes, settles
 from ingest.plan.policy import overtaken
 from ingest.plan.tally import tally, tally_many
 from ingest.store.files import Staged
@@ -199,19 +200,21 @@ class Recorder:
         for result in results:
             if isinstance(result, Tallied):
                 batch.known.extend(result.known)
-        self._note_pages(batch, [ticket for _, ticket in entries if ticket is not None])
+        if not self.keeps_rows:
+            batch.pages.changed = _changed(entries, results)
+        self._note_pages(batch, {ticket for _, ticket in entries if ticket is not None})
         batch.cursors.extend(self._book.advance())
         if not batch.is_empty:
             await self.catalog.commit(batch)
             here("batch.committed")
 
-    def _note_pages(self, batch: Batch, tickets: Sequence[Ticket]) -> None:
-        """What is relisted is forgotten no later than its first row is written; what is settled, kept with its last."""
+    def _note_pages(self, batch: Batch, tickets: set[Ticket]) -> None:
+        """What is relisted is forgotten with each of its rows, since another run may remember it in between; what is
+        settled is kept with the last."""
         finished, self._finished = self._finished, []
-        for ticket in (*tickets, *finished):
+        for ticket in tickets.union(finished):
             if ticket.relists is not None:
                 batch.pages.relisted.append(ticket.relists)
-                ticket.relists = None
         for ticket in finished:
             if not ticket.unsettled:
                 batch.pages.settled.extend((ticket.shard.prefix, page) for page in ticket.pages)
@@ -258,6 +261,20 @@ class Recorder:
             self.store.discard(taken.staged)
         said = f"{taken.remote.key!r}: another run has recorded another version meanwhile"
         return _placed(taken, ObjectChanged(said))
+
+
+def _changed(entries: Sequence[Entry], results: Sequence[Outcome | Tallied]) -> dict[str | None, list[str]]:
+    """See `PageNotes`."""
+    changed: dict[str | None, list[str]] = defaultdict(list)
+    for (_, ticket), result in zip(entries, results, strict=True):
+        listed = ticket.shard.prefix if ticket is not None and ticket.relists is not None else None
+        if isinstance(result, Tallied):
+            if result.known:
+                changed[listed].extend(remote.key for remote in result.known)
+        elif changes(result):
+            action = result.action
+            changed[listed].append(action.row.key if isinstance(action, MarkGone) else action.remote.key)
+    return changed
 
 
 def _placed(taken: Taken, copy: LocalCopy | IngestError) -> Outcome:

@@ -165,6 +165,7 @@ class _Verify:
         if not suspects:
             return
         batch = self._batch()
+        batch.pages.changed[None] = [row.remote.key for row, _ in suspects]
         for row, finding in suspects:
             verdict, key = finding.verdict.value, row.remote.key
             log().error("copy_damaged", key=key, path=row.local_path, found=verdict, message=finding.detail)

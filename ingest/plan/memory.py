@@ -2,7 +2,7 @@
 
 A remembered page covers ``(start_after, last_key]``. Asked for by its own `start_after` and count, a page that comes
 back with the same bytes is unchanged, and everything in it was settled: nothing is parsed, read or written. Whatever
-could make that false forgets the page: see `settles`, `still_holds` and `catalog.pages.keep`.
+could make that false forgets the page: see `settles`, `changes`, `still_holds` and `catalog.pages.keep`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ingest.model import MOST_KEYS, Download, KnownPage, Outcome, Page, Status
+from ingest.model import HAD_A_COPY, MOST_KEYS, Download, KnownPage, Outcome, Page, Skip, Status
 from ingest.plan.selection import Selection
 
 PAGE = MOST_KEYS
@@ -64,6 +64,20 @@ def still_holds(page: KnownPage, filters: bytes) -> bool:
 def settles(outcome: Outcome) -> bool:
     """Whether nothing is left to do for the object: only a download may leave something."""
     return outcome.status is Status.DONE or not isinstance(outcome.action, Download)
+
+
+def changes(outcome: Outcome) -> bool:
+    """Whether the catalog says something else of the object now, so that a page with it may be remembered no longer.
+
+    The bucket may go back to what that page showed. A copy that came again as it was changes nothing.
+    """
+    action = outcome.action
+    if isinstance(action, Skip):
+        return False
+    if not isinstance(action, Download) or outcome.status is not Status.DONE or action.row is None:
+        return True
+    row, remote = action.row, outcome.remote or action.remote
+    return row.gone or row.state not in HAD_A_COPY or (row.etag, row.size) != (remote.etag, remote.size)
 
 
 def tile(pages: Iterable[KnownPage], start_after: str, end: str | None, filters: bytes) -> Iterator[Segment]:
