@@ -141,6 +141,10 @@ class Connection(asyncio.BufferedProtocol):
             raise ConnectionLost(f"{self._peer} closed the connection as soon as it was open")
         self._reset()
         self._exchange = exchange
+        if self._throttle is not None and not self._used:
+            # Those before it may be closed, and with them what they had to sleep off. Not as soon as it is made: uvloop
+            # starts reading after that, whatever it was told.
+            self._rest(0)
         self.watch.start(self._loop.time())
         self._asked = monotonic()
         self._transport.write(exchange.head)
@@ -215,7 +219,6 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         if self._throttle is not None:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            self._rest(0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._into and self._raw:

@@ -118,6 +118,34 @@ async def test_a_limited_rate_changes_no_byte() -> None:
         await pool.aclose()
 
 
+@pytest.mark.parametrize("farewell", ["Connection: close\r\n", ""])
+async def test_a_limited_rate_holds_also_where_each_answer_ends_its_connection(farewell: str) -> None:
+    """The next answer is not read before what was received on the connection before it is slept off."""
+    debts: list[float] = []
+
+    class Noting(Throttle):
+        def pause_after(self, received: int) -> float:
+            if received:
+                debts.append(super().pause_after(0))
+            return super().pause_after(received)
+
+    async def script(visit: Visit) -> None:
+        await visit.answer(bytes(30_000), headers=farewell)
+        if farewell:
+            visit.hang_up()
+
+    async with raw_server(script) as server:
+        dialer = Dialer("127.0.0.1", server.port, tls=None)
+        pool = Pool(dialer, limit=1, timeouts=Timeouts(), throttle=Noting(300_000))
+        for _ in range(4):
+            assert len((await pool.fetch(GET)).body) == 30_000
+        await pool.aclose()
+    assert server.connections == (4 if farewell else 1)
+    answers = [debt for debt in debts if debt > 0.01]  # timers may be early by their resolution
+    assert len(debts) >= 4
+    assert answers == []
+
+
 async def test_what_on_head_or_the_sink_raises_comes_through() -> None:
     async def script(visit: Visit) -> None:
         await visit.answer(BODY * 100)
