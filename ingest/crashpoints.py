@@ -38,9 +38,10 @@ LABELS = frozenset(
         "batch.replaced-ended",
         # Copies change in one process at a time: another one has them.
         "copies.waiting",
-        # What a killed batch replaced, put back by the next run.
+        # What a killed batch replaced, put back by the next run, or what it brought back, taken away.
         "undo.begun",
         "undo.put-back",
+        "undo.taken-away",
         "undo.done",
         # Cleanup: intent, unlink, done.
         "cleanup.decided",

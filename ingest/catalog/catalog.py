@@ -24,9 +24,9 @@ _ROW = "SELECT key, size, etag, state, gone_at IS NOT NULL, local_path, attempts
 _ROWS_UPTO = f"{_ROW} WHERE source_id = ? AND key > ? AND key <= ? ORDER BY key LIMIT ?"
 _ROWS_AFTER = f"{_ROW} WHERE source_id = ? AND key > ? ORDER BY key LIMIT ?"
 _ROWS_OF = f"{_ROW} WHERE source_id = ? AND key "
-_DIGESTS_OF = (
-    "SELECT key, local_path, digest FROM objects WHERE state = 'present' AND local_path IS NOT NULL "
-    "AND digest IS NOT NULL AND source_id = ? AND key "
+_COPIES_OF = (
+    "SELECT key, local_path, CASE state WHEN 'present' THEN digest END FROM objects WHERE local_path IS NOT NULL "
+    "AND (state = 'pruned' OR state = 'present' AND digest IS NOT NULL) AND source_id = ? AND key "
 )
 _FIND_SOURCE = (
     "SELECT id, bucket, listing_order, last_complete_sync IS NULL FROM sources WHERE endpoint = ? AND bucket = ?"
@@ -142,10 +142,10 @@ class Catalog:
         rows = await self.lane.fetch(_ROWS_OF + dialect.among, source_id, dialect.listed(keys))
         return {row[0]: _catalog_row(row) for row in rows}
 
-    async def digests_of(self, source_id: int, keys: Sequence[str]) -> list[tuple[str, str, str]]:
-        """Key, local path and digest of those of these keys whose copy is present."""
+    async def copies_recorded(self, source_id: int, keys: Sequence[str]) -> list[tuple[str, str, str | None]]:
+        """Key, local path and digest of those of these keys whose copy is present, or pruned: then without digest."""
         dialect = self.lane.dialect
-        return [(*row,) for row in await self.lane.fetch(_DIGESTS_OF + dialect.among, source_id, dialect.listed(keys))]
+        return [(*row,) for row in await self.lane.fetch(_COPIES_OF + dialect.among, source_id, dialect.listed(keys))]
 
     async def rows_between(
         self, source_id: int, after: str, upto: str | None, limit: int = _UNLIMITED

@@ -1,8 +1,9 @@
 """Changes copies together with their rows: one process at a time, and after a kill in between nothing has changed.
 
 Files and rows cannot change in one step. So whoever renames or unlinks copies holds a lock from then until the rows are
-committed, and keeps the bytes of the present copies that it replaces. Whoever takes the lock and finds kept bytes knows
-that the holder before did not come to its end: what is no longer what its row says is put back (docs/decisions/0015).
+committed, and keeps the bytes of the present copies that it replaces. Whoever takes the lock and finds its intent knows
+that the holder before did not come to its end: what is no longer what its row says is put back, and what stands in the
+place of a pruned copy goes (docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -83,10 +84,10 @@ class Copies:
 
     async def _undo(self) -> None:
         left = await asyncio.to_thread(self.replacing.left)
-        rows = await self.catalog.digests_of(self.source_id, [copy.key for copy in left])
+        rows = await self.catalog.copies_recorded(self.source_id, [copy.key for copy in left])
         recorded = {Replaced(key, path): digest for key, path, digest in rows}
         for copy in await asyncio.to_thread(self.replacing.undo, recorded):
-            log().info("replacement_undone", key=copy.key, message="the run that replaced it ended before its row did")
+            log().info("replacement_undone", key=copy.key, message="the run that placed it ended before its row did")
         await asyncio.to_thread(self.replacing.drop)
 
 

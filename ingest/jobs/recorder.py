@@ -230,7 +230,8 @@ class Recorder:
         replaced = [
             Replaced(key, path)
             for key, path in previous.items()
-            if rows[key].state == State.PRESENT and versions[key] != (rows[key].etag, rows[key].size)
+            if rows[key].state == State.PRUNED
+            or (rows[key].state == State.PRESENT and versions[key] != (rows[key].etag, rows[key].size))
         ]
         copies = await asyncio.to_thread(self.store.publish, staged, previous, replaced) if staged else {}
         outcomes: list[Outcome | Tallied] = []

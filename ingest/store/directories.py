@@ -65,6 +65,18 @@ class Directories:
                 raise UnsafePath(f"{path!r} is a symlink, and is not followed") from error
             raise TakenByFile(depth) from error
 
+    def remove_empty(self, path: str) -> None:
+        """Removes `path` and its parents as far as they are empty, but never the bucket's own directory."""
+        self.forget()
+        while "/" in path:
+            parent, _, name = path.rpartition("/")
+            try:
+                os.rmdir(name, dir_fd=self.at(parent))
+            except OSError:
+                return
+            self.forget()
+            path = parent
+
     def forget(self) -> None:
         """Closes all descriptors; the next use opens them again."""
         for descriptor in self._open.values():

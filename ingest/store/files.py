@@ -200,8 +200,7 @@ class FileStore:
                 return
             except OSError as error:
                 raise disk_error(error, local_path) from error
-            directories.forget()
-            _remove_empty(directories, directory)
+            directories.remove_empty(directory)
 
     def sweep(self, *, all_done: bool = False) -> int:
         """Removes temporary files of runs that are gone, but for the large ones that this run may go on with.
@@ -255,17 +254,6 @@ class FileStore:
             make_durable(names, open_one, self._temporaries)
         except OSError as error:
             raise disk_error(error, shown) from error
-
-
-def _remove_empty(directories: Directories, directory: str) -> None:
-    while directory.count("/") >= 1:
-        parent, _, name = directory.rpartition("/")
-        try:
-            os.rmdir(name, dir_fd=directories.at(parent))
-        except OSError:
-            return
-        directories.forget()
-        directory = parent
 
 
 def _hash(descriptor: int, check: Check) -> Hasher:

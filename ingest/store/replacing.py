@@ -1,6 +1,7 @@
-"""The copies that a batch replaces: their bytes are kept until the new rows are committed, so a kill can be undone.
+"""The copies that a batch replaces or brings back: until the new rows are committed, a kill can be undone.
 
-Each gets a second name (a hard link: no byte is copied) in a directory of our own, and an intent says which is which.
+What is replaced gets a second name (a hard link: no byte is copied) in a directory of our own, and an intent says which
+is which. It also names the places of pruned copies, where nothing stands that could be kept.
 All of that is durable before the first rename: an intent that is missing or torn has seen none. Whoever holds the lock
 of the copies (`store.locks`) and finds an intent knows that the holder before did not come to its end. Where a file
 system has no hard links nothing is kept, and `verify --repair` mends what a kill leaves.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,7 +33,8 @@ _CHUNK = 1 << 20
 
 
 class Replaced(NamedTuple):
-    """A copy of `key` at `local_path` (relative to the data directory), in the place of which another one goes."""
+    """A copy of `key` at `local_path` (relative to the data directory), in the place of which another one goes. It may
+    have been pruned before."""
 
     key: str
     local_path: str
@@ -90,18 +93,27 @@ class Replacing:
         except (ValueError, TypeError):
             return []  # torn: see above
 
-    def undo(self, recorded: Mapping[Replaced, str]) -> list[Replaced]:
-        """Puts back the kept bytes that are still what the catalog says of the copy; returns which.
+    def undo(self, recorded: Mapping[Replaced, str | None]) -> list[Replaced]:
+        """Puts back the kept bytes that are still what the catalog says of the copy, and takes away what stands where
+        it says that a copy was pruned; returns which. Then `drop`.
 
-        `recorded` has the digests of the copies that are present, ``md5:<hex>`` or ``sha256:<hex>``. Then `drop`.
+        `recorded` has the digests of the copies that are present, ``md5:<hex>`` or ``sha256:<hex>``, and None for those
+        that are pruned.
         """
         here("undo.begun")
         back: list[Replaced] = []
         with self._opened() as (directories, place):
             touched: set[str] = set()
             for number, copy in enumerate(self.left()):
-                digest = recorded.get(copy)
-                if digest is None or not _has_digest(place, str(number), digest):
+                if copy not in recorded:
+                    continue
+                digest = recorded[copy]
+                if digest is None:
+                    if _take_away(directories, copy.local_path):
+                        back.append(copy)
+                    here("undo.taken-away")
+                    continue
+                if not _has_digest(place, str(number), digest):
                     continue
                 with suppress(FileNotFoundError, IsADirectoryError, TakenByFile, UnsafePath):  # not ours any more
                     _put_back(directories, copy.local_path, place, str(number))
@@ -157,6 +169,21 @@ def _put_back(directories: Directories, path: str, place: int, name: str) -> Non
     directory, _, own = path.rpartition("/")
     # Where both are names of one file already, a rename leaves both: `drop` removes ours.
     os.replace(name, own, src_dir_fd=place, dst_dir_fd=directories.at(directory))
+
+
+def _take_away(directories: Directories, path: str) -> bool:
+    """Whether there was a file. Its end is durable before that of the intent."""
+    directory, _, own = path.rpartition("/")
+    try:
+        parent = directories.at(directory)
+        if not stat.S_ISREG(os.stat(own, dir_fd=parent, follow_symlinks=False).st_mode):
+            return False  # not ours
+        os.unlink(own, dir_fd=parent)
+        os.fsync(parent)
+    except (FileNotFoundError, TakenByFile, UnsafePath):
+        return False
+    directories.remove_empty(directory)
+    return True
 
 
 def _has_digest(place: int, name: str, digest: str) -> bool:

@@ -76,8 +76,10 @@ class Seen:
             assert (f"md5:{digest}", digest, size) == (row["digest"], row["etag"], row["size"]), key
 
     def assert_settled(self) -> None:
-        """I2 and I5, when nothing is under way: nor is there any other file."""
+        """I2 and I5, when nothing is under way: nor is there any other file, also where a pruned copy was."""
         self.assert_recorded()
+        pruned = {row["local_path"] for row in self.rows.values() if row["state"] == "pruned"}
+        assert pruned.isdisjoint(self.files), "a pruned copy that stands there"
         assert set(self.files) == {row["local_path"] for row in self.copies.values()}, "a file without its row"
         assert self.temporaries == []
 

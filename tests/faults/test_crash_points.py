@@ -31,7 +31,7 @@ from ingest.settings import Settings
 from tests.faults.databases import Template, copy_of, template_on
 from tests.faults.invariants import Seen, check_sums, look
 from tests.faults.test_crash_commands import ARMED as ARMED_COMMANDS
-from tests.faults.test_killed_replacing import UNDOING
+from tests.faults.test_killed_replacing import TAKING_AWAY, UNDOING
 from tests.faults.test_two_at_once import WAITING
 from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.process import started, until
@@ -60,8 +60,9 @@ ARMED: dict[str, tuple[str, ...]] = {
         "cleanup.all-unlinked", "cleanup.done", "cleanup.intent-written", "batch.rows-written",
     ),
     "restore": (
-        "restore.submitted:2", "restore.downloaded", "staging.finished:2", "batch.barrier-passed", "batch.renamed:2",
-        "batch.published", "batch.cursors-written", "batch.committed", "run.worked",
+        "restore.submitted:2", "restore.downloaded", "staging.finished:2", "batch.barrier-passed",
+        "batch.replaced-intended", "batch.replaced-kept", "batch.renamed:2", "batch.published", "batch.cursors-written",
+        "batch.committed", "batch.replaced-ended", "run.worked",
     ),
 }  # fmt: skip
 """Scenario -> where its process is killed."""
@@ -76,7 +77,7 @@ def test_every_label_is_passed_somewhere_and_known() -> None:
     assert passed == LABELS
     assert {
         order.partition(":")[0]
-        for orders in (*ARMED.values(), *ARMED_COMMANDS.values(), UNDOING, [WAITING])
+        for orders in (*ARMED.values(), *ARMED_COMMANDS.values(), UNDOING, TAKING_AWAY, [WAITING])
         for order in orders
     } == LABELS
 

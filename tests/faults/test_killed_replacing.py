@@ -34,6 +34,7 @@ REPLACING = ("batch.replaced-intended", "batch.replaced-linked", "batch.replaced
 """Where the rows of the new versions are not committed yet."""
 COMMITTED = ("batch.committed", "batch.replaced-dropped", "batch.replaced-ended")
 UNDOING = ("undo.begun", "undo.put-back", "undo.put-back:2", "undo.done")
+TAKING_AWAY = ("undo.begun", "undo.taken-away", "undo.taken-away:2", "undo.done")
 """Where the run that undoes is itself killed."""
 
 
@@ -125,6 +126,54 @@ async def test_what_is_recorded_is_not_undone(rig: Rig, label: str) -> None:
     end.assert_settled()
     assert sorted(end.files.values()) == sorted(copies_of(rig.server.objects).values())
     assert rig.kept == []
+
+
+BROUGHT_BACK = {"restore": ("restore", "--prefix", ""), "sync": ("sync",)}
+"""What puts a file where a pruned row says that its copy was: the same version, or a newer one."""
+
+
+@pytest.mark.parametrize("killed", BROUGHT_BACK)
+@pytest.mark.parametrize("label", [*REPLACING, COMMITTED[0], COMMITTED[-1]])
+async def test_what_came_in_the_place_of_a_pruned_copy_goes_unless_it_is_recorded(
+    rig: Rig, killed: str, label: str
+) -> None:
+    """Nobody else would see it: a cleanup looks at rows that are present, and the bucket may have lost the object."""
+    assert rig.run("cleanup", "--older-than", "0d") == 0
+    before = change(rig.server) if killed == "sync" else {}
+    assert rig.run(*BROUGHT_BACK[killed], INGEST_CRASH_AT=label) == -signal.SIGKILL
+    rig.server.objects = before
+    report = await rig.work("verify")
+    assert (report.exit_code, report.counts.damaged) == (0, 0)
+    assert not report.notes.get("orphaned")
+    end = await rig.look()
+    assert set(end.files) == {row["local_path"] for row in end.copies.values()}
+    assert {row["state"] for key, row in end.rows.items() if killed == "restore" or key != "same"} == {
+        "present" if label in COMMITTED else "pruned"
+    }
+    assert rig.kept == []
+
+
+@pytest.mark.parametrize("label", TAKING_AWAY)
+async def test_killed_while_it_is_taken_away_it_goes_all_the_same(rig: Rig, label: str) -> None:
+    assert rig.run("cleanup", "--older-than", "0d") == 0
+    assert rig.run("restore", "--prefix", "", INGEST_CRASH_AT="batch.published") == -signal.SIGKILL
+    rig.crash(label)
+    assert (await rig.work("verify")).exit_code == 0
+    end = await rig.look()
+    assert set(end.files) == {row["local_path"] for row in end.copies.values()}
+    assert {row["state"] for row in end.rows.values()} == {"pruned"}
+    assert rig.kept == []
+
+
+async def test_what_is_no_file_is_not_taken_away(rig: Rig) -> None:
+    assert rig.run("cleanup", "--older-than", "0d") == 0
+    assert rig.run("restore", "--prefix", "", INGEST_CRASH_AT="batch.published") == -signal.SIGKILL
+    place = rig.data_dir / "statements" / "a"
+    place.unlink()
+    place.symlink_to("same")
+    assert (await rig.work("verify")).exit_code == 0
+    assert place.is_symlink()
+    assert (await rig.look()).files == {}
 
 
 @pytest.mark.parametrize("command", ["verify", "restore", "cleanup", "backfill"])
