@@ -48,7 +48,8 @@ async def cleanup(
 ) -> RunReport:
     """Removes copies older than the retention, unless they are held, not delivered, or the only ones."""
     age = options.older_than if options.older_than is not None else settings.retention
-    arguments: dict[str, object] = {"older_than": age.total_seconds(), "trust_catalog": options.trust_catalog}
+    told = ("dry_run", "max_delete", "trust_catalog", "trust_clock")
+    arguments = {"older_than": age.total_seconds(), **{name: getattr(options, name) for name in told}}
 
     async def work(run: Run) -> None:
         await _check_clock(run, options, clock())

@@ -49,12 +49,8 @@ async def _run(
         if settings.kafka_topic and not options.dry_run:
             run.report.notes["unannounced"] = await overview.unannounced(run.catalog, run.source.id, started)
 
+    # Beside what it was told, so that a backfill goes on with a real run, also when it only shows how it would.
+    arguments = options.arguments | ({"dry_run": True} if options.dry_run else {})
     return await execute(
-        command,
-        settings,
-        options.arguments,
-        work,
-        lock=command,
-        progress=progress or Silence(),
-        stop=stop or Stop(),
+        command, settings, arguments, work, lock=command, progress=progress or Silence(), stop=stop or Stop()
     )
