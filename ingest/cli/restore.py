@@ -23,6 +23,8 @@ def command(context: Context, keys: tuple[str, ...], prefix: str | None, to: str
     """
     if bool(keys) == (prefix is not None):
         raise click.UsageError("name keys, or give --prefix P (--prefix '' is everything), one of the two")
+    if to == "":  # an empty variable of a script: where they belong is not where they were wanted
+        raise click.UsageError("--to wants a directory, and got an empty one")
 
     from ingest.jobs.options import RestoreOptions
     from ingest.jobs.restore import restore

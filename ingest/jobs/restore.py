@@ -12,7 +12,7 @@ from ingest.jobs.options import RestoreOptions
 from ingest.jobs.refetch import refetching
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
-from ingest.model import Outcome, RunReport, State
+from ingest.model import HAD_A_COPY, Outcome, RunReport, State
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
@@ -60,6 +60,10 @@ async def _wanted(run: Run, options: RestoreOptions, spelled: list[list[str]]) -
             if row.state == State.PRESENT and not row.pruning and not options.to:
                 run.counts.kept += 1
                 log().info("already_present", key=key)
+                continue
+            if row.remote.is_directory_marker and row.state not in HAD_A_COPY:
+                run.counts.kept += 1
+                log().info("nothing_to_restore", key=key, message="a directory marker, which has no file")
                 continue
             yield row
     if options.prefix is None:

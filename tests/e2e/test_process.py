@@ -41,6 +41,7 @@ async def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         (["cleanup", "--older-than", "x"], {}, 2, "not a duration"),
         (["sync", "--bwlimit", "fast"], {}, 2, "not a size"),
         (["restore"], {}, 2, "name keys"),
+        (["restore", "k", "--to", ""], {}, 2, "--to wants a directory"),
         (["sync"], {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_SECRET_KEY": CANARY}, 4, "refused"),
     ],
 )

@@ -21,6 +21,7 @@ from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
+from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.servers import Bucket
 
 
@@ -212,3 +213,22 @@ async def test_a_renamed_endpoint_is_pointed_out_and_told_to_the_catalog_it_is_n
         again = await run_sync(renamed)
     assert (again.counts.downloaded, again.counts.unchanged) == (0, 1)
     assert not any("on record under" in line.get("message", "") for line in lines)
+
+
+@pytest.mark.parametrize("to", [None, "elsewhere"])
+async def test_a_directory_marker_has_nothing_to_restore(
+    tmp_path: Path, to: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is recorded and gets no file, also when it is asked for by name."""
+    target = str(tmp_path / to) if to else None
+    with running(MemoryS3()) as server:
+        server.fill({"dir/": b"", "dir/k": b"1"})
+        settings = server.bucket.settings(tmp_path / "data")
+        await run_sync(settings)
+        options = RestoreOptions(("dir/", "dir/k"), to=target)
+        report = await restore(settings, options, progress=Silence(), stop=Stop())
+    there = int(to is not None)
+    assert (report.exit_code, report.counts.restored, report.counts.kept) == (0, there, 2 - there)
+    assert "nothing_to_restore" in capsys.readouterr().out
+    assert copies_on_disk(settings) == {"dir/k": b"1"}
+    assert len([path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()]) == there
