@@ -16,11 +16,12 @@ from ingest.catalog.batch import Batch
 from ingest.catalog.pruning import Candidate
 from ingest.catalog.queries import CopyRow
 from ingest.crashpoints import here
-from ingest.errors import ClockUntrusted, DiskError, IngestError, NoSuchKey
+from ingest.errors import ClockUntrusted, DiskError, NoSuchKey
 from ingest.jobs.copies import Copies
 from ingest.jobs.options import CleanupOptions
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
+from ingest.jobs.together import together
 from ingest.model import Audit, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -129,11 +130,8 @@ class _Cleanup:
         return [row for row in found if row.copy.remote.key not in ended]
 
     async def _reasons(self, found: Sequence[Candidate]) -> list[str | None]:
-        try:
-            async with asyncio.TaskGroup() as group:
-                asked = [group.create_task(self._reason_to_keep(row)) for row in found]
-        except* IngestError as failures:
-            raise failures.exceptions[0] from None
+        async with together() as group:
+            asked = [group.create_task(self._reason_to_keep(row)) for row in found]
         return [answer.result() for answer in asked]
 
     async def _reason_to_keep(self, row: Candidate) -> str | None:

@@ -39,7 +39,7 @@ async def crawl(
             shards = resumed or [Shard(root, level=True) for root in roots]
             answers = {} if first is None else {top: first}
             await ByPrefix(listing, frozenset(shard for shard in resumed if shard.start_after), answers).run(shards)
-    except* SourceError:
+    except SourceError:
         # What failed is in the list, or is the listing's own end: the first of all is what the run ends with.
         if not listing.failures:
             raise

@@ -98,12 +98,7 @@ class Pipeline:
         run, options = self.run, self.options
         listing = Listing(self.bucket, run.catalog, run.source, self, options.listers or LISTERS)
         filters = filters_of(options.selection)
-        try:
-            await crawl(
-                listing, options.selection.roots, await self._unfinished(), filters, remembers=options.page_memory
-            )
-        except* IngestError as group:
-            raise _first(group) from group
+        await crawl(listing, options.selection.roots, await self._unfinished(), filters, remembers=options.page_memory)
         here("shards.listed")
         run.progress.listing_done()
 
@@ -291,11 +286,3 @@ async def _cancel(task: asyncio.Task[None]) -> IngestError | None:
     if not task.cancelled() and isinstance(error := task.exception(), IngestError):
         return error
     return None
-
-
-def _first(group: BaseExceptionGroup[IngestError]) -> IngestError:
-    first: BaseException = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    assert isinstance(first, IngestError)  # noqa: S101 - `except*` let only these in
-    return first

@@ -1,8 +1,11 @@
-"""Migrated databases to copy from."""
+"""Migrated databases to copy from, and a user without powers."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
 import pytest
@@ -28,3 +31,16 @@ async def empty_databases(
     for url in urls.values():
         await schema.upgrade(url)
     yield {name: Template(url) for name, url in urls.items()}
+
+
+@pytest.fixture
+def unprivileged() -> Sequence[str]:
+    """A command under which root passes no permission check that others do not pass."""
+    command = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
+    if (
+        os.geteuid() != 0
+        or shutil.which("setpriv") is None
+        or subprocess.run([*command, "true"], check=False).returncode
+    ):
+        pytest.skip("only root, with setpriv, can give a directory to another user and become powerless itself")
+    return command

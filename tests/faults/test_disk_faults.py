@@ -7,7 +7,6 @@ import errno
 import os
 import random
 import resource
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -129,19 +128,6 @@ async def test_the_catalogs_disk_is_full(tmp_path: Path, sqlite_template: bytes,
             assert bool(placed) == bool(leave)
             await rig.heal()
             assert rig.server.count("get") - asked == len(NEW) - placed
-
-
-@pytest.fixture
-def unprivileged() -> Sequence[str]:
-    """A command under which root passes no permission check that others do not pass."""
-    command = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
-    if (
-        os.geteuid() != 0
-        or shutil.which("setpriv") is None
-        or subprocess.run([*command, "true"], check=False).returncode
-    ):
-        pytest.skip("only root, with setpriv, can give a directory to another user and become powerless itself")
-    return command
 
 
 async def test_no_permission(rig: Rig, unprivileged: Sequence[str]) -> None:
