@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps, open_lane
 from ingest.catalog.target import Target
-from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing
+from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing, too_many_files
 from ingest.private import make_directories
 
 if TYPE_CHECKING:
@@ -156,6 +156,6 @@ def _create_file(name: str) -> None:
         make_directories(path.parent)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
     except OSError as error:
-        raise DatabaseError(
+        raise too_many_files(error) or DatabaseError(
             f"{path}: {error.strerror}", hint="Check that the directory can be written by this user."
         ) from error

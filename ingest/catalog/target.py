@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ingest.errors import DatabaseBusy, DatabaseError, DatabaseLost
+from ingest.errors import DatabaseBusy, DatabaseError, DatabaseLost, TooManyFiles, descriptors_left, too_many_files
 
 _DRIVERS = frozenset({"sqlite3", "asyncpg", "sqlalchemy"})
 _DIALECT_NAMES = re.compile(r"^(?:\([^)]*\)\s*|<class '[^']*'>:\s*)+")
@@ -45,7 +45,10 @@ class Target:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Everything that a driver raises becomes a `DatabaseError` of one line, without the password."""
+        """Everything that a driver raises becomes a `DatabaseError` of one line, without the password.
+
+        Or a `TooManyFiles`: then it is not the database that has to be looked at.
+        """
         try:
             yield
         except Exception as error:
@@ -53,7 +56,9 @@ class Target:
                 raise
             raise self._error(error) from error
 
-    def _error(self, error: Exception) -> DatabaseError:
+    def _error(self, error: Exception) -> DatabaseError | TooManyFiles:
+        if (exhausted := too_many_files(error)) is not None:
+            return exhausted
         reason = str(getattr(error, "orig", None) or error)
         line = _DIALECT_NAMES.sub("", reason).split("\n")[0].strip() or type(error).__name__
         if password := self.connect.get("password"):
@@ -67,6 +72,8 @@ class Target:
             return DatabaseLost(message)
         if "no such table" in lowered or ("relation" in lowered and "does not exist" in lowered):
             return DatabaseError(message, hint="Run `ingest db upgrade`.")
+        if "unable to open database file" in lowered and not descriptors_left():
+            return TooManyFiles(message)
         if "unable to open database file" in lowered or "readonly" in lowered:
             return DatabaseError(message, hint="Check that the file and its directory can be written by this user.")
         if "not a database" in lowered:

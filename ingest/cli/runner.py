@@ -18,7 +18,7 @@ import click
 from ingest.cli.failures import fail, show_error, show_traceback
 from ingest.cli.output import emit, say
 from ingest.cli.params import Text
-from ingest.errors import ExitCode, IngestError, ReaderGone
+from ingest.errors import ExitCode, IngestError, ReaderGone, too_many_files
 from ingest.redaction import protect
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def command_options(function: Callable[..., Any], refuse: Refusal = fail) -> Cal
         except click.exceptions.Exit:
             raise
         except Exception as defect:  # noqa: BLE001 - the last line of defence before a person
-            said = IngestError(f"a defect in ingest: {type(defect).__name__}")
+            said = too_many_files(defect) or IngestError(f"a defect in ingest: {type(defect).__name__}")
             refuse(said, as_json=as_json, verbose=verbose)
 
     for name, variable in reversed(_SETTING_FLAGS.items()):

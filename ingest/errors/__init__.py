@@ -17,6 +17,7 @@ from ingest.errors.delivery import (
     EndpointUnreachable,
     EndpointUntrusted,
 )
+from ingest.errors.descriptors import descriptors_left, too_many_files
 from ingest.errors.events import BrokerError, BrokerRefused, DeadLetterRefused, MessagesDied, Poison
 from ingest.errors.local import (
     DamageFound,
@@ -131,4 +132,6 @@ __all__ = [
     "TooManyFiles",
     "UnexpectedResponse",
     "UnsafePath",
+    "descriptors_left",
+    "too_many_files",
 ]

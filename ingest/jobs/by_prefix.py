@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ingest.errors import SourceError
+from ingest.jobs.groups import task_group
 from ingest.jobs.listed import ListedKeys
 from ingest.jobs.listing import Listing
 from ingest.jobs.tickets import Ticket
-from ingest.jobs.together import together
 from ingest.model import ListingOrder, Page, Shard
 from ingest.plan.shards import key_range, last_of_prefix, order_of_page, order_of_server, top_level
 from ingest.plan.storable import without_unstorable
@@ -61,7 +61,7 @@ class ByPrefix:
             level = [self._waiting.popleft() for _ in range(len(self._waiting))]
             found: list[Shard] = []
             limit = asyncio.Semaphore(self.listing.listers)
-            async with together() as group:
+            async with task_group() as group:
                 for shard in level:
                     await limit.acquire()
                     task = group.create_task(self._walk(shard, found))

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ingest.errors import SourceError
+from ingest.jobs.groups import task_group
 from ingest.jobs.listing import Answer, Listing
 from ingest.jobs.tickets import Ticket
-from ingest.jobs.together import together
 from ingest.model import KnownPage, Shard
 from ingest.plan.memory import Gap, Region, is_unchanged, tile
 from ingest.plan.splits import Probe, branch_points, finer_points, pages_ahead, pieces
@@ -80,7 +80,7 @@ class ByRange:
         Raises:
             SourceError: the listing cannot go on. Ranges that failed by themselves are in `listing.failures`.
         """
-        async with together() as group:
+        async with task_group() as group:
             group.create_task(self._feed(shards))
             for _ in range(self.listing.listers):
                 group.create_task(self._list())

@@ -18,10 +18,10 @@ from ingest.catalog.queries import CopyRow
 from ingest.crashpoints import here
 from ingest.errors import ClockUntrusted, DiskError, NoSuchKey
 from ingest.jobs.copies import Copies
+from ingest.jobs.groups import task_group
 from ingest.jobs.options import CleanupOptions
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
-from ingest.jobs.together import together
 from ingest.model import Audit, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -130,7 +130,7 @@ class _Cleanup:
         return [row for row in found if row.copy.remote.key not in ended]
 
     async def _reasons(self, found: Sequence[Candidate]) -> list[str | None]:
-        async with together() as group:
+        async with task_group() as group:
             asked = [group.create_task(self._reason_to_keep(row)) for row in found]
         return [answer.result() for answer in asked]
 

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 from ingest.catalog.catalog import Catalog, Source
 from ingest.crashpoints import here
-from ingest.errors import DatabaseError, ExitCode, IngestError, InterruptedRun, LockedError, UnsafePath
+from ingest.errors import (
+    DatabaseError,
+    ExitCode,
+    IngestError,
+    InterruptedRun,
+    LockedError,
+    TooManyFiles,
+    UnsafePath,
+    too_many_files,
+)
 from ingest.jobs.copies import undo_left
 from ingest.jobs.stop import Stop
 from ingest.model import Counts, RunReport, RunStatus
@@ -124,13 +133,16 @@ async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
     except IngestError as error:
         run.report.error = error
     except BaseException as defect:
-        run.report.error = IngestError(f"a defect: {type(defect).__name__}")
-        raise
+        run.report.error = too_many_files(defect) or IngestError(f"a defect: {type(defect).__name__}")
+        if not isinstance(run.report.error, TooManyFiles):
+            raise
     finally:
         beating.cancel()
         conclude(run.report)
         shown = run.report.error.message if run.report.error else None
-        with suppress(DatabaseError):  # it is the run's own error already, or nothing that can be helped now
+        with suppress(
+            DatabaseError, TooManyFiles
+        ):  # it is the run's own error already, or nothing that can be helped now
             await asyncio.shield(run.catalog.finish_run(run.id, run.report.status, run.counts, shown))
             here("run.finished")
 
@@ -138,7 +150,7 @@ async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
 async def _beat(run: Run) -> None:
     while True:
         await asyncio.sleep(_HEARTBEAT_SECONDS)
-        with suppress(DatabaseError):  # the recorder meets the same database, and ends the run if it must
+        with suppress(DatabaseError, TooManyFiles):  # the recorder meets the same database, and ends the run if it must
             await run.catalog.heartbeat(run.id, run.counts)
 
 

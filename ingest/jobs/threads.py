@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,7 +17,9 @@ async def in_thread(executor: ThreadPoolExecutor | None, call: Callable[..., T],
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        await asyncio.wait({work})
+        while not work.done():
+            with suppress(asyncio.CancelledError):  # once more, by whoever winds up
+                await asyncio.wait({work})
         if not work.cancelled():
             work.exception()  # seen: what cancelled us is what counts
         raise

@@ -23,6 +23,7 @@ from ingest.errors import (
     ObjectChanged,
     SlowDown,
     SourceError,
+    too_many_files,
 )
 from ingest.jobs.recorder import Taken
 from ingest.jobs.tickets import Ticket
@@ -201,9 +202,8 @@ class TransferPool:
             except IngestError as error:
                 self.deliver(Outcome(action, Status.FAILED, action.remote, error=error, attempts=1), ticket)
                 self.give_up(error)
-            except Exception as defect:
-                self.give_up(defect)  # a defect of ours must end the run, not vanish with its task
-                raise
+            except Exception as defect:  # noqa: BLE001 - ours: it must end the run, not vanish with its task
+                self.give_up(too_many_files(defect) or defect)
             finally:
                 self._queue.task_done()
         self._working -= 1

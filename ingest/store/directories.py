@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.unicode_escape  # noqa: F401 - at first use no file may be left that Python could open
 import errno
 import os
 from collections import OrderedDict

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from ingest.errors import DiskFull, ListingUntrusted
-from ingest.jobs.together import first_of, together
+from ingest.jobs.groups import first_of, task_group
 
 
 async def fail(error: Exception) -> None:
@@ -18,7 +18,7 @@ async def test_two_tasks_fail_in_the_same_moment() -> None:
     first = DiskFull("no space left")
 
     async def work() -> None:
-        async with together() as group:
+        async with task_group() as group:
             group.create_task(fail(first))
             group.create_task(fail(DiskFull("nor here")))
 
@@ -37,7 +37,7 @@ async def test_who_starts_the_tasks_may_fail_as_well() -> None:
             ended.set()
 
     async def work() -> None:
-        async with together() as group:
+        async with task_group() as group:
             group.create_task(wait())
             await asyncio.sleep(0)
             raise DiskFull("no space left")
@@ -49,7 +49,7 @@ async def test_who_starts_the_tasks_may_fail_as_well() -> None:
 
 async def test_a_cancellation_stays_one() -> None:
     async def work() -> None:
-        async with together() as group:
+        async with task_group() as group:
             group.create_task(asyncio.Event().wait())
 
     task = asyncio.create_task(work())

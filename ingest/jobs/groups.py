@@ -10,7 +10,7 @@ from ingest.errors import IngestError
 
 
 @asynccontextmanager
-async def together() -> AsyncIterator[asyncio.TaskGroup]:
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     """A task group that raises the one error that ended it, as if its tasks had been one.
 
     Not by `except*`: what is raised in it is put into a group once more, up to Python 3.11.3.
