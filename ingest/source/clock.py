@@ -29,5 +29,5 @@ async def server_time(settings: Settings) -> datetime | None:
             session.head(url, allow_redirects=False) as answer,
         ):
             return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
-    except (ClientError, OSError, KeyError, ValueError):  # a time-out is an OSError
+    except (ClientError, OSError, KeyError, ValueError, OverflowError):  # a time-out is an OSError
         return None

@@ -39,6 +39,12 @@ _SEAWEED_LAYOUT = re.compile(f"<Contents>{_KEY}{_ETAG}{_SIZE}{_CLASS}{_MODIFIED}
 _STRIDE = 6
 """Five groups, and what stands between two entries: nothing, or the page is not taken."""
 
+_MOST_BYTES = 2**63 - 1
+"""What both databases keep."""
+_MOST_DIGITS = 40
+_SHOWN = 60
+"""Characters of what cannot be read that a message shows."""
+
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ONCE = frozenset({"Key", "LastModified", "ETag", "Size", "StorageClass"})
 _FIELDS = frozenset({"Name", "Prefix", "IsTruncated", "NextContinuationToken", "EncodingType", "KeyCount"})
@@ -116,7 +122,10 @@ def _read_uniform(body: bytes) -> Entries | None:
         columns["storage_class"],
         strict=True,
     )
-    objects = list(map(_remote_object, records))
+    try:
+        objects = list(map(_remote_object, records))
+    except ValueError:
+        return None  # a date that no calendar has: the other way tells whose
     if undecodable:
         objects = [remote for remote in objects if remote.key]
     prefixes, more = _decoded(_prefixes(root), fields)
@@ -179,11 +188,34 @@ def _entry(element: Element) -> RemoteObject:
     """One entry; its key as written."""
     texts = _texts(element, _ONCE)
     key, size, modified = texts.get("Key", ""), texts.get("Size", ""), texts.get("LastModified", "")
-    if not key or "ETag" not in texts or not modified or not (size.isascii() and size.isdigit()):
-        raise ValueError(f"the entry of {key!a} lacks its key, size, etag or date")
-    moment = datetime.fromisoformat(modified)
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return RemoteObject(key, int(size), texts["ETag"].strip('"'), moment, texts.get("StorageClass") or "STANDARD")
+    if not (key and size and modified) or "ETag" not in texts:
+        raise ValueError(f"the entry of {quoted(key)} lacks its key, size, etag or date")
+    number, moment = whole_number(size), _moment(modified)
+    if number is None or number > _MOST_BYTES:
+        raise ValueError(f"the entry of {quoted(key)} has {quoted(size)} for its size")
+    if moment is None:
+        raise ValueError(f"the entry of {quoted(key)} has {quoted(modified)} for its date")
+    return RemoteObject(key, number, texts["ETag"].strip('"'), moment, texts.get("StorageClass") or "STANDARD")
+
+
+def whole_number(written: str) -> int | None:
+    """None for anything but digits, and for more of them than any count or size has."""
+    return int(written) if written.isascii() and written.isdigit() and len(written) <= _MOST_DIGITS else None
+
+
+def quoted(text: str) -> str:
+    """In ASCII, and not all of it: what a server wrote may be of any length."""
+    rest = "" if len(text) <= _SHOWN else f"… ({len(text)} characters)"
+    return f"{text[:_SHOWN]!a}{rest}"
+
+
+def _moment(written: str) -> datetime | None:
+    """None for what is no date, or is none in UTC: the calendar has a first day and a last."""
+    try:
+        moment = datetime.fromisoformat(written)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _decoded(written: list[str], fields: Mapping[str, str]) -> tuple[list[str], list[bytes]]:

@@ -12,6 +12,7 @@ from ingest.source.wire import Headers
 
 _CHECKSUM = b"x-amz-checksum-"
 _CHECKSUM_TYPE = b"x-amz-checksum-type"
+_MOST_DIGITS = 18
 
 
 class ObjectHead(NamedTuple):
@@ -79,4 +80,4 @@ def _text(headers: Headers, name: bytes) -> str:
 
 
 def _number(text: bytes) -> int | None:
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdigit() and len(text) <= _MOST_DIGITS else None

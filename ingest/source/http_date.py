@@ -19,5 +19,5 @@ def parse_http_date(text: bytes) -> datetime | None:
             return None
         number = _MONTHS.index(month) + 1
         return datetime(int(year), number, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from ingest.errors import IngestError, ListingUntrusted
 from ingest.model import MOST_KEYS, ListingOrder, Page, Shard
 from ingest.plan.shards import is_ascending, order_of_server
-from ingest.source.entries import Entries, decode_key, read_entries
+from ingest.source.entries import Entries, decode_key, quoted, read_entries, whole_number
 from ingest.source.errors import parse_error
 
 MOST_EMPTY_PAGES = 1_000
@@ -119,11 +119,12 @@ def _proven_token(entries: Entries, bucket: str) -> str:
         raise ValueError("the answer is cut short without a token to go on")
     held = len(entries.objects) + len(entries.prefixes) + len(entries.undecodable)
     stated = fields.get("KeyCount", "")
-    if stated and not (stated.isascii() and stated.isdigit()):
-        raise ValueError(f"the answer counts {stated!a} keys")
+    counted = whole_number(stated or "0")
+    if counted is None:
+        raise ValueError(f"the answer counts {quoted(stated)} keys")
     # One-sided: fewer entries than counted are lost ones; some servers do not count the common prefixes.
-    if stated and int(stated) > held:
-        raise ValueError(f"the answer counts {stated} keys and holds {held}")
+    if counted > held:
+        raise ValueError(f"the answer counts {counted} keys and holds {held}")
     return token if truncated == "true" else ""
 
 

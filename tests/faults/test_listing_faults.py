@@ -18,6 +18,7 @@ from tests.fixtures.memory_s3 import Answer, Deed, Fault, token_behind
 from tests.fixtures.raw_server import Visit
 
 FIRST_KEY = min(OBJECTS)
+MODIFIED = re.compile(rb"<LastModified>[^<]*<")
 
 
 class Case(NamedTuple):
@@ -211,3 +212,28 @@ async def test_a_listing_is_not_asked_for_ever(rig: Rig, fault: Deed, requests: 
     await rig.run(4)
     assert rig.server.count("list") == requests
     await rig.heal()
+
+
+def dated(text: bytes) -> Deed:
+    return deeds.answering(lambda answer: answer.plus(MODIFIED.sub(b"<LastModified>" + text + b"<", answer.body)))
+
+
+@pytest.mark.parametrize("date", [b"0001-01-01T00:00:00+23:00", b"9999-12-31T23:59:59-23:00", b"0000-00-00T00:00:00Z"])
+async def test_a_date_that_no_calendar_has(rig_on_each: Rig, date: bytes) -> None:
+    rig = rig_on_each
+    await rig.run(0)
+    rig.server.faults = [Fault("list", dated(date))]
+    report = await rig.run(4)
+    assert report.error is not None
+    assert f"has '{date.decode()}' for its date" in report.error.message
+    assert (await rig.heal()).counts.gone == 0
+
+
+@pytest.mark.parametrize("date", [b"0001-01-01T00:00:00.000Z", b"9999-12-31T23:59:59.999Z"])
+async def test_the_first_and_the_last_date_are_kept(rig_on_each: Rig, date: bytes) -> None:
+    rig = rig_on_each
+    rig.server.faults = [Fault("list", dated(date))]
+    assert (await rig.run(0)).counts.downloaded == len(OBJECTS)
+    rig.server.put("zz/new.pdf", b"new tonight")
+    assert (await rig.run(0)).counts.downloaded == 1
+    await rig.check_catalog()

@@ -93,6 +93,14 @@ def test_the_namespace_does_not_matter(namespace: str) -> None:
     assert [remote.key for remote in parsed(body).page.objects] == ["a"]
 
 
+def sized(text: str) -> bytes:
+    return document(PROOF, entry("a", REST.replace(">5<", f">{text}<")))
+
+
+def dated(text: str) -> bytes:
+    return document(PROOF, entry("a", REST.replace("2026-11-24T07:10:18.000Z", text)))
+
+
 LIES: Sequence[tuple[str, bytes, str]] = [
     ("empty", b"", "the answer is empty"),
     ("blank", b"  \n", "the answer is empty"),
@@ -144,12 +152,19 @@ LIES: Sequence[tuple[str, bytes, str]] = [
     ("markup in a key", document(PROOF, entry("a<b/>c")), "more than text"),
     ("empty entry", document(PROOF, "<Contents/>"), "lacks its key"),
     ("no size", document(PROOF, entry("a", REST.replace("<Size>5</Size>", ""))), "lacks its key, size"),
-    ("negative size", document(PROOF, entry("a", REST.replace(">5<", ">-5<"))), "lacks its key, size"),
-    ("odd digits", document(PROOF, entry("a", REST.replace(">5<", ">\u0665<"))), "lacks its key, size"),
+    ("negative size", sized("-5"), "entry of 'a' has '-5' for its size"),
+    ("odd digits", sized("\u0665"), "entry of 'a' has '\\u0665' for its size"),
+    ("more than a database holds", sized("9" * 19), "for its size"),
+    ("endless size", sized("9" * 5_000), f"entry of 'a' has '{'9' * 60}'… (5000 characters) for its size"),
     ("no etag", document(PROOF, entry("a", REST.replace("ETag", "Etag"))), "lacks its key, size, etag"),
     ("no date", document(PROOF, entry("a", REST.replace(MODIFIED, ""))), "lacks its key, size, etag or date"),
-    ("impossible date", document(PROOF, entry("a", REST.replace("-11-", "-13-"))), "month must be in"),
-    ("odd date", document(PROOF, entry("a", REST.replace("2026-11-24T07:10:18.000Z", "today"))), "Invalid isoformat"),
+    ("impossible date", dated("2026-13-24T07:10:18.000Z"), "entry of 'a' has '2026-13-24T07:10:18.000Z' for its date"),
+    ("year 0", dated("0000-01-01T00:00:00Z"), "for its date"),
+    ("before the first year", dated("0001-01-01T00:00:00+23:00"), "for its date"),
+    ("after the last year", dated("9999-12-31T23:59:59-23:00"), "'9999-12-31T23:59:59-23:00' for its date"),
+    ("odd date", dated("to\u202eday"), "entry of 'a' has 'to\\u202eday' for its date"),
+    ("long key", document(PROOF, entry("k" * 2_000, REST.replace(">5<", ">x<"))), "'… (2000 characters) has 'x'"),
+    ("endless count", document(PROOF, f"<KeyCount>{'9' * 5_000}</KeyCount>", ENTRY), "(5000 characters) keys"),
 ]
 
 

@@ -174,6 +174,8 @@ def test_the_first_code_counts() -> None:
         (b"Tue, 24 Foo 2026 07:30:52 GMT", None),
         (b"Tue, 31 Feb 2026 07:30:52 GMT", None),
         (b"Tue, 24 Nov 2026 07:30:52 CET", None),
+        (b"Sat, 01 Jan 0000 00:00:00 GMT", None),
+        (b"Sat, 01 Jan 99999999999999999999 00:00:00 GMT", None),
         (b"Tuesday, 24-Nov-26 07:30:52 GMT", None),
         (b"\xff", None),
         (b"", None),
