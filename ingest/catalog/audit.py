@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from ingest.catalog.lane import Dialect, Insert, Lane, Statement, Steps, Transaction, read_time
 from ingest.model import Audit
@@ -19,8 +20,13 @@ FIRST = "0" * 64
 _TURN = 0x696E67657374  # the advisory lock's name: "ingest" in ASCII
 _INSERT = Insert("events", ("at", "run_id", "source_id", "key", "what", "detail", "prev_hash", "hash"))
 _READ = (
-    "SELECT id, at, run_id, source_id, key, what, detail, prev_hash, hash FROM events WHERE id > ? ORDER BY id LIMIT ?"
+    "SELECT id, {at}, run_id, source_id, key, what, detail, prev_hash, hash FROM events "
+    "WHERE id >= ? ORDER BY id LIMIT ?"
 )
+_TIME_IN_WORDS = "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US BC')"
+"""PostgreSQL keeps times that no driver reads: before the year 1, after 9999, or none at all."""
+_FIRST_ID, _LAST_ID = -(2**63), 2**63 - 1
+"""What the column holds. Ours begin at 1; who forges one may take any."""
 _EVENTS_AT_ONCE = 2_000
 _NOT_AS_SEEN = (
     "SELECT runs.audit_id FROM runs LEFT JOIN events ON events.id = runs.audit_id "
@@ -64,11 +70,21 @@ def newest() -> Steps[tuple[int | None, str | None]]:
 
 async def broken_links(lane: Lane) -> list[int]:
     """The ids of events that do not follow from the one before, or are not what a run saw; empty when all is well."""
-    broken, before, previous = set(), 0, FIRST
-    while rows := await lane.fetch(_READ, before, _EVENTS_AT_ONCE):
+    broken, start, previous = set(), _FIRST_ID, FIRST
+    query = _READ.format(at=_TIME_IN_WORDS if lane.dialect.is_postgres else "at")
+    while start <= _LAST_ID and (rows := await lane.fetch(query, start, _EVENTS_AT_ONCE)):
         for number, at, run_id, source_id, key, what, detail, previous_hash, found in rows:
-            expected = link(previous_hash, read_time(at), run_id, source_id, (key, what, detail))
-            if previous_hash != previous or found != expected:
+            expected = _link_or_none(previous_hash, at, run_id, source_id, (key, what, detail))
+            if expected is None or previous_hash != previous or found != expected:
                 broken.add(int(number))
-            before, previous = number, found
+            start, previous = number + 1, found
     return sorted(broken.union(int(row[0]) for row in await lane.fetch(_NOT_AS_SEEN)))
+
+
+def _link_or_none(previous: str, at: Any, run_id: int, source_id: int, line: tuple[str, str, str]) -> str | None:
+    """None for what cannot be hashed: SQLite keeps anything in any column, and so none of it is an event of ours."""
+    try:
+        moment = read_time(at.removesuffix(" AD"))
+        return link(previous, moment, run_id, source_id, line)
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        return None

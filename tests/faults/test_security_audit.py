@@ -15,6 +15,27 @@ from ingest.catalog.catalog import Catalog
 from ingest.model import Audit, Counts, RunStatus
 from tests.fixtures.process import run_ingest
 
+COPIED = (
+    "INSERT INTO events (id, at, run_id, source_id, key, what, detail, prev_hash, hash) "
+    "SELECT {id}, at, run_id, source_id, 'forged', what, detail, prev_hash, hash FROM events WHERE id = 1"
+)
+UNREADABLE_ON_SQLITE = {
+    "time in words": "UPDATE events SET at = 'xx' WHERE id = 2",
+    "time as a number": "UPDATE events SET at = 2020 WHERE id = 2",
+    "time beyond the calendar": "UPDATE events SET at = '0001-01-01 00:00:00+23:00' WHERE id = 2",
+    "key of bytes": "UPDATE events SET key = CAST(key AS BLOB) WHERE id = 2",
+    "hash of bytes": "UPDATE events SET hash = CAST(hash AS BLOB) WHERE id = 2",
+    "what of bytes": "UPDATE events SET what = x'ff' WHERE id = 2",
+}
+UNREADABLE_ON_POSTGRESQL = {
+    "time before the calendar": "UPDATE events SET at = at - interval '4000 years' WHERE id = 2",
+    "the same date before Christ": "UPDATE events SET at = (to_char(at, 'YYYY-MM-DD HH24:MI:SS.US TZH') || ' BC')::timestamptz "
+    "WHERE id = 2",
+    "time beyond the calendar": "UPDATE events SET at = '20000-01-01 00:00:00+00' WHERE id = 2",
+    "time without an end": "UPDATE events SET at = 'infinity' WHERE id = 2",
+}
+"""What no program of ours writes, and no library reads without complaint."""
+
 FORGERIES: dict[str, Sequence[str]] = {
     "what": ["UPDATE events SET what = 'pruned' WHERE id = 2"],
     "key": ["UPDATE events SET key = 'another' WHERE id = 2"],
@@ -35,6 +56,9 @@ FORGERIES: dict[str, Sequence[str]] = {
         "INSERT INTO events (id, at, run_id, source_id, key, what, detail, prev_hash, hash) "
         "SELECT 5, at, run_id, source_id, key, what, detail, prev_hash, hash FROM events WHERE id = 4"
     ],
+    "inserted in front": [COPIED.format(id=0)],
+    "inserted far in front": [COPIED.format(id=-(2**63))],
+    "inserted at the very end": [COPIED.format(id=2**63 - 1)],
 }
 
 
@@ -57,6 +81,24 @@ async def test_a_forged_trail_is_found(database_url: str, forgery: Sequence[str]
             for statement in forgery:
                 await connection.execute(text(statement))
         assert await queries.check_chain(catalog) != []
+
+
+async def assert_named(url: str, forgery: str) -> None:
+    async with Catalog.open(url) as catalog:
+        await two_runs_with_two_events_each(catalog)
+        async with catalog.writing() as connection:
+            await connection.execute(text(forgery))
+        assert 2 in await queries.check_chain(catalog)
+
+
+@pytest.mark.parametrize("forgery", UNREADABLE_ON_SQLITE.values(), ids=UNREADABLE_ON_SQLITE)
+async def test_an_unreadable_event_is_named(sqlite_url: str, forgery: str) -> None:
+    await assert_named(sqlite_url, forgery)
+
+
+@pytest.mark.parametrize("forgery", UNREADABLE_ON_POSTGRESQL.values(), ids=UNREADABLE_ON_POSTGRESQL)
+async def test_an_unreadable_event_is_named_on_postgresql(emptied_postgres: str, forgery: str) -> None:
+    await assert_named(emptied_postgres, forgery)
 
 
 async def test_the_command_says_so(tmp_path: Path) -> None:
