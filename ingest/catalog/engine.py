@@ -6,19 +6,24 @@ from typing import Any
 
 from sqlalchemy import Table, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ingest.catalog.lane import T, Transaction
 from ingest.catalog.sqlite import PRAGMAS, SQLITE
+from ingest.catalog.target import Target
 
 
 def create_engine(url: str) -> AsyncEngine:
     """An engine for ``sqlite+aiosqlite`` or ``postgresql+asyncpg``; nothing is connected yet."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_async_engine(parsed, pool_size=8, max_overflow=8, pool_pre_ping=True, hide_parameters=True)
-    engine = create_async_engine(parsed, pool_size=4, max_overflow=4, hide_parameters=True)
+    target = Target.of(url)  # both ways to the database read its URL alike
+    if target.is_postgres:
+        place = URL.create("postgresql+asyncpg")
+        return create_async_engine(
+            place, connect_args=target.connect, pool_size=8, max_overflow=8, pool_pre_ping=True, hide_parameters=True
+        )
+    file = URL.create("sqlite+aiosqlite", database=target.file)
+    engine = create_async_engine(file, pool_size=4, max_overflow=4, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine

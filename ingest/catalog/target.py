@@ -7,9 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
-from ingest.errors import DatabaseBusy, DatabaseError, DatabaseLost, TooManyFiles, descriptors_left, too_many_files
+from ingest.catalog.parameters import connect_arguments
+from ingest.errors import (
+    DatabaseBusy,
+    DatabaseError,
+    DatabaseLost,
+    SettingsError,
+    TooManyFiles,
+    descriptors_left,
+    too_many_files,
+)
 
 _DRIVERS = frozenset({"sqlite3", "asyncpg", "sqlalchemy"})
 _DIALECT_NAMES = re.compile(r"^(?:\([^)]*\)\s*|<class '[^']*'>:\s*)+")
@@ -32,15 +41,22 @@ class Target:
 
     @classmethod
     def of(cls, url: str) -> Target:
+        """
+        Raises:
+            SettingsError: it names no file, or parameters that are not known.
+        """
         scheme, _, rest = url.partition("://")
         if scheme.startswith("sqlite"):
-            return cls(False, url, file=unquote(rest.partition("?")[0].removeprefix("/")))
+            if not rest.startswith("/") or "?" in rest:
+                raise SettingsError("DATABASE_URL: SQLite wants three slashes and a file, and takes no parameters")
+            return cls(False, url, file=unquote(rest.removeprefix("/")))
         parts = urlsplit(url)
+        further = connect_arguments(parts.query)
         options = {"host": parts.hostname, "port": parts.port, "database": unquote(parts.path.lstrip("/"))}
         options |= {"user": unquote(parts.username or ""), "password": unquote(parts.password or "")}
-        # As SQLAlchemy has it: what stands behind the question mark are the driver's own arguments.
-        options |= dict(parse_qsl(parts.query))
-        shown = url.replace(f":{parts.password}@", ":***@", 1) if parts.password else url
+        options |= further
+        plain = url.partition("?")[0]  # a password may stand behind it as well
+        shown = plain.replace(f":{parts.password}@", ":***@", 1) if parts.password else plain
         return cls(True, shown, connect={name: value for name, value in options.items() if value})
 
     @contextmanager
