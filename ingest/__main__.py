@@ -4,13 +4,16 @@ import gc
 import os
 import sys
 
-from ingest.cli import main as command
+from ingest import interrupts
 
 
 def main() -> None:
     """Runs the command line. Imports leave no garbage, so none is looked for until a job begins (`cli.runner`)."""
     _stand_in_for_closed()
     gc.disable()
+    interrupts.expect()
+    from ingest.cli import main as command  # what it loads takes longer than many a signal
+
     command()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ingest import interrupts
 from ingest.errors import DiskError, ReaderGone
 
 
@@ -34,6 +35,7 @@ def say(text: str = "", *, err: bool = False, end: str = "\n") -> None:
 
 def emit(document: Mapping[str, Any]) -> None:
     """The one object of ``--json``, in ASCII: on one line for every reader, whatever a key holds. Raises as `say`."""
+    interrupts.answering()
     say(json.dumps(document, default=_plain))
 
 

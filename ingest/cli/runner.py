@@ -117,7 +117,7 @@ def run_async(work: Callable[[Stop], Awaitable[T]]) -> T:
                 main.cancel()
             stop.request(number)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in before:
             loop.add_signal_handler(number, received, number)
         try:
             return await main
@@ -125,12 +125,21 @@ def run_async(work: Callable[[Stop], Awaitable[T]]) -> T:
             raise stop.error from None
 
     _let_collections_be_rare()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(supervised())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(supervised())
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(supervised())
+        return None
+    return uvloop.new_event_loop
 
 
 def _let_collections_be_rare() -> None:

@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "units": NOUNS,
     "liveness": set(),
     "crashpoints": set(),
+    "interrupts": set(),
     "private": set(),
     "hashing": set(),
     "redaction": set(),
@@ -38,10 +39,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "delivery": BELOW_THE_JOBS,
     "jobs": BELOW_THE_JOBS | {"source", "store", "catalog", "delivery", "crashpoints", "hashing"},
     "demo": BELOW_THE_JOBS | {"source"},
-    "cli": BELOW_THE_JOBS | {"jobs", "demo", "__version__"},
+    "cli": BELOW_THE_JOBS | {"jobs", "demo", "interrupts", "__version__"},
     # The public names, each from its home.
     "__init__": {"errors", "model", "settings", "plan", "source", "jobs"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "interrupts"},
 }
 EXTRA = {"cli/db.py": {"catalog"}}
 """`ingest db` is about the catalog itself, and no job."""
