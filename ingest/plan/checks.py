@@ -48,6 +48,11 @@ def check_for(etag: str, size: int, *, encrypted: bool = False, part_size: int |
     return Check("md5-parts", etag, guesses=tuple(guesses)) if guesses else Check(None)
 
 
+def is_multipart(etag: str) -> bool:
+    """Whether the object was uploaded in parts, as its etag has it."""
+    return _MULTIPART.fullmatch(etag) is not None
+
+
 def check_by_parts(algorithm: str, digest: bytes, parts: int, size: int, part_size: int | None = None) -> Check:
     """What can be checked for a stored checksum of the checksums of so many `parts` of an object of `size` bytes."""
     expected = f"{digest.hex()}-{parts}"

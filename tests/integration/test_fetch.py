@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import io
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import anycrc
 import pytest
 
+from ingest.demo.server import ACCESS_KEY, SECRET_KEY
 from ingest.errors import DamagedTransfer, ObjectChanged
 from ingest.jobs import fetch
 from ingest.jobs.fetch import Fetch
@@ -165,4 +169,33 @@ async def test_a_real_server_takes_the_question_for_checksums(moto: servers.Buck
             found = (await take(await take.newest(ServedObject(BODY).remote(key)))).staged
             # The KMS one by the checksum that its uploader had stored: its etag is not looked at.
             assert (found.verified, found.digest.partition(":")[0]) == (Verified.VERIFIED, algorithm)
+    store.close()
+
+
+def upload_by_boto3(bucket: servers.Bucket, key: str, body: bytes) -> Any:
+    """As it does it by default. Returns what a HEAD says then."""
+    from boto3 import client
+    from boto3.s3.transfer import TransferConfig
+
+    place = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
+    uploader = client("s3", endpoint_url=bucket.endpoint, region_name="us-east-1", **place)
+    config = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20, use_threads=False)
+    try:
+        uploader.upload_fileobj(io.BytesIO(body), bucket.name, key, Config=config)
+        return uploader.head_object(Bucket=bucket.name, Key=key, ChecksumMode="ENABLED")
+    finally:
+        uploader.close()
+
+
+async def test_a_checksum_of_parts_that_does_not_say_so(moto: servers.Bucket, tmp_path: Path) -> None:
+    """moto sends that of boto3's uploads without its number of parts, and no type: the etag's MD5s prove the bytes."""
+    body = Random("parts").randbytes(12 << 20)
+    head = await asyncio.to_thread(upload_by_boto3, moto, "parts", body)
+    assert "-" not in head["ChecksumCRC32"]
+    assert "ChecksumType" not in head
+    store = FileStore(tmp_path / "data", moto.name)
+    async with Bucket.open(moto.settings(tmp_path / "data"), connections=4) as bucket:
+        take = Fetch(bucket, store)
+        found = (await take(await take.newest(ServedObject(body).remote("parts")))).staged
+    assert found.verified is Verified.VERIFIED
     store.close()

@@ -38,6 +38,7 @@ SHA256_HEADER = stored("sha256", SHA256.digest())
 CRC32_HEADER = stored("crc32", zlib.crc32(BODY).to_bytes(4, "big"))
 NOTHING = Check(None)
 UNUSUAL = multipart_etag(BODY, 999)
+ONE_PART = multipart_etag(BODY, 8 << 20)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,12 @@ UNUSUAL = multipart_etag(BODY, 999)
         ),
         pytest.param(UNUSUAL, CRC32_HEADER | WHOLE, Check("crc32", f"{zlib.crc32(BODY):08x}"), id="multipart, whole"),
         pytest.param(UNUSUAL, SHA256_HEADER | PARTS, NOTHING, id="over parts"),
+        pytest.param(UNUSUAL, CRC32_HEADER, NOTHING, id="multipart, and not said of what"),
+        pytest.param(ONE_PART, CRC32_HEADER, Check("md5-parts", ONE_PART, len(BODY)), id="the etag tells more"),
+        pytest.param(UNUSUAL, KMS | CRC32_HEADER, NOTHING, id="KMS, multipart, and not said of what"),
+        pytest.param(
+            UNUSUAL, stored("crc64nvme", b"12345678"), Check("crc64nvme", "3132333435363738"), id="never over parts"
+        ),
         pytest.param(
             UNUSUAL,
             stored("sha256", SHA256.digest(), b"-7"),
