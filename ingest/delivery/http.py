@@ -215,7 +215,7 @@ def retry_after(header: str | None, now: datetime) -> float | None:
         return min(LONGEST_RETRY_AFTER, float(text[:9]))
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return min(LONGEST_RETRY_AFTER, max(0.0, (moment - now).total_seconds()))

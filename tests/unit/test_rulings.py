@@ -50,6 +50,8 @@ def test_pauses_grow_to_a_bound_and_the_jitter_only_shortens_them() -> None:
         ("-5", None),
         ("1.5", None),
         ("\u0661", None),
+        ("Tue, 24 Nov 99999999999999999999 07:30:52 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2300", 0.0),
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
