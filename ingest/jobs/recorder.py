@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +24,7 @@ from ingest.plan.memory import changes, settles
 from ingest.plan.policy import overtaken
 from ingest.plan.tally import tally, tally_many
 from ingest.store.files import Staged
+from ingest.store.paths import is_place
 from ingest.store.replacing import Replaced
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ class Recorder:
         rows = await self._rows_now(taken)
         late = {id(one) for one in taken if overtaken(one.action.row, rows.get(one.action.remote.key), one.remote)}
         staged = [one.staged for one in taken if isinstance(one.staged, Staged) and id(one) not in late]
-        previous = {row.key: row.local_path for row in rows.values() if row.local_path is not None}
+        previous = _places(taken, rows, self.builder.bucket)
         versions = {one.action.remote.key: (one.remote.etag, one.remote.size) for one in taken}
         replaced = [
             Replaced(key, path)
@@ -276,6 +277,22 @@ def _changed(entries: Sequence[Entry], results: Sequence[Outcome | Tallied]) -> 
             action = result.action
             changed[listed].append(action.row.key if isinstance(action, MarkGone) else action.remote.key)
     return changed
+
+
+def _places(taken: Sequence[Taken], rows: Mapping[str, CatalogRow], bucket: str) -> dict[str, str]:
+    """By key: the recorded path of the copy that a new one replaces.
+
+    One that is no place of a copy fails its object while a copy is said to be there, so that somebody looks; where none
+    is, or a repair takes it again, it counts for nothing, and the object comes to the key's own place.
+    """
+    found: dict[str, str] = {}
+    for one in taken:
+        row = rows.get(one.action.remote.key)
+        if row is not None and row.local_path is not None:
+            astray = not is_place(row.local_path, bucket)
+            if not astray or (row.state == State.PRESENT and one.action.reason != "repair"):
+                found[row.key] = row.local_path
+    return found
 
 
 def _placed(taken: Taken, copy: LocalCopy | IngestError) -> Outcome:

@@ -27,6 +27,7 @@ from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
 from ingest.store.inspection import Expected, Finding, Inspector, Verdict
+from ingest.store.paths import is_place
 
 READERS = 8
 """Threads that read and hash, each with one chunk in memory."""
@@ -83,7 +84,7 @@ class _Verify:
             self.run.progress.listed(len(rows))
             await self._note(suspects)
             for row, finding in suspects if transfers is not None else ():
-                if finding.verdict is not Verdict.UNSAFE and transfers is not None:
+                if transfers is not None and self._is_mendable(row, finding):
                     await transfers.submit(row, "repair")
         self.run.progress.listing_done()
 
@@ -159,6 +160,10 @@ class _Verify:
         )
         looked_at = zip(rows, (finding for part in found for finding in part), strict=True)
         return [(row, finding) for row, finding in looked_at if not _as_it_should_be(row, finding)]
+
+    def _is_mendable(self, row: CopyRow, finding: Finding) -> bool:
+        """Not what a symlink stands in the way of; but what is recorded at no place at all gets its own."""
+        return finding.verdict is not Verdict.UNSAFE or not is_place(row.local_path or "", self.run.source.bucket)
 
     async def _note(self, suspects: Sequence[Suspect]) -> None:
         """Writes down what is damaged. The state stays; the failed attempt says why, and unsettles the row."""

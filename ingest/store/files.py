@@ -27,7 +27,7 @@ from ingest.private import make_directories
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
 from ingest.store.partials import Partials
-from ingest.store.paths import below_file, beside_directory, encode_key
+from ingest.store.paths import below_file, beside_directory, encode_key, require_place
 from ingest.store.replacing import Replaced, Replacing
 from ingest.store.writing import write_all
 
@@ -168,7 +168,12 @@ class FileStore:
 
     @contextmanager
     def open_copy(self, local_path: str) -> Iterator[int]:
-        """A descriptor to read a copy by; raises FileNotFoundError when it is not there."""
+        """A descriptor to read a copy by.
+
+        Raises:
+            FileNotFoundError: it is not there. UnsafePath: no copy may lie there, or a symlink leads there.
+        """
+        require_place(local_path, self.bucket)
         directory, _, name = local_path.rpartition("/")
         with self._walking() as directories:
             try:
@@ -187,8 +192,10 @@ class FileStore:
         """Unlinks a copy, and the directories that this leaves empty. A missing file is fine.
 
         Raises:
-            UnsafePath: a symlink or a directory stands in its place; it is left alone. DiskError: it stays.
+            UnsafePath: a symlink or a directory stands in its place, or no copy may lie there; it is left alone.
+            DiskError: it stays.
         """
+        require_place(local_path, self.bucket)
         directory, _, name = local_path.rpartition("/")
         with self._publishing, self._walking() as directories:
             try:
@@ -233,7 +240,8 @@ class FileStore:
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._temporaries)
 
     def _place(self, directories: Directories, staged: Staged, previous: str | None) -> str:
-        path = previous or f"{self.bucket}/{encode_key(staged.key)}"
+        path = previous if previous is not None else f"{self.bucket}/{encode_key(staged.key)}"
+        require_place(path, self.bucket)
         for _ in range(path.count("/") + 3):
             directory, _, name = path.rpartition("/")
             try:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ingest.errors import UnsafePath
 from ingest.store.directories import Directories, TakenByFile
+from ingest.store.paths import is_place
 
 _CHUNK = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a named pipe must not hold the thread for ever
@@ -37,7 +38,8 @@ class Verdict(StrEnum):
     DAMAGED = "damaged"
     """Its size or its bytes differ."""
     UNSAFE = "unsafe"
-    """A symlink stands at its place or on the way there: not followed, and not replaced either."""
+    """A symlink stands at its place or on the way there: not followed, and not replaced either. Or it is recorded at no
+    place of a copy (`store.paths.is_place`), where nobody looks."""
     UNREADABLE = "unreadable"
     """It is there, and cannot be read: nothing is known of its bytes."""
     STOPPED = "stopped"
@@ -68,7 +70,7 @@ class Inspector:
 
     def _inspect(self, directories: Directories, copy: Expected, buffer: bytearray) -> Finding:
         directory, _, name = copy.local_path.rpartition("/")
-        if not _is_below(copy.local_path, self.bucket):
+        if not is_place(copy.local_path, self.bucket):
             return Finding(Verdict.UNSAFE, "its path leads out of the bucket's directory")
         try:
             descriptor = os.open(name, _OPEN, dir_fd=directories.at(directory))
@@ -103,11 +105,6 @@ class Inspector:
         if hasher.hexdigest() != digest:
             return Finding(Verdict.DAMAGED, "its bytes are not those that were downloaded")
         return Finding(Verdict.INTACT)
-
-
-def _is_below(local_path: str, bucket: str) -> bool:
-    segments = local_path.split("/")
-    return len(segments) > 1 and segments[0] == bucket and not {"", ".", ".."} & set(segments)
 
 
 def _of_error(error: OSError) -> Finding:

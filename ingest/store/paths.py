@@ -11,12 +11,16 @@ import hashlib
 import re
 from urllib.parse import unquote_to_bytes
 
+from ingest.errors import UnsafePath
+
 MOST_BYTES = 255
 """Of one path segment, on every common file system (POSIX NAME_MAX)."""
 DIGEST_MARK = "%~"
 """What a path that cannot be decoded holds, and no other."""
 _DIGEST_LENGTH = 32
 _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What no name holds that is made here: `_UNSAFE` without the sign of its escapes, and halves of letters."""
 _CUT_ESCAPE = re.compile(r"(%[0-9A-F]?)$")
 
 
@@ -57,6 +61,33 @@ def below_file(path: str, depth: int) -> str:
     segments = path.split("/")
     joined = segments[depth] + "%2F" + segments[depth + 1]
     return "/".join([*segments[:depth], _shorten(joined), *segments[depth + 2 :]])
+
+
+def is_place(local_path: str, bucket: str) -> bool:
+    """Whether a copy of `bucket` may lie at `local_path`, relative to the data directory: below the bucket's own, each
+    segment a name that `encode_key` can make. A catalog that somebody altered may say anything."""
+    own, slash, path = local_path.partition("/")
+    return bool(slash) and own == bucket and all(map(_is_name, path.split("/")))
+
+
+def require_place(local_path: str, bucket: str) -> None:
+    """
+    Raises:
+        UnsafePath: no copy of `bucket` may lie there, so nothing there is read, written or removed.
+    """
+    if not is_place(local_path, bucket):
+        raise UnsafePath(
+            f"the recorded path {local_path!r} is no place below {bucket!r}, and is not used; "
+            "`ingest verify --repair` takes the object again",
+            hint="Somebody altered the catalog: `ingest verify` names every such row, and `ingest db check` asks the "
+            "audit trail.",
+        )
+
+
+def _is_name(segment: str) -> bool:
+    if segment in ("", ".", "..") or _NO_NAME.search(segment):
+        return False
+    return len(segment.encode("utf-8")) <= MOST_BYTES
 
 
 def _escape(part: str) -> str:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from ingest.crashpoints import here
 from ingest.errors import UnsafePath
 from ingest.store.directories import Directories, TakenByFile, disk_error
+from ingest.store.paths import require_place
 from ingest.store.writing import write_all
 
 _INTENT = "intent"
@@ -63,6 +64,7 @@ class Replacing:
                 os.close(intent)
             for number, copy in enumerate(copies):
                 with suppress(OSError, TakenByFile, UnsafePath):  # then it is not kept; a rename there meets it again
+                    require_place(copy.local_path, self.bucket)
                     _link(directories, copy.local_path, place, str(number))
                 here("batch.replaced-linked")
             os.fsync(place)
@@ -116,6 +118,7 @@ class Replacing:
                 if not _has_digest(place, str(number), digest):
                     continue
                 with suppress(FileNotFoundError, IsADirectoryError, TakenByFile, UnsafePath):  # not ours any more
+                    require_place(copy.local_path, self.bucket)
                     _put_back(directories, copy.local_path, place, str(number))
                     touched.add(copy.local_path.rpartition("/")[0])
                     back.append(copy)

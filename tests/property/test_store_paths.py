@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.store.paths import MOST_BYTES, below_file, beside_directory, decode_path, encode_key
+from ingest.store.paths import MOST_BYTES, below_file, beside_directory, decode_path, encode_key, is_place
 
 KEYS = st.text(
     st.one_of(st.sampled_from("ab/.%\x00\x01 \u0308~"), st.characters(exclude_categories=["Cs"])), min_size=1
@@ -17,6 +17,7 @@ def test_a_path_stays_inside_and_fits(key: str) -> None:
     segments = encode_key(key).split("/")
     assert all(segment not in ("", ".", "..") and len(segment.encode()) <= MOST_BYTES for segment in segments)
     assert not any(ord(letter) < 32 for segment in segments for letter in segment)
+    assert is_place(f"statements/{encode_key(key)}", "statements")
 
 
 @given(KEYS)
@@ -38,6 +39,7 @@ def test_the_conflict_forms_are_other_paths_of_the_same_key(key: str) -> None:
         forms.append(below_file(path, 0))
     for form in forms:
         assert form != path
+        assert is_place(f"statements/{form}", "statements")
         assert decode_path(form) in (key, None)
 
 
