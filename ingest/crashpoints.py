@@ -15,6 +15,7 @@ from collections.abc import Callable
 LABELS = frozenset(
     {
         # One download, in the store: each passage is one object, or one write or piece of a large one.
+        "staging.announced",
         "staging.opened",
         "staging.written",
         "staging.finished",

@@ -179,9 +179,11 @@ class Catalog:
         """Writes the batch in one transaction; writing it again changes nothing but the audit trail."""
         await self.lane.write(partial(writes.write, batch))
 
-    async def start_run(self, command: str, arguments: Mapping[str, object], source_id: int) -> int:
-        """A new run's id."""
-        return await self.lane.write(partial(runs.start, command, arguments, source_id))
+    async def start_run(
+        self, command: str, arguments: Mapping[str, object], source_id: int, *, alone: bool = False
+    ) -> int:
+        """A new run's id; `alone` says that the lock of this command and source is ours."""
+        return await self.lane.write(partial(runs.start, command, arguments, source_id, alone=alone))
 
     async def heartbeat(self, run_id: int, counts: Counts) -> None:
         await self.lane.write(partial(runs.beat, run_id, counts))

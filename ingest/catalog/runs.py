@@ -7,10 +7,10 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from ingest.catalog import audit
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
 from ingest.liveness import is_alive
 from ingest.model import Counts, RunStatus, Shard
 
@@ -18,7 +18,7 @@ _START = (
     "INSERT INTO runs (source_id, command, arguments, host, pid, started_at, heartbeat_at, status, counts) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, 'running', '{}') RETURNING id"
 )
-_RUNNING_HERE = "SELECT id, pid FROM runs WHERE status = 'running' AND host = ?"
+_RUNNING = "SELECT id, host, pid, heartbeat_at, command, source_id FROM runs WHERE status = 'running'"
 _BURY = "UPDATE runs SET status = ?, finished_at = ?, error = 'the process died' WHERE id = ?"
 _BEAT = "UPDATE runs SET heartbeat_at = ?, counts = ? WHERE id = ?"
 _FINISH = (
@@ -31,16 +31,36 @@ _CURSORS = (
     'SELECT prefix, start_after, "end", level, cursor, done FROM shards WHERE run_id = ? ORDER BY prefix, start_after'
 )
 
+_SILENT = timedelta(seconds=90)
+"""Three heartbeats."""
+_SILENT_ELSEWHERE = timedelta(hours=1)
 
-def start(command: str, arguments: Mapping[str, object], source_id: int, dialect: Dialect) -> Steps[int]:
-    """A new run's id. Runs of this host whose process is gone are marked as interrupted first."""
-    now, host = dialect.time(datetime.now(UTC)), socket.gethostname()
-    for run_id, pid in (yield Statement(_RUNNING_HERE, (host,))):
-        if pid != os.getpid() and not is_alive(pid):
+
+def start(
+    command: str, arguments: Mapping[str, object], source_id: int, dialect: Dialect, *, alone: bool = False
+) -> Steps[int]:
+    """A new run's id. Runs whose process is gone are marked as interrupted first.
+
+    `alone` says that this process holds the lock of the command and the source: no other run of them can be alive.
+    """
+    now = dialect.time(datetime.now(UTC))
+    for run_id, host, pid, heartbeat, *work in (yield Statement(_RUNNING)):
+        if (alone and work == [command, source_id]) or _is_dead(host, pid, read_time(heartbeat)):
             yield Statement(_BURY, (RunStatus.INTERRUPTED.value, now, run_id))
-    values = (source_id, command, json.dumps(dict(arguments)), host, os.getpid(), now, now)
+    values = (source_id, command, json.dumps(dict(arguments)), socket.gethostname(), os.getpid(), now, now)
     rows = yield Statement(_START, values)
     return int(rows[0][0])
+
+
+def _is_dead(host: str, pid: int, heartbeat: datetime) -> bool:
+    """Process ids are the host's own and come again, and containers may share a host's name but not its processes: so a
+    run is dead when its heart has stopped, and here no process has been there for as long. Elsewhere it takes longer:
+    clocks differ. A run that was taken for dead and is not writes its own end in the end.
+    """
+    silent = datetime.now(UTC) - heartbeat
+    if host != socket.gethostname():
+        return silent > _SILENT_ELSEWHERE
+    return silent > _SILENT and not is_alive(pid, since=heartbeat.timestamp())
 
 
 def beat(run_id: int, counts: Counts, dialect: Dialect) -> Steps[None]:

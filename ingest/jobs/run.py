@@ -103,7 +103,7 @@ async def execute(
                 stack.enter_context(file_lock(lock_file, command))
                 await stack.enter_async_context(catalog.lock(f"{lock} of source {source.id}"))
             here("run.locked")
-            report.run_id = await catalog.start_run(command, arguments, source.id)
+            report.run_id = await catalog.start_run(command, arguments, source.id, alone=lock is not None)
             here("run.started")
             bind_run(report.run_id)
             await _warn_of_namesakes(catalog, source)

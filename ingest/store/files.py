@@ -7,9 +7,7 @@ version; a kill leaves at most a temporary file, which the next run sweeps.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
-import secrets
 import stat
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -20,18 +18,17 @@ from typing import NamedTuple
 
 from ingest.crashpoints import here
 from ingest.errors import DamagedTransfer, DiskError, UnsafePath
-from ingest.liveness import is_alive
 from ingest.model import Check, LocalCopy, Verified
 from ingest.plan.checks import Hashed, Hasher
 from ingest.private import make_directories
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
+from ingest.store.owners import Owner
 from ingest.store.partials import Partials
 from ingest.store.paths import below_file, beside_directory, encode_key, require_place
 from ingest.store.replacing import Replaced, Replacing
 from ingest.store.writing import write_all
 
-_TEMPORARY = ".part"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
 
@@ -52,6 +49,8 @@ class FileStore:
 
     data_dir: Path
     bucket: str
+    owner: Owner = field(init=False)
+    """Whose temporary files are whose."""
     partials: Partials = field(init=False)
     """Temporary files of large objects."""
     replacing: Replacing = field(init=False)
@@ -59,8 +58,6 @@ class FileStore:
     was_empty: bool = field(init=False)
     """No copy of this bucket was there when the store was opened."""
     _temporaries: int = field(init=False)
-    _own: str = field(init=False)
-    _names: Iterator[int] = field(default_factory=itertools.count)
     _publishing: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -71,9 +68,9 @@ class FileStore:
                 with os.scandir(directories.at(self.bucket, create=True)) as entries:
                     self.was_empty = next(entries, None) is None
                 self._temporaries = os.dup(directories.at(".ingest/tmp"))
-            self.partials = Partials(self._temporaries, self.bucket)
+            self.owner = Owner(self._temporaries)
+            self.partials = Partials(self._temporaries, self.bucket, self.owner)
             self.replacing = Replacing(self.data_dir, self.bucket)
-            self._own = f"{os.getpid()}-{secrets.token_hex(6)}-"
         except OSError as error:
             raise disk_error(error, str(self.data_dir)) from error
         except TakenByFile as error:
@@ -81,6 +78,7 @@ class FileStore:
 
     def close(self) -> None:
         self.partials.close()
+        self.owner.close()
         os.close(self._temporaries)
 
     def stage(self, key: str, body: Sequence[bytes | memoryview], found: Hashed) -> Staged:
@@ -91,8 +89,8 @@ class FileStore:
         """
         if found.verdict is None:
             raise DamagedTransfer(f"{key!r}: received bytes that do not match what the server says of them")
-        temporary = f"{self._own}{next(self._names)}{_TEMPORARY}"
         try:
+            temporary = self.owner.new_name()
             descriptor = os.open(temporary, _NEW, 0o640, dir_fd=self._temporaries)
         except OSError as error:
             raise disk_error(error, str(self.data_dir)) from error
@@ -214,14 +212,7 @@ class FileStore:
 
         `all_done` says that nothing is left to go on with. Returns how many. Nothing else is touched.
         """
-        removed = self.partials.sweep(all_done=all_done)
-        for name in os.listdir(self._temporaries):
-            pid, _, rest = name.partition("-")
-            if rest.endswith(_TEMPORARY) and pid.isdigit() and not is_alive(int(pid)):
-                with suppress(OSError):
-                    os.unlink(name, dir_fd=self._temporaries)
-                    removed += 1
-        return removed
+        return self.partials.sweep(all_done=all_done) + self.owner.sweep()
 
     @contextmanager
     def _walking(self) -> Iterator[Directories]:

@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from ingest.store import notes
 from ingest.store.directories import disk_error
 from ingest.store.durability import start_writing
 from ingest.store.notes import DRAFT, NOTE, Identity, Note
+from ingest.store.owners import Owner
 from ingest.store.ranges import Range, feed, md5_of_ranges
 from ingest.store.writing import write_all
 
@@ -118,6 +118,7 @@ class Partials:
 
     directory: int
     bucket: str
+    owner: Owner
     _open: dict[str, Partial] = field(default_factory=dict)
 
     def open(self, identity: Identity, pieces: int, *, resumable: bool) -> Partial:
@@ -219,7 +220,7 @@ class Partials:
             os.close(descriptor)
 
     def _open_private(self, identity: Identity) -> Partial:
-        name = f"{os.getpid()}-{secrets.token_hex(8)}{DATA}"
+        name = self.owner.new_name()
         descriptor = os.open(name, _FLAGS | os.O_EXCL, 0o640, dir_fd=self.directory)
         partial = self._open[name] = Partial(identity, name, set(), descriptor, None)
         return partial

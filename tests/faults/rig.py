@@ -7,7 +7,6 @@ again, and compares with a run that never saw the fault (I4, I5).
 from __future__ import annotations
 
 import json
-import os
 import random
 import ssl
 import subprocess
@@ -134,10 +133,6 @@ class Rig:
         url = self.settings.database_url.get_secret_value()
         async with Catalog.open(url) as catalog, catalog.writing() as connection:
             await connection.execute(update(runs).where(runs.c.status == "running").values(pid=pid))
-        for name in invariants.temporaries(self.settings):
-            if name.startswith(f"{os.getpid()}-"):
-                directory = self.settings.own_dir / "tmp"
-                os.rename(directory / name, directory / name.replace(str(os.getpid()), str(pid), 1))
 
     async def cli(self, *arguments: str, under: Sequence[str] = (), **variables: str) -> Printed:
         """The command as a process of its own, `under` another command; checks I7 and returns what it printed."""

@@ -24,6 +24,7 @@ from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.source.bucket import Bucket
 from ingest.store import ranges
 from ingest.store.files import FileStore, Staged
+from ingest.store.owners import OWNER
 from tests.fixtures import servers
 from tests.fixtures.objects import ServedObject, multipart_etag
 from tests.fixtures.raw_server import Visit
@@ -47,7 +48,7 @@ def store(tmp_path: Path) -> Iterator[FileStore]:
 
 
 def temporaries(store: FileStore) -> dict[str, Path]:
-    return {path.suffix: path for path in (store.data_dir / ".ingest" / "tmp").iterdir()}
+    return {path.suffix: path for path in (store.data_dir / ".ingest" / "tmp").iterdir() if path.suffix != OWNER}
 
 
 async def fetched(served: ServedObject, store: FileStore) -> tuple[Staged, int]:

@@ -12,7 +12,8 @@ import pytest
 from ingest.errors import DiskError
 from ingest.store.files import FileStore
 from ingest.store.notes import Identity
-from ingest.store.partials import KEPT_SECONDS, Partials
+from ingest.store.owners import OWNER
+from ingest.store.partials import KEPT_SECONDS
 
 OBJECT = Identity("statements", "large", "e", 300, None, 100)
 
@@ -25,7 +26,7 @@ def store(tmp_path: Path) -> Iterator[FileStore]:
 
 
 def names(store: FileStore) -> list[str]:
-    return sorted(path.suffix for path in (store.data_dir / ".ingest" / "tmp").iterdir())
+    return sorted(path.suffix for path in (store.data_dir / ".ingest" / "tmp").iterdir() if path.suffix != OWNER)
 
 
 def leave(store: FileStore, identity: Identity = OBJECT, *, piece: bool = True) -> None:
@@ -107,7 +108,7 @@ def test_foreign_files_are_never_swept(store: FileStore) -> None:
 def test_a_planted_symlink_is_not_written_through(store: FileStore, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("mine")
-    name = Partials(0, "statements")._name("large") + ".part"
+    name = store.partials._name("large") + ".part"
     (store.data_dir / ".ingest" / "tmp" / name).symlink_to(target)
     with pytest.raises(DiskError):
         store.partials.open(OBJECT, 3, resumable=True)

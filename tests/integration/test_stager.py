@@ -54,7 +54,7 @@ async def test_one_wrong_body_among_many_fails_alone(store: FileStore) -> None:
         assert result.digest == f"{own}:{hashlib.new(own, whole).hexdigest()}"
         assert result.verified is (Verified.UNVERIFIABLE if number % 10 == 2 else Verified.VERIFIED)
         assert (written / result.temporary).read_bytes() == whole
-    assert len(list(written.iterdir())) == 72
+    assert len(list(written.glob("*.part"))) == 72
 
 
 async def test_the_memory_of_a_body_is_free_when_its_staging_was_cancelled(store: FileStore) -> None:
@@ -72,5 +72,5 @@ async def test_the_memory_of_a_body_is_free_when_its_staging_was_cancelled(store
     await asyncio.gather(*tasks, return_exceptions=True)
     for each in bodies:
         each[:] = b"other" * 400_000
-    written = list((store.data_dir / ".ingest" / "tmp").iterdir())
+    written = list((store.data_dir / ".ingest" / "tmp").glob("*.part"))
     assert {hashlib.md5(path.read_bytes()).hexdigest() for path in written} <= {digest}

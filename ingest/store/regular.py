@@ -1,0 +1,31 @@
+"""Opens files, and nothing else: what is no regular file is refused, and holds nobody up."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+_ALWAYS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a named pipe must not hold the thread for ever
+
+
+class NotRegular(OSError):
+    """A named pipe, a device or a directory stands where a file is needed."""
+
+
+def open_regular(name: str | os.PathLike[str], flags: int, mode: int = 0o640, *, dir_fd: int | None = None) -> int:
+    """As `os.open`, never through a symlink, and without waiting for whoever may be at the other end of a pipe.
+
+    Raises:
+        NotRegular: it is no regular file, and was left as it is. OSError: as `os.open`.
+    """
+    try:
+        descriptor = os.open(name, flags | _ALWAYS, mode, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.EISDIR):  # a pipe that nobody reads; a directory, to be written
+            raise NotRegular(errno.EINVAL, "not a regular file") from error
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise NotRegular(errno.EINVAL, "not a regular file")
