@@ -29,6 +29,11 @@ _DOWN = ("08", "57P")
 """What the SQLSTATE of a lost connection, and of a server that shuts down or starts up, begins with."""
 _LOST = ("connection was closed", "connection is closed", "shutting down", "starting up", "terminating connection")
 
+_NO_ROOM = (
+    "The disk of the SQLite file may be full, or fails: see `df`, and free some space by hand, as `ingest cleanup` needs a "
+    "little itself; then run again. Nothing that was recorded is lost."
+)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -92,6 +97,8 @@ class Target:
             return TooManyFiles(message)
         if "unable to open database file" in lowered or "readonly" in lowered:
             return DatabaseError(message, hint="Check that the file and its directory can be written by this user.")
+        if not self.is_postgres and ("is full" in lowered or "disk i/o error" in lowered):
+            return DatabaseError(message, hint=_NO_ROOM)
         if "not a database" in lowered:
             return DatabaseError(message, hint="The file is not a SQLite database; check DATABASE_URL.")
         return DatabaseError(message)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ingest.errors import DiskError, DiskFull, TooManyFiles, UnsafePath
+from ingest.store.regular import NotRegular
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS: dict[int, type[DiskError]] = {
@@ -31,8 +32,10 @@ class TakenByFile(Exception):
 
 def disk_error(error: OSError, path: str) -> DiskError:
     """One line for an operator; the path is shown escaped."""
-    kind = _KINDS.get(error.errno or 0, DiskError)
     shown = path.encode("unicode_escape").decode("ascii")
+    if isinstance(error, NotRegular):
+        return UnsafePath(f"{shown} is not a regular file, and is left alone", hint="Remove what stands there.")
+    kind = _KINDS.get(error.errno or 0, DiskError)
     return kind(f"{shown}: {os.strerror(error.errno) if error.errno else error}")
 
 

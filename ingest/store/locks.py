@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,9 @@ from pathlib import Path
 from ingest.errors import LockedError
 from ingest.private import make_directories
 from ingest.store.directories import disk_error
+from ingest.store.regular import open_regular
+
+_UNWRITTEN = -1
 
 
 @contextmanager
@@ -22,6 +25,7 @@ def file_lock(path: Path, command: str) -> Iterator[None]:
 
     Raises:
         LockedError: another process holds it; the message says which. DiskError: the file cannot be made.
+        UnsafePath: something else stands in its place.
     """
     descriptor = _open(path)
     try:
@@ -29,9 +33,12 @@ def file_lock(path: Path, command: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise LockedError(f"another run holds {path.name}: {_holder(descriptor)}") from error
-        os.ftruncate(descriptor, 0)
+        except OSError as error:
+            raise disk_error(error, str(path)) from error
         holder = {"pid": os.getpid(), "command": command, "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        with suppress(OSError):  # a lock is one also where the disk is too full for a name: cleanup needs it then
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -41,8 +48,10 @@ def file_lock(path: Path, command: str) -> Iterator[None]:
 class CopiesLock:
     """Held from the moment files move until their rows say so, by one holder at a time. It counts its holders.
 
+    Where the disk is too full for the count the file is empty, and everybody takes it that somebody else was there.
+
     Raises:
-        DiskError: the file cannot be made.
+        DiskError: the file cannot be made. UnsafePath: something else stands in its place.
     """
 
     path: Path
@@ -59,15 +68,16 @@ class CopiesLock:
             self.shared = True
 
     def take(self) -> bool:
-        """Whether it is ours now; never waits."""
+        """Whether it is ours now; never waits. Raises `DiskError`."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            raise disk_error(error, str(self.path)) from error
         holders, _ = self._written()
         self.shared = self.shared or holders != self._seen
-        self._seen = holders + 1
-        os.pwrite(self._descriptor, b"%20d %20d\n" % (self._seen, os.getpid()), 0)
+        self._seen = self._count(holders + 1)
         return True
 
     def holder(self) -> int:
@@ -80,6 +90,18 @@ class CopiesLock:
     def close(self) -> None:
         os.close(self._descriptor)
 
+    def _count(self, holders: int) -> int:
+        """What the file says afterwards, or a number that it never says."""
+        try:
+            os.pwrite(self._descriptor, b"%20d %20d\n" % (holders, os.getpid()), 0)
+        except OSError:
+            try:
+                os.ftruncate(self._descriptor, 0)
+            except OSError as error:
+                raise disk_error(error, str(self.path)) from error
+            return _UNWRITTEN
+        return holders
+
     def _written(self) -> tuple[int, int]:
         try:
             holders, pid = os.pread(self._descriptor, 64, 0).split()
@@ -91,7 +113,7 @@ class CopiesLock:
 def _open(path: Path) -> int:
     try:
         make_directories(path.parent)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        return open_regular(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise disk_error(error, str(path)) from error
 

@@ -130,6 +130,36 @@ async def test_the_catalogs_disk_is_full(tmp_path: Path, sqlite_template: bytes,
             assert rig.server.count("get") - asked == len(NEW) - placed
 
 
+async def test_a_full_disk_is_cleaned_up(tmp_path: Path, each_url: str, swift: None) -> None:
+    """The catalog is elsewhere. Not one byte is free, not even for the name of a lock's holder: cleanup frees the disk,
+    and what needs no room goes on."""
+    with tmpfs(tmp_path / "disk", "size=1m,nr_inodes=150") as disk:
+        async with rigged(tmp_path, each_url) as rig:
+            rig.settings = rig.settings.replace(data_dir=disk)
+            await rig.run(0)
+            fill(disk, 0)
+            exhaust_inodes(disk)
+            for command in (("verify",), ("hold", "add", "index.txt", "--reason", "x"), ("restore", "--prefix", "")):
+                done = await rig.cli(*command)
+                assert done.exit_code in (0, 5), done.stderr
+            done = await rig.cli("cleanup", "--older-than", "0m")
+            assert (done.exit_code, done.document["pruned"]) == (0, len(OBJECTS) - 1), done.stderr
+            assert sorted(copies(rig)) == ["index.txt"]
+
+
+async def test_the_catalog_is_on_the_full_disk_as_well(rig: Rig) -> None:
+    """The hint names the disk: the URL of the database is right."""
+    with tmpfs(rig.home / "disk", "size=2m") as disk:
+        rig.settings = rig.settings.replace(
+            data_dir=disk, database_url=f"sqlite+aiosqlite:///{disk}/.ingest/catalog.db"
+        )
+        assert (await rig.cli("sync")).exit_code == 0
+        fill(disk, 0)
+        done = await rig.cli("cleanup", "--older-than", "0m")
+        assert done.exit_code == 6
+        assert "full" in done.document["error"]["hint"]
+
+
 async def test_no_permission(rig: Rig, unprivileged: Sequence[str]) -> None:
     """The data directory, then one directory in it, belong to another user: 5, as a process; then healed."""
     rig.settings = rig.settings.replace(data_dir=rig.home / "theirs")

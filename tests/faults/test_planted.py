@@ -92,6 +92,21 @@ async def test_a_symlink_in_the_locks_place(rig: Rig) -> None:
     await rig.heal()
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "directory"])
+@pytest.mark.parametrize("name", ["sync", "copies"])
+async def test_no_file_in_the_locks_place(rig: Rig, make: Callable[[Path], object], name: str) -> None:
+    """Refused by name: nobody can hold it, and nobody waits for it."""
+    lock = rig.settings.own_dir / "locks" / f"{rig.settings.bucket}-{name}.lock"
+    lock.parent.mkdir(parents=True)
+    make(lock)
+    report = await rig.run(5)
+    assert report.error is not None
+    assert report.error.code == "unsafe_path"
+    assert lock.name in report.error.message
+    os.unlink(lock) if lock.is_fifo() else lock.rmdir()
+    await rig.heal()
+
+
 def temporaries() -> dict[str, Callable[[Path], object]]:
     """Names in our own directory that no run may sweep."""
     return {
