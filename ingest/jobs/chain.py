@@ -39,7 +39,7 @@ class Chain:
 
     async def run(self) -> None:
         """Returns at the end, which somebody must set. Raises what a reader raises."""
-        await in_thread(self._threads, self._take)
+        await in_thread(self._threads, self._take, hurry=self.stop)
 
     def _take(self) -> None:
         while (item := self._next.get()) is not None and not self._stopped:

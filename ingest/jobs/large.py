@@ -56,7 +56,8 @@ class LargeFetch:
         pieces = cut(remote.size, check.part_size)
         identity = Identity(self.store.bucket, remote.key, remote.etag, remote.size, check.part_size, PIECE)
         proves = check.algorithm is not None and not check.guesses
-        partial = await asyncio.to_thread(self.store.partials.open, identity, len(pieces), resumable=proves)
+        opening = functools.partial(self.store.partials.open, identity, len(pieces), resumable=proves)
+        partial = await in_thread(None, opening)
         kept = len(partial.finished)
         assembly = _Assembly(self, partial, pieces, check)
         try:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.hashing.lanes import WIDTH, md5_of_each
+from ingest.jobs.threads import until_ended
 from ingest.model import Check
 from ingest.plan.checks import Hashed, compared, hashed
 
@@ -59,8 +60,7 @@ class Stager:
         try:
             self._waiting.remove(job)
         except ValueError:
-            await asyncio.wait({job.done})
-            job.done.exception()  # seen
+            await until_ended([job.done])
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._waiting and self._working < self._most:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-async def in_thread(executor: ThreadPoolExecutor | None, call: Callable[..., T], *arguments: object) -> T:
-    """A thread cannot be cancelled: its end is waited for, so that nobody writes to a file that was given up."""
+async def in_thread(
+    executor: ThreadPoolExecutor | None,
+    call: Callable[..., T],
+    *arguments: object,
+    hurry: Callable[[], None] = lambda: None,
+) -> T:
+    """A thread cannot be cancelled: its end is waited for, so that nobody writes to a file that was given up.
+
+    `hurry` is called on cancellation, and makes a `call` end that would wait for more.
+    """
     work = asyncio.get_running_loop().run_in_executor(executor, call, *arguments)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        while not work.done():
-            with suppress(asyncio.CancelledError):  # once more, by whoever winds up
-                await asyncio.wait({work})
-        if not work.cancelled():
-            work.exception()  # seen: what cancelled us is what counts
+        hurry()
+        await until_ended([work])
         raise
 
 
@@ -33,4 +37,22 @@ async def together(*work: Coroutine[Any, Any, None]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await until_ended(tasks)
+
+
+async def until_ended(work: Iterable[asyncio.Future[Any]]) -> None:
+    """Waits for all of it, also while this is cancelled again and again; the cancellation goes on after that.
+
+    Of what it ended with, nobody is told: whoever cancelled does not want to know.
+    """
+    work, cancelled = list(work), None
+    while pending := [one for one in work if not one.done()]:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    for one in work:
+        if not one.cancelled():
+            one.exception()  # seen
+    if cancelled is not None:
+        raise cancelled

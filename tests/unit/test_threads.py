@@ -1,34 +1,125 @@
-"""Who gives up waiting for a thread waits for its end all the same, however often it is asked to give up."""
+"""No thread outlives the task that started it, however often that is cancelled; and none ends with a complaint that
+nobody asked for."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from ingest.jobs.threads import in_thread
+from ingest.jobs.chain import Chain
+from ingest.jobs.threads import in_thread, together
 
 
-@pytest.mark.parametrize("times", [1, 2, 3])
-async def test_a_cancellation_waits_for_the_thread(times: int) -> None:
-    began, may_end = threading.Event(), threading.Event()
-    ended: list[bool] = []
+class Slow:
+    """Work of a thread, which goes on when it is told to."""
 
-    def work() -> None:
-        began.set()
-        may_end.wait(30)
-        ended.append(True)
-        raise OSError("nobody is to hear of it")
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.go_on, self.begun, self.ended = threading.Event(), threading.Event(), threading.Event()
 
-    task = asyncio.ensure_future(in_thread(None, work))
-    assert await asyncio.to_thread(began.wait, 30)
+    def __call__(self) -> None:
+        self.begun.set()
+        assert self.go_on.wait(30)
+        self.ended.set()
+        if self.error is not None:
+            raise self.error
+
+
+async def turns(number: int = 20) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def begun(work: Slow) -> None:
+    assert await asyncio.to_thread(work.begun.wait, 30)
+
+
+@pytest.fixture
+async def complaints() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
+    return found
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+async def test_a_cancelled_task_waits_for_its_thread(times: int, complaints: list[dict[str, Any]]) -> None:
+    work = Slow(OSError("closed"))
+    task = asyncio.create_task(in_thread(None, work))
+    await begun(work)
     for _ in range(times):
         task.cancel()
-        for _ in range(5):
-            await asyncio.sleep(0)
+        await turns()
     assert not task.done()
-    may_end.set()
+    work.go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert ended
+    assert work.ended.is_set()
+    await turns()
+    del task
+    gc.collect()
+    assert complaints == []
+
+
+async def test_cancelled_together_all_threads_end_before_it_does(complaints: list[dict[str, Any]]) -> None:
+    """As a run is stopped: whoever waits is cancelled, and with it all that it waits for, some of it twice."""
+    works = [Slow(OSError("closed")) for _ in range(3)]
+
+    async def nested() -> None:
+        await together(in_thread(None, works[1]), in_thread(None, works[2]))
+
+    task = asyncio.create_task(together(in_thread(None, works[0]), nested()))
+    for work in works:
+        await begun(work)
+    for _ in range(3):
+        task.cancel()
+        await turns()
+    for work in works:
+        assert not task.done()
+        work.go_on.set()
+        await turns()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert all(work.ended.is_set() for work in works)
+    await turns()
+    gc.collect()
+    assert complaints == []
+
+
+async def test_the_first_error_is_raised_when_the_rest_has_ended() -> None:
+    work = Slow(OSError("a later one"))
+
+    async def fails() -> None:
+        await begun(work)
+        raise ValueError("the first")
+
+    task = asyncio.create_task(together(fails(), in_thread(None, work)))
+    await begun(work)
+    await turns()
+    assert not task.done()
+    work.go_on.set()
+    with pytest.raises(ValueError, match="the first"):
+        await task
+    assert work.ended.is_set()
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as found:
+        yield found
+
+
+async def test_a_cancelled_chain_ends_its_thread_by_itself(threads: ThreadPoolExecutor) -> None:
+    """Whoever feeds it may have been cancelled before it began, and then tells it nothing."""
+    chain = Chain(lambda _: None, threads)
+    task = asyncio.create_task(chain.run())
+    await turns()
+    task.cancel()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 30)
