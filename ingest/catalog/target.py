@@ -30,8 +30,8 @@ _DOWN = ("08", "57P")
 _LOST = ("connection was closed", "connection is closed", "shutting down", "starting up", "terminating connection")
 
 _NO_ROOM = (
-    "The disk of the SQLite file may be full, or fails: see `df`, and free some space by hand, as `ingest cleanup` needs "
-    "a little itself; then run again. Nothing that was recorded is lost."
+    "The disk of the SQLite file may be full, or fails: see `df`, and free some space by hand, as `ingest cleanup` "
+    "needs a little itself; then run again. Nothing that was recorded is lost."
 )
 
 

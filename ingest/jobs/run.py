@@ -64,14 +64,14 @@ def _require_data_dir(settings: Settings) -> None:
     """An embedded catalog lives in the data directory: if that cannot be written, the disk is at fault.
 
     Raises:
-        DiskError: it cannot be made, or not be written. UnsafePath: a symlink would lead out of it.
+        DiskError: it cannot be entered, made, or written. UnsafePath: a symlink would lead out of it.
     """
-    for own in (settings.own_dir, settings.own_dir / "locks"):  # before anything is made there
-        if own.is_symlink():
-            raise UnsafePath(f"{own} is a symlink, and is not followed")
-    if settings.sqlite_path is None or settings.own_dir not in settings.sqlite_path.parents:
-        return
     try:
+        for own in (settings.own_dir, settings.own_dir / "locks"):  # before anything is made there
+            if own.is_symlink():
+                raise UnsafePath(f"{own} is a symlink, and is not followed")
+        if settings.sqlite_path is None or settings.own_dir not in settings.sqlite_path.parents:
+            return
         make_directories(settings.own_dir)
         if not os.access(settings.own_dir, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "not writable")

@@ -180,6 +180,30 @@ async def test_no_permission(rig: Rig, unprivileged: Sequence[str]) -> None:
     await rig.heal()
 
 
+COMMANDS = (
+    "sync", "backfill --since 2000-01-01", "cleanup", "restore k", "verify", "hold add k --reason x", "hold list", "status",
+    "runs", "history k", "deliver",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["", ".ingest"], ids=["the data directory", "our own directory"])
+async def test_no_permission_at_all(tmp_path: Path, each_url: str, unprivileged: Sequence[str], place: str) -> None:
+    """Wherever the catalog is, no command gets as far as to call it a defect."""
+    async with rigged(tmp_path, each_url) as rig:
+        locked = rig.home / "locked"
+        (locked / ".ingest").mkdir(parents=True)
+        closed = locked / place
+        os.chown(closed, NOBODY, NOBODY)
+        closed.chmod(0)
+        own = f"sqlite+aiosqlite:///{locked}/.ingest/catalog.db"
+        for url, commands in ((each_url, COMMANDS), (own, COMMANDS[::4])):
+            rig.settings = rig.settings.replace(data_dir=locked, database_url=url)
+            for command in commands:
+                done = await rig.cli(*command.split(), under=unprivileged, VERIFY_URL="http://127.0.0.1:9/")
+                assert done.exit_code == 5, (command, done.stderr)
+                assert "Permission denied" in done.stderr
+
+
 @contextmanager
 def limited(what: int, limit: int) -> Iterator[None]:
     before = resource.getrlimit(what)
