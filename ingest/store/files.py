@@ -26,6 +26,7 @@ from ingest.store.durability import make_durable
 from ingest.store.owners import Owner
 from ingest.store.partials import Partials
 from ingest.store.paths import below_file, beside_directory, encode_key, require_place
+from ingest.store.regular import NotRegular, open_regular
 from ingest.store.replacing import Replaced, Replacing
 from ingest.store.writing import write_all
 
@@ -175,13 +176,12 @@ class FileStore:
         directory, _, name = local_path.rpartition("/")
         with self._walking() as directories:
             try:
-                parent = directories.at(directory)
-                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+                descriptor = open_regular(name, os.O_RDONLY, dir_fd=directories.at(directory))
             except TakenByFile as error:
                 raise FileNotFoundError(errno.ENOENT, "a file stands in its directory's place") from error
+            except NotRegular as error:
+                raise FileNotFoundError(errno.ENOENT, "not a regular file") from error
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise FileNotFoundError(errno.ENOENT, "not a regular file")
             yield descriptor
         finally:
             os.close(descriptor)
@@ -228,7 +228,7 @@ class FileStore:
             os.unlink(temporary, dir_fd=self._temporaries)
 
     def _open_temporary(self, name: str) -> int:
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._temporaries)
+        return open_regular(name, os.O_RDONLY, dir_fd=self._temporaries)
 
     def _place(self, directories: Directories, staged: Staged, previous: str | None) -> str:
         path = previous if previous is not None else f"{self.bucket}/{encode_key(staged.key)}"

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+from ingest.store.regular import open_regular
+
 NOTE, DRAFT = ".note", ".draft"
 _MOST_BYTES = 8 << 20
 _MISSING, _WRITTEN = b".", b"#"
@@ -39,8 +41,7 @@ class Note:
     def create(cls, directory: int, stem: str, identity: Identity, marks: bytes) -> Self:
         """Writes the note `stem` in `directory`, in the place of an older one. Raises `OSError`."""
         head = json.dumps(identity._asdict()).encode() + b"\n"
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(stem + DRAFT, flags, 0o640, dir_fd=directory)
+        descriptor = open_regular(stem + DRAFT, os.O_RDWR | os.O_CREAT | os.O_TRUNC, dir_fd=directory)
         try:
             os.pwrite(descriptor, head + marks, 0)
             os.replace(stem + DRAFT, stem + NOTE, src_dir_fd=directory, dst_dir_fd=directory)
@@ -63,7 +64,7 @@ class Note:
 def read(directory: int, stem: str) -> tuple[Identity, set[int]] | None:
     """What a note says; None where there is none, or none that can be read."""
     try:
-        descriptor = os.open(stem + NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        descriptor = open_regular(stem + NOTE, os.O_RDONLY, dir_fd=directory)
         with os.fdopen(descriptor, "rb") as file:
             head, _, marks = file.read(_MOST_BYTES).partition(b"\n")
         said = json.loads(head)

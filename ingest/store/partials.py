@@ -24,13 +24,14 @@ from ingest.store.durability import start_writing
 from ingest.store.notes import DRAFT, NOTE, Identity, Note
 from ingest.store.owners import Owner
 from ingest.store.ranges import Range, feed, md5_of_ranges
+from ingest.store.regular import NotRegular, open_regular
 from ingest.store.writing import write_all
 
 PREFIX, DATA = "large-", ".part"
 _OWN = re.compile(r"(large-[0-9a-f]{40})\.(?:part|note|draft)")
 KEPT_SECONDS = 7 * 86_400
 """How long a partial that nobody came back for is kept."""
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_CREAT
 
 
 @dataclass
@@ -167,7 +168,10 @@ class Partials:
 
     def _open_one(self, identity: Identity, pieces: int, *, resumable: bool) -> Partial:
         name = self._name(identity.key)
-        descriptor = self._lock(name + DATA) if resumable else None
+        descriptor = None
+        if resumable:
+            with suppress(NotRegular):  # not ours, and left alone
+                descriptor = self._lock(name + DATA)
         if descriptor is None:
             return self._open_private(identity)
         note = notes.read(self.directory, name)
@@ -187,7 +191,7 @@ class Partials:
         try:
             descriptor = self._lock(stem + DATA)
         except OSError:
-            return False  # not ours after all: a symlink, a directory
+            return False  # not ours after all: a symlink, a directory, a pipe
         if descriptor is None:
             return False
         try:
@@ -204,7 +208,7 @@ class Partials:
     def _lock(self, name: str) -> int | None:
         """A locked descriptor of the file; None while another one works on it."""
         while True:
-            descriptor = os.open(name, _FLAGS, 0o640, dir_fd=self.directory)
+            descriptor = open_regular(name, _FLAGS, dir_fd=self.directory)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(descriptor).st_ino == os.stat(name, dir_fd=self.directory, follow_symlinks=False).st_ino:
@@ -221,7 +225,7 @@ class Partials:
 
     def _open_private(self, identity: Identity) -> Partial:
         name = self.owner.new_name()
-        descriptor = os.open(name, _FLAGS | os.O_EXCL, 0o640, dir_fd=self.directory)
+        descriptor = open_regular(name, _FLAGS | os.O_EXCL, dir_fd=self.directory)
         partial = self._open[name] = Partial(identity, name, set(), descriptor, None)
         return partial
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ingest.store.owners import Owner
+from ingest.store.partials import Partials
 from tests.faults.rig import OBJECTS, TARGET, Rig, dead_pid
 
 LINKS = {
@@ -105,6 +107,32 @@ async def test_no_file_in_the_locks_place(rig: Rig, make: Callable[[Path], objec
     assert lock.name in report.error.message
     os.unlink(lock) if lock.is_fifo() else lock.rmdir()
     await rig.heal()
+
+
+async def test_a_pipe_in_a_copys_place(rig: Rig) -> None:
+    """Nobody writes into it, and nobody waits for that: it is no copy to adopt, and ours takes its place."""
+    place = rig.settings.data_dir / rig.settings.bucket / TARGET
+    place.parent.mkdir(parents=True)
+    os.mkfifo(place)
+    done = await rig.cli("sync")
+    assert done.exit_code == 0, done.stderr
+    assert place.read_bytes() == OBJECTS[TARGET]
+    await rig.heal()
+
+
+@pytest.mark.parametrize("ending", ["note", "draft", "part"])
+async def test_a_pipe_among_the_temporary_files(rig: Rig, ending: str) -> None:
+    """In the place of a large object's own files: without its note it starts anew; where it would grow, it takes a file
+    of another name."""
+    rig.server.put("large", bytes(5 << 20))
+    stem = Partials(0, rig.settings.bucket, Owner(0))._name("large")
+    pipe = rig.settings.own_dir / "tmp" / f"{stem}.{ending}"
+    pipe.parent.mkdir(parents=True)
+    os.mkfifo(pipe)
+    done = await rig.cli("sync")
+    assert done.exit_code == 0, done.stderr
+    assert (rig.settings.data_dir / rig.settings.bucket / "large").read_bytes() == bytes(5 << 20)
+    assert [path for path in pipe.parent.iterdir() if not path.is_fifo()] == []
 
 
 def temporaries() -> dict[str, Callable[[Path], object]]:
