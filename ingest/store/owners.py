@@ -25,7 +25,7 @@ from ingest.store.regular import open_regular
 
 TEMPORARY, OWNER = ".part", ".owner"
 _OURS = re.compile(r"(run-[0-9a-f]{24})(?:-[0-9]+\.part|\.owner)")
-_OF_OLDER_VERSIONS = re.compile(r"([0-9]+)-.*\.part")
+_OF_OLDER_VERSIONS = re.compile(r"([0-9]{1,9})-.*\.part")
 
 
 @dataclass
