@@ -31,6 +31,7 @@ from ingest.private import make_directories
 from ingest.settings import Settings
 from ingest.store.directories import disk_error
 from ingest.store.locks import file_lock
+from ingest.store.owners import sweep_left
 
 _HEARTBEAT_SECONDS = 30.0
 
@@ -127,6 +128,7 @@ async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
     log().info("run_started", command=run.report.command, bucket=run.source.bucket)
     beating = asyncio.create_task(_beat(run))
     try:
+        await asyncio.to_thread(sweep_left, run.settings.data_dir)
         await undo_left(run.catalog, run.source.id, run.settings.data_dir, run.source.bucket)
         await work(run)
         here("run.worked")

@@ -18,14 +18,28 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ingest.crashpoints import here
+from ingest.errors import UnsafePath
 from ingest.liveness import is_alive
+from ingest.store.directories import Directories, TakenByFile
 from ingest.store.regular import open_regular
 
 TEMPORARY, OWNER = ".part", ".owner"
 _OURS = re.compile(r"(run-[0-9a-f]{24})(?:-[0-9]+\.part|\.owner)")
 _OF_OLDER_VERSIONS = re.compile(r"([0-9]{1,9})-.*\.part")
+
+
+def sweep_left(data_dir: Path) -> None:
+    """Removes what runs that are gone have left in the data directory; what cannot be removed stays, and nothing is
+    made."""
+    with suppress(OSError, UnsafePath, TakenByFile):  # not there yet, or whoever stages a file meets it again
+        directories = Directories(str(data_dir))
+        try:
+            Owner(directories.at(".ingest/tmp")).sweep()
+        finally:
+            directories.forget()
 
 
 @dataclass
