@@ -18,7 +18,8 @@ async def test_a_process_that_may_open_few_files(tmp_path: Path, each_url: str, 
     async with rigged(tmp_path, each_url, objects=NEW) as rig:
         under = ("sh", "-c", f'ulimit -n {most}; exec "$@"', "sh")
         printed = await rig.cli("sync", "-q", under=under)
-        assert printed.exit_code in ((0, 5) if most >= 40 else (5,)), printed.stderr
+        # From 30 on it depends on how many requests meet: the few that there may be can be enough.
+        assert printed.exit_code in ((0, 5) if most >= 30 else (5,)), printed.stderr
         if printed.exit_code:
             assert "ulimit -n" in printed.stderr
         for noise in ("Traceback", "Logging error", "never retrieved", "a defect"):
