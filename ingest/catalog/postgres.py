@@ -23,6 +23,9 @@ _PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
 
 COPY_FROM = 4_000
 """Rows of one insert from which COPY is worth its temporary table: the batches of a listing, not those of downloads."""
+_LOCK_PAUSES = (0.1, 0.2, 0.4)
+"""The server may take a moment to see that a holder was killed."""
+_TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
 _MAY_COPY = "SELECT has_database_privilege(current_database(), 'TEMP')"
 
 POSTGRES = Dialect(
@@ -120,9 +123,14 @@ class PostgresLane:
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncIterator[bool]:
         """An advisory lock, on a connection of its own: it dies with the connection."""
+        got = False
         with self._target.translated():
             connection = await asyncpg.connect(**self._target.connect)
-            got = await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", f"ingest {name}")
+            for pause in (*_LOCK_PAUSES, None):
+                got = await connection.fetchval(_TRY_LOCK, f"ingest {name}")
+                if got or pause is None:
+                    break
+                await asyncio.sleep(pause)
         try:
             yield bool(got)
         finally:
