@@ -254,6 +254,11 @@ class MarkGone(NamedTuple):
 Action = Download | Record | Block | Skip | Return | MarkGone
 
 
+def key_of(action: Action) -> str:
+    """The key that it is about."""
+    return action.row.key if isinstance(action, MarkGone) else action.remote.key
+
+
 class Status(StrEnum):
     DONE = "done"
     SKIPPED = "skipped"

@@ -46,9 +46,18 @@ def parse_date(text: str) -> datetime:
     except ValueError as error:
         raise ValueError(f"{text!r} is not an ISO 8601 date; write 2026-01-31 or 2026-01-31T06:00:00Z") from error
     try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return as_utc(moment)
     except OverflowError as error:
         raise ValueError(f"{text!r} is outside the years 1 to 9999 in UTC") from error
+
+
+def as_utc(moment: datetime) -> datetime:
+    """The moment in UTC, which it is taken to be in where it names no offset.
+
+    Raises:
+        OverflowError: there it lies outside the calendar's years 1 to 9999.
+    """
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def parse_size(text: str) -> int:

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ingest.catalog.target import Target
+from ingest.units import as_utc
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -103,8 +104,7 @@ def sqlite_time(moment: datetime) -> str:
 
 def read_time(kept: datetime | str) -> datetime:
     """A time of either engine, aware. People may have written one into SQLite by hand, without fraction or offset."""
-    moment = datetime.fromisoformat(kept) if isinstance(kept, str) else kept
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return as_utc(datetime.fromisoformat(kept) if isinstance(kept, str) else kept)
 
 
 @asynccontextmanager

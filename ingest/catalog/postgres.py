@@ -23,8 +23,8 @@ _PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
 
 COPY_FROM = 4_000
 """Rows of one insert from which COPY is worth its temporary table: the batches of a listing, not those of downloads."""
-_LOCK_PAUSES = (0.1, 0.2, 0.4)
-"""The server may take a moment to see that a holder was killed."""
+_LOCK_PAUSES = (0.0, 0.1, 0.2, 0.4)
+"""Before each try: the server may take a moment to see that a holder was killed."""
 _TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
 _MAY_COPY = "SELECT has_database_privilege(current_database(), 'TEMP')"
 
@@ -126,13 +126,12 @@ class PostgresLane:
         got = False
         with self._target.translated():
             connection = await asyncpg.connect(**self._target.connect)
-            for pause in (*_LOCK_PAUSES, None):
-                got = await connection.fetchval(_TRY_LOCK, f"ingest {name}")
-                if got or pause is None:
-                    break
+            for pause in _LOCK_PAUSES:
                 await asyncio.sleep(pause)
+                if got := bool(await connection.fetchval(_TRY_LOCK, f"ingest {name}")):
+                    break
         try:
-            yield bool(got)
+            yield got
         finally:
             with suppress(Exception):  # the lock ends with the connection in any case
                 await asyncio.wait_for(connection.close(), 5.0)

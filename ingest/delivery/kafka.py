@@ -60,34 +60,42 @@ class Topic:
         Raises:
             BrokerError: the broker refuses us.
         """
-        found: Mapping[Any, Sequence[Any]] = {}
         try:
-            with _translated(self.name), suppress(TimeoutError):
-                # During a rebalance aiokafka waits for its end, however long that takes.
-                async with asyncio.timeout(seconds + _GRACE_SECONDS):
-                    found = await self._consumer.getmany(timeout_ms=round(seconds * 1000), max_records=most)
+            return await self._fetch(most, seconds)
         except UnicodeDecodeError:
             return await self._poll_singly()
-        return _letters(found)
+
+    async def _fetch(self, most: int, seconds: float, *parts: Any) -> list[Letter]:
+        with _translated(self.name), suppress(TimeoutError):
+            # During a rebalance aiokafka waits for its end, however long that takes.
+            async with asyncio.timeout(seconds + _GRACE_SECONDS):
+                found = await self._consumer.getmany(*parts, timeout_ms=round(seconds * 1000), max_records=most)
+                return [
+                    Letter(one.topic, one.partition, one.offset, one.key, one.value, tuple(one.headers))
+                    for records in found.values()
+                    for one in records
+                ]
+        return []
 
     async def _poll_singly(self) -> list[Letter]:
         """One message of each partition. A header's name that is not UTF-8 makes aiokafka fail without saying where:
         that message is stepped over, and a letter of its place is all that there is of it."""
         letters = []
         for part in sorted(self._consumer.assignment() - self._consumer.paused()):
-            with _translated(self.name), suppress(TimeoutError):
-                async with asyncio.timeout(_SINGLY_SECONDS + _GRACE_SECONDS):
-                    try:
-                        found = await self._consumer.getmany(
-                            part, timeout_ms=round(_SINGLY_SECONDS * 1000), max_records=1
-                        )
-                        letters += _letters(found)
-                    except UnicodeDecodeError:
-                        offset = await self._consumer.position(part)
-                        self._consumer.seek(part, offset + 1)
-                        why = (UNREADABLE, b"the name of a header is not UTF-8; the message is on the topic")
-                        letters.append(Letter(part.topic, part.partition, offset, None, None, (why,)))
+            try:
+                letters += await self._fetch(1, _SINGLY_SECONDS, part)
+            except UnicodeDecodeError:
+                letters += await self._step_over(part)
         return letters
+
+    async def _step_over(self, part: Any) -> list[Letter]:
+        with _translated(self.name), suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_SECONDS):
+                offset = await self._consumer.position(part)
+                self._consumer.seek(part, offset + 1)
+                why = (UNREADABLE, b"the name of a header is not UTF-8; the message is on the topic")
+                return [Letter(part.topic, part.partition, offset, None, None, (why,))]
+        return []
 
     def hold(self, held: bool) -> None:
         """Stops, or resumes, the flow of messages; the membership goes on."""
@@ -187,14 +195,6 @@ async def _leave(member: Any, patience: float) -> None:
         leaving.cancel()
         await asyncio.wait({leaving})
         await member._client.close()  # what `stop` has not come to
-
-
-def _letters(found: Mapping[Any, Sequence[Any]]) -> list[Letter]:
-    return [
-        Letter(record.topic, record.partition, record.offset, record.key, record.value, tuple(record.headers))
-        for records in found.values()
-        for record in records
-    ]
 
 
 def _aiokafka() -> Any:

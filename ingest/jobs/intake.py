@@ -16,7 +16,7 @@ from ingest.errors import IngestError, Poison
 from ingest.jobs.errands import Errand
 from ingest.jobs.recorder import Recorder
 from ingest.jobs.visits import Visited, Visitor
-from ingest.model import CatalogRow, MarkGone, Outcome, Status
+from ingest.model import CatalogRow, Outcome, Status, key_of
 
 _KEYS_AT_ONCE = 1_000
 
@@ -131,7 +131,7 @@ class Intake:
         for result in visited.results:
             action = result.action
             self._recording[id(action)] = (action, lane)
-            lane.object_key = action.row.key if isinstance(action, MarkGone) else action.remote.key
+            lane.object_key = key_of(action)
             self.fields[lane.object_key] = dict(event.fields)
             self.recorder.add(result)
 

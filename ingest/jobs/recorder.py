@@ -19,7 +19,7 @@ from ingest.errors import IngestError, ObjectChanged
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.copies import Copies
 from ingest.jobs.tickets import CursorBook, Ticket
-from ingest.model import CatalogRow, Counts, Download, LocalCopy, MarkGone, Outcome, RemoteObject, State, Status
+from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome, RemoteObject, State, Status, key_of
 from ingest.plan.memory import changes, settles
 from ingest.plan.policy import overtaken
 from ingest.plan.tally import tally, tally_many
@@ -274,8 +274,7 @@ def _changed(entries: Sequence[Entry], results: Sequence[Outcome | Tallied]) -> 
             if result.known:
                 changed[listed].extend(remote.key for remote in result.known)
         elif changes(result):
-            action = result.action
-            changed[listed].append(action.row.key if isinstance(action, MarkGone) else action.remote.key)
+            changed[listed].append(key_of(result.action))
     return changed
 
 

@@ -34,6 +34,8 @@ from ingest.store.locks import file_lock
 from ingest.store.owners import sweep_left
 
 _HEARTBEAT_SECONDS = 30.0
+_NO_WRITE = (DatabaseError, TooManyFiles)
+"""Why the catalog takes no note of the run itself."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,7 @@ async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
         beating.cancel()
         conclude(run.report)
         shown = run.report.error.message if run.report.error else None
-        with suppress(
-            DatabaseError, TooManyFiles
-        ):  # it is the run's own error already, or nothing that can be helped now
+        with suppress(*_NO_WRITE):  # it is the run's own error already, or nothing that can be helped now
             await asyncio.shield(run.catalog.finish_run(run.id, run.report.status, run.counts, shown))
             here("run.finished")
 
@@ -152,7 +152,7 @@ async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
 async def _beat(run: Run) -> None:
     while True:
         await asyncio.sleep(_HEARTBEAT_SECONDS)
-        with suppress(DatabaseError, TooManyFiles):  # the recorder meets the same database, and ends the run if it must
+        with suppress(*_NO_WRITE):  # the recorder meets the same database, and ends the run if it must
             await run.catalog.heartbeat(run.id, run.counts)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from binascii import a2b_qp
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -19,6 +19,7 @@ from xml.etree.ElementTree import Element, ParseError, XMLParser
 
 from ingest.model import RemoteObject
 from ingest.plan.memory import entries_span
+from ingest.units import as_utc
 
 _PLACEHOLDER = b"<Contents/>"
 
@@ -212,8 +213,7 @@ def quoted(text: str) -> str:
 def _moment(written: str) -> datetime | None:
     """None for what is no date, or is none in UTC: the calendar has a first day and a last."""
     try:
-        moment = datetime.fromisoformat(written)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return as_utc(datetime.fromisoformat(written))
     except (ValueError, OverflowError):
         return None
 

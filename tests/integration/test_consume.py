@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import deadletters, overview, queries, schema
+from ingest.catalog import deadletters, overview, schema
 from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
@@ -27,16 +27,8 @@ from ingest.jobs.sync import sync
 from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
-from tests.fixtures.events import eventually, notice, plain, record, run, sent, settings_for
+from tests.fixtures.events import eventually, notice, plain, record, row_of, run, sent, settings_for
 from tests.fixtures.servers import Bucket
-
-
-async def row_of(settings: Settings, key: str) -> tuple[dict[str, object] | None, list[str]]:
-    """The object's row, and what the audit trail says of it."""
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
-        row, events = await queries.story(catalog, source.id, key)
-        return row, [event["what"] for event in events]
 
 
 async def trails(settings: Settings, expected: dict[str, list[str]]) -> bool:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
@@ -18,8 +17,7 @@ from ingest.errors import ExitCode
 from ingest.jobs.deadletters import list_letters
 from ingest.jobs.stop import Stop
 from ingest.model import RunStatus
-from ingest.settings import Settings
-from tests.fixtures.events import eventually, notice, plain, record, run, sent, settings_for
+from tests.fixtures.events import eventually, notice, plain, record, row_of, run, sent, settings_for
 from tests.fixtures.servers import Bucket
 
 _UNREADABLE = """
@@ -48,18 +46,6 @@ async def send_unreadable(broker: Broker, topic: str) -> None:
     environment = os.environ | {"AIOKAFKA_NO_EXTENSIONS": "1"}  # the compiled half does not ask `Name`
     command = [sys.executable, "-c", _UNREADABLE, broker.bootstrap, topic]
     await asyncio.to_thread(subprocess.run, command, env=environment, check=True)
-
-
-async def trail(settings: Settings, key: str) -> tuple[str | None, list[str]]:
-    """The etag on record, and what the audit trail says."""
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
-        row, events = await queries.story(catalog, source.id, key)
-        return (str(row["etag"]) if row else None), [event["what"] for event in events]
-
-
-async def has(settings: Settings, key: str, expected: list[str]) -> bool:
-    return (await trail(settings, key))[1] == expected
 
 
 async def test_what_no_rule_of_messages_foresees_is_poison_and_holds_nothing_up(
@@ -120,9 +106,11 @@ async def test_a_late_double_of_an_older_version_does_not_hide_the_newer_one(
 
     assert (report.counts.downloaded, report.counts.gone) == (2, 1)
     for key in keys:
-        assert (await trail(settings, key))[0] == etag(b"new")
+        row, _ = await row_of(settings, key)
+        assert row is not None
+        assert row["etag"] == etag(b"new")
         assert (settings.data_dir / moto.name / key).read_bytes() == b"new"
-    assert (await trail(settings, "c.pdf"))[1] == ["downloaded", "gone"]
+    assert (await row_of(settings, "c.pdf"))[1] == ["downloaded", "gone"]
 
 
 async def test_an_event_that_tells_a_wrong_size_is_not_believed(
@@ -179,22 +167,3 @@ async def test_what_cannot_be_delivered_now_does_not_keep_a_run_that_ends_when_i
     second = await run(elsewhere)  # what waits is for the earlier address
     assert (first.counts.downloaded, first.counts.delivered) == (1, 0)
     assert second.status is RunStatus.OK
-
-
-async def test_while_the_bucket_is_away_it_is_not_ready(
-    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path
-) -> None:
-    from ingest.demo.server import free_port
-    from tests.integration.test_endpoints import until
-
-    url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
-    settings = await settings_for(moto, shared_broker, topic, tmp_path, url)
-    away = settings.model_copy(update={"endpoint": "127.0.0.1:9"})
-    await shared_broker.create(topic, 1)
-    port, stop = free_port(), Stop()
-    running = asyncio.create_task(run(away, stop, until_idle=None, listen=f"127.0.0.1:{port}"))
-    assert await until(port, "/readyz", 200) == "ok\n"
-    await shared_broker.send(topic, [plain("a.pdf", moto.name)])
-    assert "the bucket is away" in await until(port, "/readyz", 503)
-    stop.request(signal.SIGTERM)
-    assert (await running).exit_code == ExitCode.TERMINATED

@@ -117,6 +117,22 @@ async def test_it_is_alive_while_the_group_gathers_and_ready_when_it_has(
     assert (await running).exit_code == ExitCode.TERMINATED
 
 
+async def test_while_the_bucket_is_away_it_is_not_ready(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, url)
+    away = settings.model_copy(update={"endpoint": "127.0.0.1:9"})
+    await shared_broker.create(topic, 1)
+    port, stop = free_port(), Stop()
+    running = asyncio.create_task(run(away, stop, until_idle=None, listen=f"127.0.0.1:{port}"))
+    assert await until(port, "/readyz", 200) == "ok\n"
+    await shared_broker.send(topic, [plain("a.pdf", moto.name)])
+    assert "the bucket is away" in await until(port, "/readyz", 503)
+    stop.request(signal.SIGTERM)
+    assert (await running).exit_code == ExitCode.TERMINATED
+
+
 async def test_an_address_that_is_taken_is_a_clear_error() -> None:
     endpoints = Endpoints(lambda: "", lambda: "", lambda: NOTHING)
     async with serving("127.0.0.1:0", endpoints) as port:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -41,19 +40,11 @@ class Memory:
         return [page.fingerprint for page in await self.catalog.pages(self.source_id, prefix, "", 100)]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
-async def memory(url: str) -> AsyncIterator[Memory]:
+async def memory(database_url: str) -> AsyncIterator[Memory]:
     """Every key recorded; its pages remembered under two prefixes."""
-    await schema.upgrade(url)
-    async with Catalog.open(url) as catalog:
+    await schema.upgrade(database_url)
+    async with Catalog.open(database_url) as catalog:
         source = await catalog.source("https://minio.example.com:9000", "statements")
         memory = Memory(catalog, source.id, await catalog.start_run("sync", {}, source.id))
         batch = memory.batch()
