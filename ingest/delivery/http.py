@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from ingest.delivery.multipart import Envelope, wrap
-from ingest.delivery.tls import context_for
 from ingest.errors import (
     DeliveryError,
     EndpointBusy,
@@ -29,6 +28,7 @@ from ingest.errors import (
     EndpointUnreachable,
     EndpointUntrusted,
 )
+from ingest.http.tls import context_for
 from ingest.plan.rulings import LONGEST_RETRY_AFTER, Ruling, rule
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ingest.delivery.messages import UNREADABLE, Letter
-from ingest.delivery.tls import context_for
 from ingest.errors import BrokerError, BrokerRefused, DeadLetterRefused, SettingsError
+from ingest.http.tls import context_for
 from ingest.observe.logs import log
 
 if TYPE_CHECKING:

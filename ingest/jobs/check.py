@@ -18,13 +18,13 @@ from ingest.errors import (
     ObjectInTheWay,
     SourceError,
 )
+from ingest.http.certificates import ServerCertificate, fetch_certificate
 from ingest.jobs.options import CheckOptions
 from ingest.model import RemoteObject
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket
 from ingest.source.client import S3Client
 from ingest.source.paths import spellings
-from ingest.source.tls import ServerCertificate, fetch_certificate
 
 TEST_KEY = "test/connection_test.txt"
 TEST_BODY = b"ingest connection test\n"

@@ -15,8 +15,8 @@ from ingest.plan.checks import check_for, hashed
 from ingest.source.checksums import check_for_headers
 
 if TYPE_CHECKING:
+    from ingest.http.wire import Headers
     from ingest.source.bucket import Bucket
-    from ingest.source.wire import Headers
     from ingest.store.files import FileStore, Staged
 
 SMALL = 4 << 20

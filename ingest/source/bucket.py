@@ -20,21 +20,21 @@ from ingest.errors import (
     SourceError,
     UnexpectedResponse,
 )
+from ingest.http.dial import Dialer
+from ingest.http.http_date import parse_http_date
+from ingest.http.pool import Pool
+from ingest.http.proxy import proxy_for
+from ingest.http.throttle import Throttle
+from ingest.http.timeouts import Timeouts
+from ingest.http.tls import ssl_context
+from ingest.http.wire import Exchange, Headers, Response
 from ingest.model import MOST_KEYS, Check
 from ingest.source.checksums import check_for_part
 from ingest.source.credentials import CredentialSource, credential_source
-from ingest.source.dial import Dialer
 from ingest.source.endpoint import Endpoint, quote_key, quote_query
 from ingest.source.errors import error_from_response, is_error_document, shown
 from ingest.source.heads import ObjectHead, parse_head
-from ingest.source.http_date import parse_http_date
-from ingest.source.pool import Pool
-from ingest.source.proxy import proxy_for
 from ingest.source.signing import Signer
-from ingest.source.throttle import Throttle
-from ingest.source.timeouts import Timeouts
-from ingest.source.tls import ssl_context
-from ingest.source.wire import Exchange, Headers, Response
 
 if TYPE_CHECKING:
     from ingest.settings import Settings

@@ -9,10 +9,10 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 
+from ingest.http.wire import Headers
 from ingest.model import Check
 from ingest.plan import checks
 from ingest.source.heads import ObjectHead
-from ingest.source.wire import Headers
 
 _CHECKSUM = b"x-amz-checksum-"
 _WHOLE, _OF_PARTS = "FULL_OBJECT", "COMPOSITE"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from ingest.http.tls import ssl_context
 from ingest.settings import Settings
 from ingest.source.endpoint import Endpoint
-from ingest.source.tls import ssl_context
 
 _SECONDS = 10.0
 

@@ -20,8 +20,8 @@ from ingest.errors import (
     SourceError,
     UnexpectedResponse,
 )
+from ingest.http.tls import ssl_context, tls_error
 from ingest.source.errors import error_from_response
-from ingest.source.tls import ssl_context, tls_error
 
 if TYPE_CHECKING:
     from aiohttp import ClientRequest, ClientResponse

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ingest.errors import NoSuchKey, SourceError
+from ingest.http.pool import Pool
+from ingest.http.wire import Response
 from ingest.source.bucket import Bucket
 from ingest.source.credentials import CredentialSource
 from ingest.source.endpoint import Endpoint
 from ingest.source.heads import ObjectHead, parse_head
-from ingest.source.pool import Pool
 from ingest.source.signing import Signer
-from ingest.source.wire import Response
 
 TINY = 64 << 10
 """Bytes of a body that may come along unasked. They are held in memory until they are fetched, or let go."""

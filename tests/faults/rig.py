@@ -27,6 +27,7 @@ from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.engine import create_engine
 from ingest.catalog.tables import metadata, runs
+from ingest.http.timeouts import Timeouts
 from ingest.jobs import transfers
 from ingest.jobs.options import SyncOptions
 from ingest.jobs.stop import Stop
@@ -35,7 +36,6 @@ from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.source import bucket
-from ingest.source.timeouts import Timeouts
 from tests.faults import invariants
 from tests.faults.invariants import SECRET, Seen
 from tests.fixtures.memory_s3 import MemoryS3, serving

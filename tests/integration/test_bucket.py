@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from ingest import errors
+from ingest.http.wire import Response
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket
 from ingest.source.endpoint import Endpoint
-from ingest.source.wire import Response
 from tests.fixtures import servers
 from tests.fixtures.raw_server import RawServer, Script, Visit, raw_server
 

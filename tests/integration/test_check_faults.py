@@ -12,11 +12,11 @@ import pytest
 import trustme
 
 from ingest import errors
+from ingest.http.timeouts import Timeouts
 from ingest.jobs.check import Step, check
 from ingest.jobs.options import CheckOptions
 from ingest.settings import Settings
 from ingest.source import bucket
-from ingest.source.timeouts import Timeouts
 from tests.fixtures.process import run_ingest
 from tests.fixtures.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket

@@ -13,11 +13,11 @@ from ingest.errors import (
     NameNotResolved,
     UnexpectedResponse,
 )
-from ingest.source.dial import Dialer
-from ingest.source.pool import Pool
-from ingest.source.throttle import Throttle
-from ingest.source.timeouts import Timeouts
-from ingest.source.wire import Response
+from ingest.http.dial import Dialer
+from ingest.http.pool import Pool
+from ingest.http.throttle import Throttle
+from ingest.http.timeouts import Timeouts
+from ingest.http.wire import Response
 from tests.fixtures.pools import BODY, GET, STREAM, accept, connected, loop_policy, no_chunk
 from tests.fixtures.process import until
 from tests.fixtures.raw_server import Visit, greeter, raw_server
@@ -283,7 +283,7 @@ async def test_servers_that_are_not_there() -> None:
 
 async def test_a_connection_that_never_opens_is_timed_out() -> None:
     """TLS to a server that accepts and says nothing: the handshake has the connection's deadline."""
-    from ingest.source.tls import unchecked_context
+    from ingest.http.tls import unchecked_context
 
     async with greeter() as port:
         pool = Pool(Dialer("127.0.0.1", port, tls=unchecked_context(), timeout=0.2), limit=1, timeouts=Timeouts())

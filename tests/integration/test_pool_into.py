@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from ingest.errors import ConnectionLost, RangeIgnored
-from ingest.source.dial import Dialer
-from ingest.source.pool import Pool
-from ingest.source.throttle import Throttle
-from ingest.source.timeouts import Timeouts
-from ingest.source.wire import SCRATCH_BYTES
+from ingest.http.dial import Dialer
+from ingest.http.pool import Pool
+from ingest.http.throttle import Throttle
+from ingest.http.timeouts import Timeouts
+from ingest.http.wire import SCRATCH_BYTES
 from tests.fixtures.pools import BODY, STREAM, accept, connected, loop_policy
 from tests.fixtures.raw_server import Script, Visit, raw_server
 

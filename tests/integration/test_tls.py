@@ -16,10 +16,11 @@ import trustme
 
 from ingest import errors
 from ingest.demo.server import serve
+from ingest.http.certificates import fetch_certificate
+from ingest.http.timeouts import Timeouts
+from ingest.http.tls import ssl_context
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket
-from ingest.source.timeouts import Timeouts
-from ingest.source.tls import fetch_certificate, ssl_context
 from tests.fixtures import servers
 from tests.fixtures.pools import loop_policy
 from tests.fixtures.raw_server import RawServer, Visit, greeter, raw_server

@@ -1,4 +1,4 @@
-"""Imports go one way: cli -> jobs -> {source, store, catalog, delivery, observe} -> plan -> model and errors.
+"""Imports go one way: cli -> jobs -> {source, store, catalog, delivery, observe} -> {http, plan} -> model and errors.
 
 Read from the syntax tree, so that an import inside a function, or one for type checkers only, counts as well.
 """
@@ -32,12 +32,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "environment": NOUNS,
     "settings": NOUNS | {"sendable", "environment"},
     "observe": NOUNS | {"plan", "settings"},
+    "http": NOUNS | {"settings"},
     # Siblings: they meet in the jobs alone.
-    "source": BELOW_THE_JOBS | {"sendable"},
+    "source": BELOW_THE_JOBS | {"sendable", "http"},
     "store": BELOW_THE_JOBS | {"liveness", "crashpoints", "hashing"},
     "catalog": BELOW_THE_JOBS | {"liveness", "crashpoints"},
-    "delivery": BELOW_THE_JOBS,
-    "jobs": BELOW_THE_JOBS | {"source", "store", "catalog", "delivery", "crashpoints", "hashing"},
+    "delivery": BELOW_THE_JOBS | {"http"},
+    "jobs": BELOW_THE_JOBS | {"source", "store", "catalog", "delivery", "http", "crashpoints", "hashing"},
     "demo": BELOW_THE_JOBS | {"source"},
     "cli": BELOW_THE_JOBS | {"jobs", "demo", "interrupts", "__version__"},
     # The public names, each from its home.

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from ingest import errors
+from ingest.http.http_date import parse_http_date
 from ingest.source.errors import ErrorDocument, error_from_response, is_error_document, parse_error, shown
-from ingest.source.http_date import parse_http_date
 
 NOW = datetime(2026, 11, 24, 7, 30, 52, tzinfo=UTC)
 DATE = {b"date": b"Tue, 24 Nov 2026 07:30:50 GMT"}

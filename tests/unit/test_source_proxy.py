@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingest.errors import SettingsError
-from ingest.source.proxy import Proxy, proxy_for
+from ingest.http.proxy import Proxy, proxy_for
 
 PROXY = "http://proxy.example.com:3128"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.source.throttle import Throttle
+from ingest.http.throttle import Throttle
 
 
 def test_the_rate_holds_over_many_takers() -> None:

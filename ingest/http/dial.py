@@ -17,8 +17,8 @@ from ingest.errors import (
     SourceError,
     TooManyFiles,
 )
-from ingest.source.proxy import Proxy
-from ingest.source.tls import tls_error
+from ingest.http.proxy import Proxy
+from ingest.http.tls import tls_error
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 

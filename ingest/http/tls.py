@@ -1,11 +1,10 @@
-"""Which certificates are trusted, what is wrong with one that is not, and how to fetch one for pinning."""
+"""Which certificates are trusted, and what is wrong with one that is not."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ingest.errors import (
     CertificateExpired,
@@ -24,17 +23,6 @@ if TYPE_CHECKING:
 
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 _EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64  # OpenSSL, X509_V_ERR_*
-
-
-class ServerCertificate(NamedTuple):
-    """What a server showed, for people to compare and for S3_CA_BUNDLE."""
-
-    pem: str
-    subject: str
-    issuer: str
-    not_before: datetime
-    not_after: datetime
-    sha256: str
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:
@@ -58,6 +46,22 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
     # ones seldom carry all the extensions that Python 3.13 began to insist on.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def context_for(bundle: Path | None, variable: str) -> ssl.SSLContext:
+    """Trusts the certificates in `bundle`, which `variable` names; without one, the system's.
+
+    Raises:
+        SettingsError: the bundle holds no certificate.
+    """
+    try:
+        context = ssl.create_default_context(cafile=str(bundle) if bundle else None)
+    except (ssl.SSLError, OSError) as error:
+        raise SettingsError(f"{variable}: {bundle} holds no usable PEM certificate") from error
+    if bundle:
+        # A pinned certificate need not be its own issuer: whatever stands in the bundle ends the chain.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 
@@ -86,38 +90,3 @@ def tls_error(error: ssl.SSLError, server: str) -> SourceError:
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return ConnectionLost(f"{server} closed the connection while TLS was negotiated")
     return TlsError(f"{server}: TLS failed ({reason})")
-
-
-async def fetch_certificate(host: str, port: int) -> ServerCertificate:
-    """The certificate that the server shows, whoever vouches for it: for a person to compare, then pin.
-
-    Raises:
-        SourceError: no connection, or no TLS.
-    """
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
-    from ingest.source.dial import Dialer  # it explains its errors by this module
-    from ingest.source.proxy import proxy_for
-
-    dialer = Dialer(host, port, tls=unchecked_context(), proxy=proxy_for("https", host, port))
-    shown = (await dialer.connect(_Look)).certificate
-    certificate = x509.load_der_x509_certificate(shown)
-    return ServerCertificate(
-        pem=ssl.DER_cert_to_PEM_cert(shown),
-        subject=certificate.subject.rfc4514_string(),
-        issuer=certificate.issuer.rfc4514_string(),
-        not_before=certificate.not_valid_before_utc,
-        not_after=certificate.not_valid_after_utc,
-        sha256=certificate.fingerprint(hashes.SHA256()).hex(":").upper(),
-    )
-
-
-class _Look(asyncio.Protocol):
-    """Takes the certificate as soon as TLS stands, and hangs up."""
-
-    certificate = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        transport.close()

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from ingest.errors import ConnectionTimedOut
-from ingest.source.dial import Dialer
-from ingest.source.throttle import Throttle
-from ingest.source.timeouts import Timeouts
-from ingest.source.wire import SCRATCH_BYTES, STREAMED_STATUS, Connection, Exchange, Response, StaleConnection
+from ingest.http.dial import Dialer
+from ingest.http.throttle import Throttle
+from ingest.http.timeouts import Timeouts
+from ingest.http.wire import SCRATCH_BYTES, STREAMED_STATUS, Connection, Exchange, Response, StaleConnection
 
 _FAREWELL_SECONDS = 1.0
 

@@ -15,8 +15,8 @@ from typing import NamedTuple, cast
 import httptools
 
 from ingest.errors import ConnectionLost, NotTls, RangeIgnored, SourceError, UnexpectedResponse
-from ingest.source.throttle import RECEIVE_BUFFER, Throttle
-from ingest.source.timeouts import Watch
+from ingest.http.throttle import RECEIVE_BUFFER, Throttle
+from ingest.http.timeouts import Watch
 
 Headers = dict[bytes, bytes]
 """Names in lower case. Of a repeated header the last one counts."""
