@@ -41,7 +41,7 @@ def answering() -> None:
 def _end(received: int, _frame: FrameType | None) -> None:
     code, message = SAID[signal.Signals(received)]
     exit_code = 128 + received
-    _write(2, f"error: {message}\nhint: {HINT}\n")
+    _write(2, f"error: {message} (exit {exit_code})\nhint: {HINT}\n")
     if _due["object"]:
         error = f'{{"code": "{code}", "message": "{message}", "hint": "{HINT}"}}'
         _write(1, f'{{"status": "interrupted", "error": {error}, "exit_code": {exit_code}}}\n')

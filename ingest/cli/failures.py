@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -26,15 +25,18 @@ def fail(error: IngestError, *, as_json: bool, verbose: bool) -> NoReturn:
 
 
 def fail_usage(error: click.UsageError, arguments: Sequence[str]) -> NoReturn:
-    """Click's own words on stderr, and with ``--json`` among the arguments a run's summary on stdout."""
-    with suppress(OSError):
-        error.show()
+    """Click's own words as any other error, and with ``--json`` among the arguments a run's summary on stdout."""
+    name = _name_of(error.ctx) if error.ctx is not None else ""
+    said = SettingsError(
+        error.format_message(), hint=f"See `ingest {name} --help`." if name else "See `ingest --help`."
+    )
+    if error.ctx is not None:
+        say(error.ctx.get_usage(), err=True)
+    show_error(said)
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--json" in options:
-        name = _name_of(error.ctx) if error.ctx is not None else ""
-        hint = f"See `ingest {name} --help`." if name else "See `ingest --help`."
-        _emit_summary(name, SettingsError(error.format_message(), hint=hint))
-    sys.exit(error.exit_code)
+        _emit_summary(name, said)
+    sys.exit(said.exit_code)
 
 
 def show_traceback(error: BaseException | None = None) -> None:
@@ -43,10 +45,12 @@ def show_traceback(error: BaseException | None = None) -> None:
     say(redact("".join(traceback.format_exception(found))), err=True, end="")
 
 
-def show_error(error: IngestError) -> None:
+def show_error(error: IngestError, exit_code: int | None = None) -> None:
+    """Its line, with the code that the command ends with (unless said: the error's own), and the hint."""
     from ingest.observe.escape import escape_key
 
-    say(f"error: {escape_key(error.message)}", err=True)
+    code = error.exit_code if exit_code is None else exit_code
+    say(f"error: {escape_key(error.message)} (exit {int(code)})", err=True)
     if error.hint:
         say(f"hint: {error.hint}", err=True)
 

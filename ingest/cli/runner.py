@@ -170,7 +170,7 @@ def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunRepor
     document = as_json(report)
     log().info("run_finished", **{name: value for name, value in document.items() if name not in ("run_id", "error")})
     if report.error is not None and not isinstance(report.error, ReaderGone):
-        show_error(report.error)
+        show_error(report.error, report.exit_code)
         if context.verbose:
             show_traceback(report.error)
     with suppress(ReaderGone):  # the work has ended, and its own code says how

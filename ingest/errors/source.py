@@ -150,6 +150,8 @@ class NoSuchBucket(SourceError):
 
     code = "no_such_bucket"
     hint = "Check S3_BUCKET; `ingest check` lists the buckets that exist."
+    available: tuple[str, ...] = ()
+    """The names of the buckets that do exist, where somebody asked."""
 
 
 class NoSuchKey(SourceError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from ingest.catalog import outbox, overview
@@ -13,17 +14,17 @@ from ingest.settings import Settings
 from ingest.source.paths import spellings
 
 
-async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncIterator[RemoteObject]:
-    """The bucket's objects with this prefix, in the server's order."""
+async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncGenerator[RemoteObject, None]:
+    """The bucket's objects with this prefix, in the server's order. Close it (`aclosing`) when leaving it early."""
     from ingest.source.client import S3Client
 
     count = 0
-    async with S3Client.from_settings(settings) as client:
-        async for remote in client.list_objects(prefix):
-            if limit is not None and count >= limit:
-                return
-            count += 1
+    async with S3Client.from_settings(settings) as client, aclosing(client.list_objects(prefix)) as found:
+        async for remote in found:
             yield remote
+            count += 1
+            if count == limit:
+                return
 
 
 async def status(settings: Settings) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ingest.errors import (
     AccessDenied,
@@ -32,45 +32,63 @@ FIRST = 10
 
 
 class Step(NamedTuple):
-    """One finished step: its number (0 for the optional ones), title, and the lines to show."""
+    """One finished step: its number (0 for the optional ones), title, what it showed in a sentence, and the details."""
 
     number: int
     title: str
+    showed: str
     lines: list[str]
+    objects: Sequence[RemoteObject] = ()
+    """Of the fourth: the first ones of the bucket."""
+    more: bool = False
+    """Whether the bucket holds more than those."""
 
 
-class Passed(NamedTuple):
-    objects: list[RemoteObject]
-    certificate: ServerCertificate | None
+class Listener(Protocol):
+    """Is told of each step before it is tried, and again when it has succeeded."""
+
+    def tries(self, number: int, what: str) -> None: ...
+
+    def passed(self, step: Step) -> None: ...
 
 
-async def check(settings: Settings, options: CheckOptions, on_step: Callable[[Step], None]) -> Passed:
-    """Tests the connection as the settings describe it, and reports each step as it succeeds.
+async def check(settings: Settings, options: CheckOptions, listener: Listener) -> None:
+    """Tests the connection as the settings describe it, step by step; with `save_ca`, by the certificate just saved.
 
     Raises:
         IngestError: the first step that failed, by its name in the error tree.
     """
-    certificate = await _save_certificate(settings, options.save_ca, on_step) if options.save_ca else None
+    if options.save_ca:
+        settings = await _pinned(settings, options.save_ca, listener)
+    listener.tries(1, "Creating the HTTP client")
     async with Bucket.open(settings, connections=4) as reader:
         await _answers(reader)
         scheme = "HTTPS" if settings.secure else "HTTP, not encrypted"
         trust = "" if not settings.secure else _trust(settings)
-        on_step(Step(1, "HTTP client", [f"{settings.endpoint_url} answers ({scheme}{trust})"]))
+        listener.passed(
+            Step(1, "HTTP client", "HTTP client created", [f"{settings.endpoint_url} answers ({scheme}{trust})"])
+        )
+        listener.tries(2, "Initializing the S3 client")
         async with S3Client.from_settings(settings) as client:
             keys = "S3_ACCESS_KEY" if settings.access_key else "the standard AWS chain"
-            on_step(Step(2, "S3 client", [f"region {settings.region}, credentials from {keys}"]))
+            listener.passed(
+                Step(2, "S3 client", "S3 client initialized", [f"region {settings.region}, credentials from {keys}"])
+            )
+            listener.tries(3, f"Looking for bucket '{client.bucket}'")
             if not await _bucket_exists(client, reader):
                 raise await _no_such_bucket(client)
-            on_step(Step(3, "Bucket", [f"{client.bucket} exists"]))
-            objects = await _first_objects(client)
-            on_step(Step(4, f"First {FIRST} objects", [_line(remote) for remote in objects] or ["(Bucket is empty)"]))
+            found = f"Successfully connected! Bucket '{client.bucket}' exists."
+            listener.passed(Step(3, "Bucket", found, [f"{client.bucket} exists"]))
+            listener.tries(4, f"Listing the first {FIRST} objects")
+            listener.passed(await _first_objects(client))
             if options.download is not None:
+                listener.tries(0, f"Downloading {options.download}")
                 key, size = await _download(client, options.download)
-                on_step(Step(0, "Download", [f"{key}: {size} bytes received and checked"]))
+                listener.passed(Step(0, "Download", "Downloaded", [f"{key}: {size} bytes received and checked"]))
             if options.upload:
+                listener.tries(0, f"Uploading {TEST_KEY}")
                 await _upload(client)
-                on_step(Step(0, "Upload", [f"{TEST_KEY} was put and removed"]))
-    return Passed(objects, certificate)
+                listener.passed(Step(0, "Upload", "Uploaded", [f"{TEST_KEY} was put and removed"]))
 
 
 async def _answers(reader: Bucket) -> None:
@@ -113,13 +131,17 @@ async def _bucket_exists(client: S3Client, reader: Bucket) -> bool:
         return True
 
 
-async def _first_objects(client: S3Client) -> list[RemoteObject]:
+async def _first_objects(client: S3Client) -> Step:
     objects: list[RemoteObject] = []
-    async for remote in client.list_objects():
-        objects.append(remote)
-        if len(objects) == FIRST:
-            break
-    return objects
+    async with aclosing(client.list_objects()) as found:
+        async for remote in found:
+            objects.append(remote)
+            if len(objects) > FIRST:
+                break
+    shown = objects[:FIRST]
+    lines = [_line(remote) for remote in shown] or ["(Bucket is empty)"]
+    showed = "Objects listed" if shown else "The bucket may be listed"
+    return Step(4, f"First {FIRST} objects", showed, lines, shown, more=len(objects) > FIRST)
 
 
 async def _no_such_bucket(client: S3Client) -> NoSuchBucket:
@@ -128,34 +150,43 @@ async def _no_such_bucket(client: S3Client) -> NoSuchBucket:
     except SourceError as error:
         return NoSuchBucket(f"bucket {client.bucket!r} does not exist (and the key may not list buckets: {error.code})")
     shown = ", ".join(names) or "none"
-    return NoSuchBucket(f"bucket {client.bucket!r} does not exist; buckets that do: {shown}", hint="Correct S3_BUCKET.")
+    missing = NoSuchBucket(
+        f"bucket {client.bucket!r} does not exist; buckets that do: {shown}", hint="Correct S3_BUCKET."
+    )
+    missing.available = tuple(names)
+    return missing
 
 
-async def _save_certificate(settings: Settings, name: str, on_step: Callable[[Step], None]) -> ServerCertificate:
-    host, _, port = settings.required("endpoint").rpartition(":")
-    address = (host.strip("[]"), int(port)) if port.isdigit() and host else (settings.endpoint, 443)
-    try:
-        certificate = await fetch_certificate(*address)
-    except OSError as error:
-        raise ConnectionRefused(f"{settings.endpoint}: {error.strerror or error}") from error
+async def _pinned(settings: Settings, name: str, listener: Listener) -> Settings:
+    """Saves the server's certificate, and returns the settings that trust it alone: what the steps are tried with.
+
+    Raises:
+        SourceError: no connection, or no TLS. DiskError: the file cannot be written.
+    """
+    listener.tries(0, f"Saving the certificate of {settings.required('endpoint')}")
+    certificate = await _certificate(settings)
     try:
         await asyncio.to_thread(_write_new, Path(name), certificate.pem)
     except OSError as error:
-        raise DiskError(f"{name}: {error.strerror}") from error
-    on_step(
-        Step(
-            0,
-            "Certificate",
-            [
-                f"saved to {name}; compare it with the server's owner before you trust it (S3_CA_BUNDLE={name})",
-                f"subject {certificate.subject}",
-                f"issuer  {certificate.issuer}",
-                f"valid   {certificate.not_before:%Y-%m-%d} to {certificate.not_after:%Y-%m-%d}",
-                f"SHA-256 {certificate.sha256}",
-            ],
-        )
-    )
-    return certificate
+        raise DiskError(f"{name}: {error.strerror}", hint="Name a file that can be written.") from error
+    lines = [
+        f"saved to {name}; compare it with the server's owner before you trust it (S3_CA_BUNDLE={name})",
+        f"subject {certificate.subject}",
+        f"issuer  {certificate.issuer}",
+        f"valid   {certificate.not_before:%Y-%m-%d} to {certificate.not_after:%Y-%m-%d}",
+        f"SHA-256 {certificate.sha256}",
+    ]
+    listener.passed(Step(0, "Certificate", "Certificate saved; the steps below trust it, and nothing else", lines))
+    return settings.replace(ca_bundle=Path(name), verify_ssl=True)
+
+
+async def _certificate(settings: Settings) -> ServerCertificate:
+    host, _, port = settings.endpoint.rpartition(":")
+    address = (host.strip("[]"), int(port)) if port.isdigit() and host else (settings.endpoint, 443)
+    try:
+        return await fetch_certificate(*address)
+    except OSError as error:
+        raise ConnectionRefused(f"{settings.endpoint}: {error.strerror or error}") from error
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from ingest.errors import IngestError, ListingUntrusted
+from ingest.errors import ListingUntrusted
 from ingest.model import MOST_KEYS, ListingOrder, Page, Shard
 from ingest.plan.shards import is_ascending, order_of_server
 from ingest.source.entries import Entries, decode_key, quoted, read_entries, whole_number
@@ -72,8 +72,9 @@ async def pages(ask: Ask, bucket: str, shard: Shard) -> AsyncGenerator[Listed, N
         finally:
             if not upcoming.done():
                 upcoming.cancel()
-            # Left early, its end must still be awaited and its error taken note of; otherwise both have been.
-            with suppress(asyncio.CancelledError, IngestError):
+            # Left early, its end must still be awaited and its error, whatever it is, taken note of: whoever left may
+            # have closed the client already. Otherwise both have been.
+            with suppress(asyncio.CancelledError, Exception):
                 await upcoming
 
 

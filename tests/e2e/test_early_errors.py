@@ -78,4 +78,4 @@ async def test_check_ends_with_one_whatever_is_wrong(
     assert set(document["error"]) == {"code", "message", "hint"}
     plain = await run_ingest("check", *more, variables=keys, cwd=tmp_path)
     assert plain.code == 1
-    assert "CONNECTION FAILED" in plain.stdout
+    assert "S3 CONNECTION TEST FAILED" in plain.stdout

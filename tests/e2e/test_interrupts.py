@@ -65,7 +65,7 @@ def check(code: int, stdout: str, stderr: str, number: signal.Signals, *, as_jso
     assert "Traceback" not in stderr
     assert "Aborted" not in stderr
     _, message = interrupts.SAID[number]
-    assert stderr.splitlines()[-2:] == [f"error: {message}", f"hint: {interrupts.HINT}"]
+    assert stderr.splitlines()[-2:] == [f"error: {message} (exit {code})", f"hint: {interrupts.HINT}"]
     if as_json:
         document = json.loads(stdout)
         assert (document["status"], document["exit_code"]) == ("interrupted", code)

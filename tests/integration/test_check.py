@@ -10,15 +10,16 @@ import pytest
 import trustme
 
 from ingest import S3Client, errors
-from ingest.jobs.check import TEST_BODY, TEST_KEY, Step, check
+from ingest.jobs.check import TEST_BODY, TEST_KEY, check
 from ingest.jobs.options import CheckOptions
 from ingest.settings import Settings
 from tests.fixtures.servers import Bucket, Certificates
+from tests.fixtures.steps import Steps
 
 
-async def run(settings: Settings, **options: object) -> list[Step]:
-    steps: list[Step] = []
-    await check(settings, CheckOptions(**options), steps.append)  # type: ignore[arg-type]
+async def run(settings: Settings, **options: object) -> Steps:
+    steps = Steps()
+    await check(settings, CheckOptions(**options), steps)  # type: ignore[arg-type]
     return steps
 
 
@@ -81,8 +82,10 @@ async def test_refused(tmp_path: Path, moto: Bucket) -> None:
 
 
 async def test_tls_is_trusted_by_ca_file_and_refused_without(weed_tls: Bucket, tmp_path: Path) -> None:
-    steps = await run(weed_tls.settings(tmp_path), save_ca=str(tmp_path / "saved.pem"))
+    nothing_trusted = weed_tls.settings(tmp_path, ca_bundle=None)
+    steps = await run(nothing_trusted, save_ca=str(tmp_path / "saved.pem"))
     assert "SHA-256" in steps[0].lines[-1]
+    assert [step.number for step in steps] == [0, 1, 2, 3, 4]  # tested with what was saved
     assert "BEGIN CERTIFICATE" in (tmp_path / "saved.pem").read_text()
     # The saved certificate is not its own issuer here, and is trusted all the same: that is what pinning means.
     assert await run(weed_tls.settings(tmp_path, ca_bundle=tmp_path / "saved.pem"))

@@ -13,22 +13,24 @@ import trustme
 
 from ingest import errors
 from ingest.http.timeouts import Timeouts
-from ingest.jobs.check import Step, check
+from ingest.jobs.check import check
 from ingest.jobs.options import CheckOptions
 from ingest.settings import Settings
 from ingest.source import bucket
 from tests.fixtures.process import run_ingest
 from tests.fixtures.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket
+from tests.fixtures.steps import Steps
 
 NOW = datetime.now(UTC)
 
 
 async def failure(settings: Settings) -> tuple[errors.IngestError, list[int]]:
     """What `check` raises, and the steps that had passed before."""
-    steps: list[Step] = []
+    steps = Steps()
     with pytest.raises(errors.IngestError) as raised:
-        await check(settings, CheckOptions(), steps.append)
+        await check(settings, CheckOptions(), steps)
+    assert steps.tried == [*(step.number for step in steps), len(steps) + 1]  # the one that failed was announced
     return raised.value, [step.number for step in steps]
 
 
@@ -106,6 +108,8 @@ async def test_the_banner_says_what_failed_and_what_is_next(tmp_path: Path) -> N
         given = Bucket(f"http://127.0.0.1:{server.port}", "statements").variables(tmp_path)
         done = await run_ingest("check", variables=given, cwd=tmp_path)
     assert done.code == 1
-    assert "CONNECTION FAILED: listing statements/: the server answered 403 AccessDenied (no)" in done.stdout
+    refused = "listing statements/: the server answered 403 AccessDenied (no)"
+    assert f"✗ {refused}" in done.stdout
+    assert f"✗ S3 CONNECTION TEST FAILED\nCause: {refused}" in done.stdout
     assert f"Next: {errors.AccessDenied.hint}" in done.stdout
     assert "Traceback" not in done.output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from ingest import S3Client
 from ingest.errors import NoSuchKey, SettingsError
+from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.servers import Bucket
 
 Use = Callable[[S3Client, Path], Awaitable[object]]
@@ -59,3 +62,16 @@ async def test_a_field_that_there_is_not_is_named(tmp_path: Path) -> None:
     for settings in (None, base):
         with pytest.raises(SettingsError, match="'nosuch'"):
             S3Client.from_settings(settings, nosuch=1)
+
+
+async def test_a_listing_may_be_left_early(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with running(MemoryS3()) as server:
+        for number in range(2100):
+            server.put(f"{number:04}", b"x")
+        async with S3Client(server.bucket.settings(tmp_path)) as client:
+            async for remote in client.list_objects():
+                assert remote.key == "0000"
+                break
+        gc.collect()
+        await asyncio.sleep(0)  # what closes the listing is a task of its own
+    assert caplog.text == ""
