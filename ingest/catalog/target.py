@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ingest.catalog.faults import as_ours, is_of_a_driver
 from ingest.catalog.parameters import connect_arguments
-from ingest.errors import (
-    DatabaseBusy,
-    DatabaseError,
-    DatabaseLost,
-    SettingsError,
-    TooManyFiles,
-    descriptors_left,
-    too_many_files,
-)
-
-_DRIVERS = frozenset({"sqlite3", "asyncpg", "sqlalchemy"})
-_DIALECT_NAMES = re.compile(r"^(?:\([^)]*\)\s*|<class '[^']*'>:\s*)+")
-_BUSY = ("locked",)
-_CONFLICTS = frozenset({"40001", "40P01", "55P03"})
-"""SQLSTATE of a serialization failure, a deadlock, a lock not had: the words come in the server's language."""
-_DOWN = ("08", "57P")
-"""What the SQLSTATE of a lost connection, and of a server that shuts down or starts up, begins with."""
-_LOST = ("connection was closed", "connection is closed", "shutting down", "starting up", "terminating connection")
-
-_NO_ROOM = (
-    "The disk of the SQLite file may be full, or fails: see `df`, and free some space by hand, as `ingest cleanup` "
-    "needs a little itself; then run again. Nothing that was recorded is lost."
-)
+from ingest.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -73,32 +51,6 @@ class Target:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _DRIVERS:
+            if not is_of_a_driver(error):
                 raise
-            raise self._error(error) from error
-
-    def _error(self, error: Exception) -> DatabaseError | TooManyFiles:
-        if (exhausted := too_many_files(error)) is not None:
-            return exhausted
-        reason = str(getattr(error, "orig", None) or error)
-        line = _DIALECT_NAMES.sub("", reason).split("\n")[0].strip() or type(error).__name__
-        if password := self.connect.get("password"):
-            line = line.replace(str(password), "***")
-        lowered = line.lower()
-        message = f"{self.shown}: {line}"
-        state = str(getattr(getattr(error, "orig", None) or error, "sqlstate", None) or "")
-        if state in _CONFLICTS or any(sign in lowered for sign in _BUSY):
-            return DatabaseBusy(message)
-        if isinstance(error, ConnectionError) or state.startswith(_DOWN) or any(sign in lowered for sign in _LOST):
-            return DatabaseLost(message)
-        if "no such table" in lowered or ("relation" in lowered and "does not exist" in lowered):
-            return DatabaseError(message, hint="Run `ingest db upgrade`.")
-        if "unable to open database file" in lowered and not descriptors_left():
-            return TooManyFiles(message)
-        if "unable to open database file" in lowered or "readonly" in lowered:
-            return DatabaseError(message, hint="Check that the file and its directory can be written by this user.")
-        if not self.is_postgres and ("is full" in lowered or "disk i/o error" in lowered):
-            return DatabaseError(message, hint=_NO_ROOM)
-        if "not a database" in lowered:
-            return DatabaseError(message, hint="The file is not a SQLite database; check DATABASE_URL.")
-        return DatabaseError(message)
+            raise as_ours(error, self.shown, self.connect.get("password", "")) from error

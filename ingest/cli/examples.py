@@ -71,6 +71,8 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.DatabaseError: "postgresql+asyncpg://ingest:***@db.example.com/ingest: Connection refused",
     errors.DatabaseBusy: "sqlite+aiosqlite:////srv/data/.ingest/catalog.db: database is locked",
     errors.DatabaseLost: "postgresql+asyncpg://ingest:***@db.example.com/ingest: connection is closed",
+    errors.DatabaseDataError: "postgresql+asyncpg://ingest:***@db.example.com/ingest: bigint out of range",
+    errors.DatabaseDamaged: "sqlite+aiosqlite:////srv/data/.ingest/catalog.db: database disk image is malformed",
     errors.SchemaMissing: "the database's schema is missing, this version of ingest needs 0002",
     errors.SchemaAhead: "the database's schema is at 0009, this version of ingest knows up to 0002",
     errors.RowNotFound: "'loans/b.pdf' is not in the catalog",

@@ -72,6 +72,23 @@ class DatabaseLost(DatabaseError):
     retryable = True
 
 
+class DatabaseDataError(DatabaseError):
+    """A value is one that the database cannot keep: out of range, too long, or no text. It is so each time."""
+
+    code = "database_data"
+    hint = "The database is up and well; what it was given is at fault. Report the line, with -v."
+
+
+class DatabaseDamaged(DatabaseError):
+    """The database's own files are damaged, or are none of a database. Nothing was written to them."""
+
+    code = "database_damaged"
+    hint = (
+        'Keep the file as it is, and put the last backup in its place (docs/operations.md, "Back it up"). Without one, '
+        "move it away: what it knew of pruned copies is lost then. If it never was a catalog, check DATABASE_URL."
+    )
+
+
 class SchemaMissing(DatabaseError):
     """The schema is missing or behind."""
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
-from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing
+from ingest.errors import DatabaseDataError, DatabaseError, SchemaAhead, SchemaMissing
 from ingest.jobs.stop import Stop
 from ingest.model import CatalogRow
 from ingest.observe.logs import log
@@ -32,14 +32,15 @@ class Outage:
         """What `attempt` returns in the end.
 
         Raises:
-            DatabaseError: it still fails after `PATIENCE` or when a stop is requested, or its schema does not fit.
+            DatabaseError: it still fails after `PATIENCE` or when a stop is requested, or its schema does not fit;
+            `DatabaseDataError` at once: waiting makes no value another one.
         """
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + PATIENCE, 0.1
         while True:
             try:
                 result = await attempt()
-            except (SchemaMissing, SchemaAhead):
+            except (SchemaMissing, SchemaAhead, DatabaseDataError):
                 raise
             except DatabaseError as error:
                 if self.stop.requested or loop.time() + pause > deadline:
