@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     SecretStr,
@@ -27,6 +26,8 @@ from pydantic import (
 from ingest import sendable
 from ingest.environment import read_sources
 from ingest.errors import SettingsError
+from ingest.event_settings import KafkaSettings, VerifySettings
+from ingest.trust import Trust
 from ingest.units import parse_duration
 
 
@@ -47,6 +48,11 @@ VARIABLES: dict[str, Variable] = {
     "secure": Variable("S3_SECURE", "true (HTTPS) or false (HTTP)"),
     "verify_ssl": Variable("S3_VERIFY_SSL", "true, or false to accept any certificate (unsafe)"),
     "ca_bundle": Variable("S3_CA_BUNDLE", "a PEM file with the certificates to trust"),
+    "client_cert": Variable("S3_CLIENT_CERT", "a PEM file with our own certificate, for a server that asks for one"),
+    "client_key": Variable("S3_CLIENT_KEY", "a PEM file with its private key, if S3_CLIENT_CERT does not hold it"),
+    "client_key_password": Variable(
+        "S3_CLIENT_KEY_PASSWORD", "the password of an encrypted S3_CLIENT_KEY", secret=True
+    ),
     "region": Variable("S3_REGION", "the region that requests are signed for, for example us-east-1"),
     "addressing_style": Variable("S3_ADDRESSING_STYLE", "path or virtual"),
     "database_url": Variable(
@@ -68,15 +74,26 @@ VARIABLES: dict[str, Variable] = {
     "kafka_sasl_username": Variable("KAFKA_SASL_USERNAME", "the broker's user, for a SASL protocol"),
     "kafka_sasl_password": Variable("KAFKA_SASL_PASSWORD", "the password of KAFKA_SASL_USERNAME", secret=True),
     "kafka_ca_bundle": Variable("KAFKA_CA_BUNDLE", "a PEM file with the certificates to trust as the broker's"),
+    "kafka_client_cert": Variable("KAFKA_CLIENT_CERT", "as S3_CLIENT_CERT, for the broker"),
+    "kafka_client_key": Variable("KAFKA_CLIENT_KEY", "as S3_CLIENT_KEY, for the broker"),
+    "kafka_client_key_password": Variable(
+        "KAFKA_CLIENT_KEY_PASSWORD", "the password of an encrypted KAFKA_CLIENT_KEY", secret=True
+    ),
     "verify_url": Variable("VERIFY_URL", "the verification service, for example https://verify.example.com/v1/verify"),
     "verify_authorization": Variable(
         "VERIFY_AUTHORIZATION", "the Authorization header for it, for example Bearer TOKEN", secret=True
     ),
     "verify_ca_bundle": Variable("VERIFY_CA_BUNDLE", "a PEM file with the certificates to trust for it"),
+    "verify_client_cert": Variable("VERIFY_CLIENT_CERT", "as S3_CLIENT_CERT, for the verification service"),
+    "verify_client_key": Variable("VERIFY_CLIENT_KEY", "as S3_CLIENT_KEY, for the verification service"),
+    "verify_client_key_password": Variable(
+        "VERIFY_CLIENT_KEY_PASSWORD", "the password of an encrypted VERIFY_CLIENT_KEY", secret=True
+    ),
     "verify_timeout": Variable("VERIFY_TIMEOUT", "how long one delivery may take, for example 60s"),
 }
 """Field -> variable. The documentation, the error messages and `.env.example`'s test read this table."""
 
+_TLS_FILES = ("ca_bundle", "client_cert", "client_key")
 _DIALECTS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -84,83 +101,6 @@ _DIALECTS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
-
-
-class KafkaSettings(BaseModel):
-    """Where the events come from."""
-
-    kafka_bootstrap_servers: str = ""
-    kafka_topic: str = ""
-    kafka_group_id: str = "ingest"
-    kafka_dead_letter_topic: str = ""
-    """Empty on input: the topic with ``.dead`` behind it, where there is a topic."""
-    kafka_session_timeout: timedelta = timedelta(seconds=10)
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    kafka_sasl_username: str = ""
-    kafka_sasl_password: SecretStr | None = None
-    kafka_ca_bundle: Path | None = None
-
-    @field_validator("kafka_bootstrap_servers")
-    @classmethod
-    def _hosts_and_ports(cls, value: str) -> str:
-        for server in value.split(","):
-            if "://" in server:
-                raise ValueError("not a list of hosts and ports")
-            sendable.host_and_port(server.strip())
-        return value
-
-    @field_validator("kafka_session_timeout", mode="before")
-    @classmethod
-    def _session(cls, value: object) -> object:
-        return parse_duration(value) if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _whole_login(self) -> Self:
-        whole = bool(self.kafka_sasl_username) and self.kafka_sasl_password is not None
-        if self.kafka_security_protocol.startswith("SASL") and not whole:
-            raise ValueError("a SASL protocol wants KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
-        if self.kafka_topic and self.kafka_dead_letter_topic == self.kafka_topic:
-            raise ValueError("KAFKA_DEAD_LETTER_TOPIC is KAFKA_TOPIC: what is given up would come back for ever")
-        if self.kafka_topic and not self.kafka_dead_letter_topic:
-            object.__setattr__(self, "kafka_dead_letter_topic", f"{self.kafka_topic}.dead")
-        return self
-
-
-class VerifySettings(BaseModel):
-    """The verification service that copies are handed to."""
-
-    verify_url: str = ""
-    verify_authorization: SecretStr | None = None
-    verify_ca_bundle: Path | None = None
-    verify_timeout: timedelta = timedelta(seconds=60)
-
-    @field_validator("verify_url")
-    @classmethod
-    def _http_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
-            raise ValueError("not an http(s) URL")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("credentials do not belong in the address; set VERIFY_AUTHORIZATION")
-        if any(letter.isspace() or not letter.isprintable() for letter in value):
-            raise ValueError("not an http(s) URL")
-        return value
-
-    @field_validator("verify_authorization")
-    @classmethod
-    def _one_header(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not (value.get_secret_value().isascii() and value.get_secret_value().isprintable()):
-            raise ValueError("not the value of one header")
-        return value
-
-    @field_validator("verify_timeout", mode="before")
-    @classmethod
-    def _timeout(cls, value: object) -> object:
-        duration = parse_duration(value) if isinstance(value, str) else value
-        if duration == timedelta(0):
-            raise ValueError("no time at all")
-        return duration
 
 
 class Settings(KafkaSettings, VerifySettings):
@@ -177,6 +117,9 @@ class Settings(KafkaSettings, VerifySettings):
     secure: bool = True
     verify_ssl: bool = True
     ca_bundle: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    client_key_password: SecretStr | None = None
     region: str = "us-east-1"
     addressing_style: Literal["path", "virtual"] = "path"
     database_url: SecretStr = SecretStr("")
@@ -228,6 +171,26 @@ class Settings(KafkaSettings, VerifySettings):
             SettingsError: S3_ENDPOINT is not set.
         """
         return f"{'https' if self.secure else 'http'}://{self.required('endpoint')}"
+
+    @property
+    def trust(self) -> Trust:
+        """Who the bucket's server has to be, and who we are to it."""
+        return self._trust("", "S3", checked=self.verify_ssl)
+
+    @property
+    def verify_trust(self) -> Trust:
+        """The same of the verification service."""
+        return self._trust("verify_", "VERIFY")
+
+    @property
+    def kafka_trust(self) -> Trust:
+        """The same of the broker."""
+        return self._trust("kafka_", "KAFKA")
+
+    def _trust(self, fields: str, variables: str, *, checked: bool = True) -> Trust:
+        bundle, certificate, key = (getattr(self, fields + name) for name in _TLS_FILES)
+        password: SecretStr | None = getattr(self, f"{fields}client_key_password")
+        return Trust(variables, bundle, certificate, key, password.get_secret_value() if password else "", checked)
 
     @property
     def sqlite_path(self) -> Path | None:
@@ -301,9 +264,9 @@ class Settings(KafkaSettings, VerifySettings):
             raise ValueError("the name is not UTF-8 text")  # and no address of a catalog could name it
         return value
 
-    @field_validator("ca_bundle", "kafka_ca_bundle", "verify_ca_bundle")
+    @field_validator(*(f"{whose}{name}" for whose in ("", "kafka_", "verify_") for name in _TLS_FILES))
     @classmethod
-    def _readable_bundle(cls, value: Path | None) -> Path | None:
+    def _readable_file(cls, value: Path | None) -> Path | None:
         if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
             raise ValueError(f"{value} is not a readable file")
         return value
@@ -332,6 +295,13 @@ class Settings(KafkaSettings, VerifySettings):
             raise ValueError("S3_ACCESS_KEY and S3_SECRET_KEY belong together; set both or neither")
         object.__setattr__(self, "data_dir", Path(os.path.abspath(self.data_dir.expanduser())))
         object.__setattr__(self, "database_url", SecretStr(self._full_database_url()))
+        return self
+
+    @model_validator(mode="after")
+    def _usable_certificates(self) -> Self:
+        for trust in (self.trust, self.verify_trust, self.kafka_trust):
+            if trust.is_own:
+                trust.context()
         return self
 
     def _full_database_url(self) -> str:

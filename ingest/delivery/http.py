@@ -28,7 +28,6 @@ from ingest.errors import (
     EndpointUnreachable,
     EndpointUntrusted,
 )
-from ingest.http.tls import context_for
 from ingest.plan.rulings import LONGEST_RETRY_AFTER, Ruling, rule
 
 if TYPE_CHECKING:
@@ -281,7 +280,7 @@ def _check(parcel: Parcel, size: int, digest: str | None) -> None:
 def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
     if not settings.verify_url.startswith("https:"):
         return None
-    return context_for(settings.verify_ca_bundle, "VERIFY_CA_BUNDLE")
+    return settings.verify_trust.context()
 
 
 def _proxy(url: str) -> str | None:

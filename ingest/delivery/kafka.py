@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from ingest.delivery.messages import UNREADABLE, Letter
 from ingest.errors import BrokerError, BrokerRefused, DeadLetterRefused, SettingsError
-from ingest.http.tls import context_for
 from ingest.observe.logs import log
 
 if TYPE_CHECKING:
@@ -215,7 +214,7 @@ def _connection(settings: Settings) -> dict[str, Any]:
         "request_timeout_ms": round(_REQUEST_SECONDS * 1000),
     }
     if settings.kafka_security_protocol.endswith("SSL"):
-        wanted["ssl_context"] = context_for(settings.kafka_ca_bundle, "KAFKA_CA_BUNDLE")
+        wanted["ssl_context"] = settings.kafka_trust.context()
     if settings.kafka_sasl_password is not None and settings.kafka_security_protocol.startswith("SASL"):
         wanted["sasl_mechanism"] = settings.kafka_sasl_mechanism
         wanted["sasl_plain_username"] = settings.kafka_sasl_username

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ingest.http.dial import Dialer
 from ingest.http.proxy import proxy_for
-from ingest.http.tls import unchecked_context
+from ingest.trust import unchecked_context
 
 
 class ServerCertificate(NamedTuple):

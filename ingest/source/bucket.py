@@ -26,7 +26,6 @@ from ingest.http.pool import Pool
 from ingest.http.proxy import proxy_for
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
-from ingest.http.tls import ssl_context
 from ingest.http.wire import Exchange, Headers, Response
 from ingest.model import MOST_KEYS, Check
 from ingest.source.checksums import check_for_part
@@ -86,7 +85,7 @@ class Bucket:
         """
         endpoint = Endpoint.from_settings(settings)
         times = timeouts or Timeouts()
-        tls = ssl_context(settings)
+        tls = settings.trust.context() if settings.secure else None
         proxy = proxy_for(endpoint.scheme, endpoint.host, endpoint.port)
         credentials = credential_source(settings)
         await credentials.refresh()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from ingest.http.tls import ssl_context
 from ingest.settings import Settings
 from ingest.source.endpoint import Endpoint
 
@@ -20,7 +19,7 @@ async def server_time(settings: Settings) -> datetime | None:
     from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
     from yarl import URL
 
-    endpoint, tls = Endpoint.from_settings(settings), ssl_context(settings)
+    endpoint, tls = Endpoint.from_settings(settings), settings.trust.context() if settings.secure else None
     url = URL(f"{endpoint.scheme}://{endpoint.host_header}{endpoint.bucket_path}", encoded=True)
     connector = TCPConnector(ssl=tls if tls is not None else True)
     try:

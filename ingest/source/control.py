@@ -20,7 +20,7 @@ from ingest.errors import (
     SourceError,
     UnexpectedResponse,
 )
-from ingest.http.tls import ssl_context, tls_error
+from ingest.http.tls import tls_error
 from ingest.source.errors import error_from_response
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class ControlPlane:
             if settings.session_token is not None:
                 keys["aws_session_token"] = settings.session_token.get_secret_value()
         config = AioConfig(
-            http_session_cls=partial(_session_class(), ssl_context(settings)),
+            http_session_cls=partial(_session_class(), settings.trust.context() if settings.secure else None),
             retries={"total_max_attempts": 1},  # ours are the only ones
             connect_timeout=_CONNECT_SECONDS,
             read_timeout=_READ_SECONDS,

@@ -18,7 +18,6 @@ from ingest import errors
 from ingest.demo.server import serve
 from ingest.http.certificates import fetch_certificate
 from ingest.http.timeouts import Timeouts
-from ingest.http.tls import ssl_context
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket
 from tests.fixtures import servers
@@ -169,7 +168,7 @@ def test_a_bundle_without_certificates_names_its_setting(tmp_path: Path) -> None
     bundle = tmp_path / "empty.pem"
     bundle.write_text("nothing here")
     with pytest.raises(errors.SettingsError, match="S3_CA_BUNDLE"):
-        ssl_context(settings(443, ca_bundle=bundle))
+        settings(443, ca_bundle=bundle)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

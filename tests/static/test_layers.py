@@ -30,9 +30,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sendable": set(),
     "plan": NOUNS,
     "environment": NOUNS,
-    "settings": NOUNS | {"sendable", "environment"},
+    "trust": NOUNS,
+    "event_settings": NOUNS | {"sendable"},
+    "settings": NOUNS | {"sendable", "environment", "event_settings", "trust"},
     "observe": NOUNS | {"plan", "settings"},
-    "http": NOUNS | {"settings"},
+    "http": NOUNS | {"trust"},
     # Siblings: they meet in the jobs alone.
     "source": BELOW_THE_JOBS | {"sendable", "http"},
     "store": BELOW_THE_JOBS | {"liveness", "crashpoints", "hashing"},

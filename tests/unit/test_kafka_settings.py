@@ -67,15 +67,6 @@ def test_brokers_are_hosts_and_ports(servers: str, tmp_path: Path, monkeypatch: 
     assert load(tmp_path, monkeypatch, KAFKA_BOOTSTRAP_SERVERS=servers).kafka_bootstrap_servers == servers
 
 
-async def test_a_bundle_without_a_certificate_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = tmp_path / "ca.pem"
-    bundle.write_text("not a certificate")
-    settings = load(tmp_path, monkeypatch, KAFKA_SECURITY_PROTOCOL="SSL", KAFKA_CA_BUNDLE=str(bundle))
-    with pytest.raises(SettingsError, match="KAFKA_CA_BUNDLE"):
-        async with join(settings, _nobody, _nobody):
-            pass
-
-
 @pytest.mark.parametrize("missing", ["KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC"])
 async def test_without_a_broker_or_topic_nothing_begins(
     missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
