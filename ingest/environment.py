@@ -10,6 +10,12 @@ from typing import Any
 
 from ingest.errors import SettingsError
 
+_USUAL_FILE = Path(".env")
+_OURS = ("S3_", "INGEST_", "KAFKA_", "VERIFY_")
+"""Beginnings of our variables' names. In the environment such names may be anybody's, in our file they are ours."""
+_ALIKE, _VERY_ALIKE = 0.6, 0.85
+"""How much of two names must be the same (`difflib`) for one to be taken for the other."""
+
 
 def read_sources(
     names: Mapping[str, str], secrets: Collection[str], env_file: Path | None
@@ -22,6 +28,8 @@ def read_sources(
         SettingsError: a file that is named cannot be read.
     """
     from_file, warnings = _read_env_file(env_file)
+    known = {*names.values(), *(f"{names[field]}_FILE" for field in secrets)}
+    warnings += _unknown_names(from_file, known, env_file or _USUAL_FILE)
     written = {**from_file, **os.environ}
     values: dict[str, Any] = {}
     for field, name in names.items():
@@ -35,7 +43,7 @@ def read_sources(
 
 
 def _read_env_file(env_file: Path | None) -> tuple[dict[str, str], list[str]]:
-    path = env_file or Path(".env")
+    path = env_file or _USUAL_FILE
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -56,6 +64,22 @@ def _read_env_file(env_file: Path | None) -> tuple[dict[str, str], list[str]]:
     if mode & (stat.S_IRGRP | stat.S_IROTH):
         warnings.append(f"{path} can be read by other users; it may hold secrets: chmod 600 {path}")
     return {name: value for name, value in values.items() if value}, warnings
+
+
+def _unknown_names(written: Mapping[str, str], known: Collection[str], file: Path) -> list[str]:
+    """A warning for each name that sets nothing, and was meant to: it begins like ours, or is nearly one of them."""
+    from difflib import get_close_matches
+
+    warnings = []
+    for name in written:
+        if name in known:
+            continue
+        ours = name.upper().startswith(_OURS)
+        if alike := get_close_matches(name.upper(), known, 1, _ALIKE if ours else _VERY_ALIKE):
+            warnings.append(f"{file}: {name} is no setting, and does nothing; is {alike[0]} meant?")
+        elif ours:
+            warnings.append(f"{file}: {name} is no setting, and does nothing; .env.example has them all")
+    return warnings
 
 
 def _read_secret_file(name: str | None, variable: str) -> str:

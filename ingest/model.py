@@ -115,8 +115,8 @@ class Page(NamedTuple):
     """Up to 1,000 objects of one shard, in the server's order, that cover ``(start_after, last_key]``.
 
     `complete` says that the shard ends with this page. `prefixes` is filled by a listing of one level only.
-    `undecodable` holds the listed keys (and prefixes) that are not UTF-8, as the server wrote them: they count as
-    failed, and stand nowhere else.
+    `undecodable` holds the listed keys (and prefixes) that are not UTF-8, as the server wrote them, and those that no
+    catalog takes (`plan.storable`): they count as failed, and stand nowhere else.
     """
 
     shard: Shard
@@ -270,7 +270,8 @@ class Outcome(NamedTuple):
     """What came of one action; exactly one for each. A value, so that no failure can be lost on the way.
 
     `remote` is the object as it was finally taken: it differs from the action's when the object changed
-    between listing and download. `received` counts the bytes that crossed the network.
+    between listing and download. `received` counts the bytes that crossed the network; `adopted` says that the copy
+    stood in its place already, without a row, and proved to be right.
     """
 
     action: Action
@@ -280,6 +281,7 @@ class Outcome(NamedTuple):
     error: IngestError | None = None
     attempts: int = 0
     received: int = 0
+    adopted: bool = False
 
 
 class Audit(NamedTuple):
@@ -308,7 +310,7 @@ class RunStatus(StrEnum):
 
 @dataclass(slots=True)
 class Counts:
-    """The counters of a run, in the names of the ``--json`` summary. Only the recorder's caller adds to them."""
+    """The counters of a run, in the names of the ``--json`` summary."""
 
     listed: int = 0
     new: int = 0
@@ -324,6 +326,8 @@ class Counts:
     restored: int = 0
     damaged: int = 0
     repaired: int = 0
+    adopted: int = 0
+    """Files that stood in their places without a row, and were right: nothing was downloaded."""
     delivered: int = 0
     rejected: int = 0
     pending: int = 0

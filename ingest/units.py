@@ -60,6 +60,12 @@ def as_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def is_bare(text: str) -> bool:
+    """Whether it is a number without a unit."""
+    match = _SIZE.fullmatch(text.strip())
+    return match is not None and match[0] == match[1]
+
+
 def parse_size(text: str) -> int:
     """``10MiB``, ``1.5 GiB``, ``500kB``, ``4096``: in bytes. Without the ``i``, units are powers of 1000.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ingest.units import is_duration, parse_date, parse_duration, parse_size
+from ingest.units import is_bare, is_duration, parse_date, parse_duration, parse_size
 
 _MOST = (1 << 31) - 1
 """What every database takes for a number, and no bucket reaches."""
@@ -55,13 +55,16 @@ class Duration(click.ParamType[timedelta]):
 
 
 class Rate(click.ParamType[int]):
-    """Bytes a second: ``10MiB``, ``500kB``."""
+    """Bytes a second: ``10MiB``, ``500kB``. Not a bare number, which means KiB to rclone and bytes to curl."""
 
     name = "rate"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
+        if is_bare(value):
+            number = value.strip()
+            self.fail(f"{value!r} has no unit; write {number}MiB, {number}KiB or {number}B, a second", param, ctx)
         try:
             return parse_size(value)
         except ValueError as error:

@@ -61,6 +61,8 @@ class BatchBuilder:
             if action.row is not None and action.row.gone and action.reason in _NOT_LISTED:
                 batch.audits.append(Audit("returned", remote.key, {"etag": remote.etag}))
             detail: dict[str, object] = {"etag": remote.etag, "size": remote.size, "digest": outcome.copy.digest}
+            if outcome.adopted:
+                detail["adopted"] = True
             if changed and action.row is not None:
                 detail["previous_etag"] = action.row.etag
             batch.audits.append(Audit(what, remote.key, detail))

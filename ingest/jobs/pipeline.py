@@ -76,7 +76,11 @@ def log_outcome(outcome: Outcome) -> None:
             attempts=outcome.attempts,
         )
     elif isinstance(outcome.action, Download) and outcome.copy is not None:
-        log().debug("object_downloaded", key=outcome.action.remote.key, size=outcome.copy.size)
+        log().debug(
+            "object_adopted" if outcome.adopted else "object_downloaded",
+            key=outcome.action.remote.key,
+            size=outcome.copy.size,
+        )
 
 
 @dataclass
@@ -269,7 +273,7 @@ async def _drive(run: Run, pipeline: Pipeline) -> None:
 
 def _nothing_works(counts: Counts) -> bool:
     """One object that fails beside copies that are there says nothing of the source: that is a partial run."""
-    return not counts.downloaded and counts.failed > (1 if counts.unchanged else 0)
+    return not counts.downloaded and not counts.adopted and counts.failed > (1 if counts.unchanged else 0)
 
 
 async def _result(task: asyncio.Task[None]) -> IngestError | None:

@@ -298,4 +298,4 @@ def _placed(taken: Taken, copy: LocalCopy | IngestError) -> Outcome:
     outcome = Outcome(taken.action, Status.DONE, taken.remote, None, None, taken.attempts, taken.received)
     if isinstance(copy, IngestError):
         return outcome._replace(status=Status.FAILED, error=copy)
-    return outcome._replace(copy=copy)
+    return outcome._replace(copy=copy, adopted=isinstance(taken.staged, LocalCopy))

@@ -1,5 +1,5 @@
 """Adds outcomes up. The sums that must hold: listed = new + changed + unchanged + skipped, and
-new + changed = downloaded + failed."""
+new + changed = downloaded + adopted + failed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def tally_plan(counts: Counts, action: Action) -> None:
 def _tally_download(counts: Counts, action: Download, outcome: Outcome) -> None:
     _count_wanted(counts, action)
     counts.bytes += outcome.received
-    if outcome.status is Status.DONE:
+    if outcome.adopted:
+        counts.adopted += 1
+    elif outcome.status is Status.DONE:
         counts.downloaded += 1
     else:
         counts.failed += 1

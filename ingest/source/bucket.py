@@ -28,12 +28,14 @@ from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
 from ingest.http.wire import Exchange, Headers, Response
 from ingest.model import MOST_KEYS, Check
+from ingest.observe.logs import log
 from ingest.source.checksums import check_for_part
 from ingest.source.credentials import CredentialSource, credential_source
 from ingest.source.endpoint import Endpoint, quote_key, quote_query
 from ingest.source.errors import error_from_response, is_error_document, shown
 from ingest.source.heads import ObjectHead, parse_head
 from ingest.source.signing import Signer
+from ingest.units import format_size
 
 if TYPE_CHECKING:
     from ingest.settings import Settings
@@ -45,6 +47,12 @@ _PINNED = ("if-match", *_CHECKSUMS)
 _ENABLED = "ENABLED"
 
 OnChunks = Callable[[list[bytes]], Awaitable[None]]
+
+
+def _warn_of_rate(rate: int, slowest: int) -> None:
+    said = f"{format_size(rate)} a second is little, less than {format_size(slowest)}"
+    pages = f"one page of a listing, 0.3 MB, takes {300_000 // rate} s"
+    log().warning("slow_rate", message=f"{said}: {pages}, and servers close connections that are read so slowly")
 
 
 class RawPage(NamedTuple):
@@ -102,6 +110,8 @@ class Bucket:
         )
         dialer = Dialer(endpoint.host, endpoint.port, tls=tls, proxy=proxy, timeout=times.connect)
         throttle = Throttle(bwlimit) if bwlimit else None
+        if bwlimit and bwlimit < times.slowest:
+            _warn_of_rate(bwlimit, times.slowest)
         pool = Pool(dialer, limit=connections, timeouts=times, throttle=throttle)
         try:
             yield cls(endpoint, pool, signer, credentials)

@@ -40,6 +40,7 @@ async def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         (["sync"], {"INGEST_DATA_DIR": "/dev/null/data"}, 5, "/dev/null/data"),
         (["cleanup", "--older-than", "x"], {}, 2, "not a duration"),
         (["sync", "--bwlimit", "fast"], {}, 2, "not a size"),
+        (["sync", "--bwlimit", "10"], {}, 2, "'10' has no unit; write 10MiB, 10KiB or 10B"),
         (["restore"], {}, 2, "name keys"),
         (["restore", "k", "--to", ""], {}, 2, "--to wants a directory"),
         (["sync"], {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_SECRET_KEY": CANARY}, 4, "refused"),

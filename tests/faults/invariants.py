@@ -155,7 +155,7 @@ def check_sums(report: RunReport) -> None:
     counts = report.counts
     assert counts.listed == counts.new + counts.changed + counts.unchanged + counts.skipped, counts
     if report.command in ("sync", "backfill"):
-        assert counts.new + counts.changed == counts.downloaded + counts.failed, counts
+        assert counts.new + counts.changed == counts.downloaded + counts.adopted + counts.failed, counts
     else:  # wants what it was told to, and lists nothing
         assert counts.listed == counts.new + counts.changed == 0, counts
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 import trustme
+from structlog.testing import capture_logs
 
 from ingest.jobs import pipeline
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from tests.faults import deeds, invariants
 from tests.faults.proxy import Proxy, proxied
-from tests.faults.rig import OBJECTS, Rig, holding, rigged, run_sync, settings_for
+from tests.faults.rig import OBJECTS, QUICK, Rig, holding, rigged, run_sync, settings_for, shorten_deadlines
 from tests.fixtures.memory_s3 import Deed, Fault, MemoryS3
 from tests.fixtures.servers import Bucket
 
@@ -209,3 +210,22 @@ async def test_a_line_that_never_recovers(weed: Bucket, tmp_path: Path, swift: N
         assert (await run_sync(settings)).counts.downloaded == len(objects)
     invariants.assert_versions(invariants.files_of(settings), {key: [body] for key, body in objects.items()})
     (await invariants.look(settings)).assert_recorded()
+
+
+async def test_a_low_rate_is_said_and_trips_no_deadline(
+    tmp_path: Path, sqlite_url: str, swift: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listing alone takes several times as long as a request may: that time is ours, and not the server's."""
+    shorten_deadlines(monkeypatch)
+    objects = {f"k/{number:03}": b"x" for number in range(400)}
+    async with rigged(tmp_path, sqlite_url, objects, page=1000) as rig:
+        with capture_logs() as lines:
+            report = await rig.run(0, bwlimit=150_000)
+        assert report.seconds > QUICK.total
+        (said,) = [line["message"] for line in lines if line["event"] == "slow_rate"]
+        assert said.startswith(
+            "146.5 KiB a second is little, less than 1.0 MiB: one page of a listing, 0.3 MB, takes 2 s"
+        )
+        with capture_logs() as lines:
+            await rig.run(0, bwlimit=QUICK.slowest)
+        assert [line for line in lines if line["log_level"] == "warning"] == []

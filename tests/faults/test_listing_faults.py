@@ -191,6 +191,24 @@ async def test_undecodable_keys(rig_on_each: Rig, written: bytes) -> None:
     await rig.heal()
 
 
+@pytest.mark.parametrize("long", ["k/" * 512 + "k", "\u00fc/" * 341 + "kk", "d" * 3_000 + "/x", "k" * 3_000])
+@pytest.mark.parametrize("server", ["MinIO", "SeaweedFS"])
+async def test_a_key_longer_than_s3_has_them(
+    tmp_path: Path, each_url: str, swift: None, server: str, long: str
+) -> None:
+    """Over 1,024 bytes no index of PostgreSQL has room for it: it fails by itself, and takes no batch with it."""
+    longest = "2026/" + "k/" * 509 + "k"
+    assert (len(longest), len(long.encode()) > 1_024) == (1_024, True)
+    async with rigged(tmp_path, each_url, OBJECTS | {longest: b"fits", long: b"does not"}, name=server) as rig:
+        for downloaded in (len(OBJECTS) + 1, 0):
+            report = await rig.run(3)
+            assert (report.counts.downloaded, report.counts.failed, report.counts.gone) == (downloaded, 1, 0)
+            await rig.check_catalog()
+            assert set(await rig.rows()) == {*OBJECTS, longest}
+        del rig.server.objects[long]
+        await rig.heal()
+
+
 @pytest.mark.parametrize("server", ["MinIO", "SeaweedFS", "unknown"])
 async def test_what_is_really_gone_is_marked(tmp_path: Path, sqlite_url: str, swift: None, server: str) -> None:
     """So that "nothing was marked" above means something: a sane listing without the object marks it, and only it."""

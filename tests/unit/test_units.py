@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from ingest.units import parse_date, parse_duration, parse_size
+from ingest.units import is_bare, parse_date, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,13 @@ from ingest.units import parse_date, parse_duration, parse_size
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["10", " 10 ", "1.5", "0"])
+def test_a_number_without_a_unit_is_bare(text: str) -> None:
+    assert is_bare(text)
+    assert not is_bare(f"{text}B")
+    assert not is_bare(f"{text}k")
 
 
 @pytest.mark.parametrize(
