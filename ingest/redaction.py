@@ -7,7 +7,9 @@ spelling of its own: escaped for XML, a URL, JSON or Python, once or several tim
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from html.entities import codepoint2name
 from typing import NamedTuple
 
@@ -20,31 +22,78 @@ _SHORT = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 
 
 class _Secret(NamedTuple):
+    text: str
     anchor: str
     """Letters and digits that stand in every spelling: looked for first, since most texts hold no secret."""
     spelled: re.Pattern[str]
 
 
+_held: Counter[str] = Counter()
+"""By how many each text is protected now."""
 _secrets: list[_Secret] = []
 
 
 def protect(secrets: Iterable[str]) -> None:
-    """From now on these texts, and no others, are shown as ``***``."""
+    """From now on these texts, too, are shown as ``***``: for a process that is ours alone."""
+    _held.update(_long_enough(secrets))
+    _spell_held()
+
+
+@contextmanager
+def protecting(secrets: Iterable[str]) -> Iterator[None]:
+    """Meanwhile these texts, too, are shown as ``***``, whatever others protect at the same time.
+
+    What an error that leaves was raised from holds none of them any more.
+    """
+    ours = _long_enough(secrets)
+    _held.update(ours)
+    _spell_held()
+    try:
+        yield
+    except BaseException as error:
+        redact_causes(error)
+        raise
+    finally:
+        _held.subtract(ours)
+        _spell_held()
+
+
+def _long_enough(secrets: Iterable[str]) -> set[str]:
+    return {secret for secret in secrets if len(secret) >= SHORTEST}
+
+
+def _spell_held() -> None:
+    known = {secret.text: secret for secret in _secrets}
     # The longest first, so that one secret that is part of another leaves nothing of it.
-    texts = sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True)
-    _secrets[:] = [
-        _Secret(
-            max(_PLAIN.findall(text), key=len, default=""), re.compile("".join(map(_spelled, _PIECES.findall(text))))
-        )
-        for text in texts
-    ]
+    texts = sorted((text for text, holders in _held.items() if holders > 0), key=len, reverse=True)
+    _secrets[:] = [known.get(text) or _spell(text) for text in texts]
+    for text in [text for text, holders in _held.items() if holders <= 0]:
+        del _held[text]
+
+
+def _spell(text: str) -> _Secret:
+    anchor = max(_PLAIN.findall(text), key=len, default="")
+    return _Secret(text, anchor, re.compile("".join(map(_spelled, _PIECES.findall(text)))))
 
 
 def redact(text: str) -> str:
-    for anchor, spelled in _secrets:
-        if anchor in text:
-            text = spelled.sub("***", text)
+    for secret in _secrets:
+        if secret.anchor in text:
+            text = secret.spelled.sub("***", text)
     return text
+
+
+def redact_causes(error: BaseException) -> None:
+    """Cuts secrets out of what an error was raised from, before it leaves us: libraries quote what they were given."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        found.args = tuple(redact(value) if isinstance(value, str) else value for value in found.args)
+        waiting += [found.__cause__, found.__context__]
 
 
 def _spelled(piece: str) -> str:

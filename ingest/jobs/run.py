@@ -25,9 +25,10 @@ from ingest.errors import (
 from ingest.jobs.copies import undo_left
 from ingest.jobs.stop import Stop
 from ingest.model import Counts, RunReport, RunStatus
-from ingest.observe.logs import bind_run, log
+from ingest.observe.logs import bound_to_run, log
 from ingest.observe.progress import Progress
 from ingest.private import make_directories
+from ingest.redaction import protecting, redact_causes
 from ingest.settings import Settings
 from ingest.store.directories import disk_error
 from ingest.store.locks import file_lock
@@ -58,9 +59,10 @@ class Run:
 @asynccontextmanager
 async def open_source(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
     """The catalog, and the row of the bucket that the settings name."""
-    _require_data_dir(settings)
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        yield catalog, await catalog.source(settings.required("endpoint"), settings.required("bucket"))
+    with protecting(settings.secrets):
+        _require_data_dir(settings)
+        async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
+            yield catalog, await catalog.source(settings.required("endpoint"), settings.required("bucket"))
 
 
 def _require_data_dir(settings: Settings) -> None:
@@ -100,6 +102,9 @@ async def execute(
     started = time.monotonic()
     try:
         async with AsyncExitStack() as stack:
+            stack.enter_context(
+                protecting(settings.secrets)
+            )  # first: what closing the rest has to say is shown as well
             catalog, source = await stack.enter_async_context(open_source(settings))
             if lock is not None:
                 lock_file = settings.own_dir / "locks" / f"{source.bucket}-{lock}.lock"
@@ -108,7 +113,7 @@ async def execute(
             here("run.locked")
             report.run_id = await catalog.start_run(command, arguments, source.id, alone=lock is not None)
             here("run.started")
-            bind_run(report.run_id)
+            stack.enter_context(bound_to_run(report.run_id))
             await _warn_of_namesakes(catalog, source)
             await _work(Run(settings, catalog, source, report.run_id, report, progress, stop), work)
     except IngestError as error:
@@ -135,6 +140,7 @@ async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
         await work(run)
         here("run.worked")
     except IngestError as error:
+        redact_causes(error)
         run.report.error = error
     except BaseException as defect:
         run.report.error = too_many_files(defect) or IngestError(f"a defect: {type(defect).__name__}")

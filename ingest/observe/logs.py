@@ -1,21 +1,34 @@
-"""Logs by structlog on stderr: readable lines on a terminal, else JSON lines. Event names are stable."""
+"""Logs by structlog. Event names are stable.
+
+The command line writes them to stderr: readable lines on a terminal, else JSON lines. In any other program they go to
+the logger ``ingest`` of Python's logging, which says nothing unless the program asks for it.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import MutableMapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from functools import cache
 from typing import Any
 
 import structlog
+from structlog.contextvars import bound_contextvars, merge_contextvars
 
 from ingest.observe.escape import escape_key
 from ingest.redaction import redact
 
+LOGGER = logging.getLogger("ingest")
+LOGGER.addHandler(logging.NullHandler())  # else Python would print warnings that nobody asked for
+
+_process = {"is_ours": False}
+"""Whether the process is the command line, and logs are for its user."""
+
 
 def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
-    """`verbosity` is -1 (warnings only), 0 or 1 (debug)."""
+    """For the command line. `verbosity` is -1 (warnings only), 0 or 1 (debug)."""
+    _process["is_ours"] = True
     level = {-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG)
     on_terminal = sys.stderr.isatty()
     renderer: Any = (
@@ -26,7 +39,7 @@ def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
     stderr: Any = _Stderr()
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if on_terminal else "iso", utc=not on_terminal),
             _one_line,
@@ -61,12 +74,29 @@ class _Stderr:
 
 def log() -> Any:
     """The logger; bind nothing to it, pass fields with each event."""
-    return structlog.get_logger()
+    if _process["is_ours"]:
+        return structlog.get_logger()
+    level = LOGGER.getEffectiveLevel()
+    return _librarys(next((known for known in _LEVELS if known >= level), _LEVELS[-1]))
 
 
-def bind_run(run_id: int) -> None:
-    """Every further line carries this run."""
-    structlog.contextvars.bind_contextvars(run_id=run_id)
+_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+
+
+@cache
+def _librarys(level: int) -> Any:
+    """Ours alone: whatever the program makes of structlog itself, secrets are cut out before a line leaves us."""
+    return structlog.wrap_logger(
+        LOGGER,
+        processors=[merge_contextvars, _one_line, structlog.processors.KeyValueRenderer(key_order=["event"])],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
+    )
+
+
+def bound_to_run(run_id: int) -> AbstractContextManager[None]:
+    """Every line meanwhile carries this run."""
+    return bound_contextvars(run_id=run_id)
 
 
 def _one_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -117,6 +117,7 @@ class Bucket:
             yield cls(endpoint, pool, signer, credentials)
         finally:
             await pool.aclose()
+            credentials.close()
 
     @property
     def connections(self) -> int:

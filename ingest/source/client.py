@@ -18,6 +18,7 @@ from ingest.errors import DamagedTransfer, SourceError
 from ingest.model import RemoteObject, Shard
 from ingest.observe.logs import log
 from ingest.plan.checks import Hasher
+from ingest.redaction import protecting
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket, RawPage
 from ingest.source.checksums import check_for_head, check_for_headers
@@ -63,16 +64,18 @@ class S3Client:
     async def __aenter__(self) -> Self:
         if self._planes is not None:
             raise RuntimeError("this S3Client is already open")
-        opening = Bucket.open(self.settings, connections=self._connections)
-        bucket = await self._stack.enter_async_context(opening)
-        self._planes = bucket, await self._stack.enter_async_context(ControlPlane(self.settings))
+        async with AsyncExitStack() as stack:
+            stack.enter_context(protecting(self.settings.secrets))
+            bucket = await stack.enter_async_context(Bucket.open(self.settings, connections=self._connections))
+            self._planes = bucket, await stack.enter_async_context(ControlPlane(self.settings))
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._planes = None
-        await self._stack.aclose()
+        await self._stack.__aexit__(kind, error, trace)
 
     @property
     def _open(self) -> tuple[Bucket, ControlPlane]:

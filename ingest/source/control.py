@@ -21,6 +21,7 @@ from ingest.errors import (
     UnexpectedResponse,
 )
 from ingest.http.tls import tls_error
+from ingest.redaction import redact_causes
 from ingest.source.errors import error_from_response
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class ControlPlane:
         try:
             return await getattr(self._client, operation)(**parameters)
         except ClientError as error:
+            redact_causes(error)
             raise _refusal(error.response, operation) from error
         except BotoCoreError as error:
             raise self._failure(error, operation) from None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ingest.errors import CredentialsError
+from ingest.redaction import protecting
 from ingest.sendable import is_access_key, is_header
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from ingest.settings import Settings
 
 _NEVER = float("inf")
+_QUOTABLE = 2
+"""Generations of credentials that a server may still quote."""
 _REFRESH_CHECK = 60.0
 """Seconds between looks at credentials that expire. botocore renews them 15 minutes ahead, so a minute is early."""
 
@@ -49,6 +54,9 @@ class CredentialSource(Protocol):
             CredentialsError: the chain has none any more.
         """
 
+    def close(self) -> None:
+        """Nobody will quote these credentials any more."""
+
 
 class StaticCredentials:
     """Keys from the settings: the same for the whole run."""
@@ -64,6 +72,9 @@ class StaticCredentials:
     async def reload(self, refused: Credentials) -> bool:
         return refused != self.current
 
+    def close(self) -> None:
+        """Whoever has the settings protects their secrets."""
+
 
 class ChainCredentials:
     """The standard AWS chain (environment, profile, SSO, container, instance role) as botocore walks it."""
@@ -73,6 +84,11 @@ class ChainCredentials:
         self.check_at = 0.0
         self._chosen: AioCredentials | AioRefreshableCredentials | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._protected: deque[ExitStack] = deque()
+
+    def close(self) -> None:
+        while self._protected:
+            self._protected.popleft().close()
 
     async def refresh(self) -> None:
         async with self._one_at_a_time:
@@ -103,9 +119,20 @@ class ChainCredentials:
             raise CredentialsError(f"the standard AWS chain failed ({type(error).__name__}): {reason}") from None
         if not (is_access_key(frozen.access_key) and is_header(frozen.token or "")):
             raise CredentialsError("the standard AWS chain's access key or session token holds line breaks or blanks")
-        self.current = Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
+        self._use(Credentials(frozen.access_key, frozen.secret_key, frozen.token or ""))
         expires = isinstance(self._chosen, AioRefreshableCredentials)
         self.check_at = time.monotonic() + _REFRESH_CHECK if expires else _NEVER
+
+    def _use(self, found: Credentials) -> None:
+        """Signs with these from now on. Answers to the last ones may still quote those."""
+        if found == self.current:
+            return
+        self.current = found
+        protected = ExitStack()
+        protected.enter_context(protecting((found.access_key, found.secret_key, found.session_token)))
+        self._protected.append(protected)
+        if len(self._protected) > _QUOTABLE:
+            self._protected.popleft().close()
 
 
 def credential_source(settings: Settings) -> CredentialSource:

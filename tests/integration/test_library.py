@@ -10,6 +10,7 @@ import pytest
 
 import ingest
 from tests.fixtures.process import environment, run_ingest
+from tests.fixtures.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket
 
 PROGRAM = """
@@ -32,7 +33,7 @@ async def test_a_program_runs_a_sync(weed: Bucket, tmp_path: Path) -> None:
     variables = weed.variables(tmp_path / "data")
     done = await run_ingest(variables=variables, cwd=tmp_path, program=("-W", "error", "-c", PROGRAM))
     assert done.code == 0, done.stderr
-    assert [line for line in done.stdout.splitlines() if "run_" not in line] == ["ok 3", "ok 1 None"]
+    assert done.output.splitlines() == ["ok 3", "ok 1 None"]  # and not a word of its own
     assert (tmp_path / "data" / weed.name / "k" / "2").read_bytes() == b"x"
 
 
@@ -56,3 +57,62 @@ def test_importing_it_costs_nothing() -> None:
         [sys.executable, "-c", code], env=environment({}), capture_output=True, text=True, check=True
     )
     assert shown.stdout == "[]\n"
+
+
+TOKEN = "c4n4ry+session/token=="
+TWO = """
+import asyncio, logging, sys, traceback
+import structlog
+from ingest import S3Client, Settings, SyncOptions, sync
+
+async def main() -> None:
+    settings = Settings.load()
+    other = settings.replace(secret_key="another-hush", session_token="another-token")
+    async with S3Client(settings) as first:
+        async with S3Client(other) as second:
+            try:
+                await second.list_buckets()
+            except Exception:
+                traceback.print_exc(file=sys.stdout)
+        report = await sync(settings)
+        print("report", report.error.message)
+        try:
+            raise report.error
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+        try:
+            await first.head("a")
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+    print("context", structlog.contextvars.get_contextvars(), structlog.is_configured())
+    print("level", logging.getLogger().level, logging.getLogger().handlers, logging.getLogger("botocore").level)
+
+if len(sys.argv) > 1:
+    handler = logging.StreamHandler(sys.stdout)
+    logging.getLogger("ingest").addHandler(handler)
+    logging.getLogger("ingest").setLevel("DEBUG")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("more", [(), ("logged",)])
+async def test_nothing_is_shown_or_left_behind_and_secrets_stay_secret(tmp_path: Path, more: tuple[str, ...]) -> None:
+    async def quotes(visit: Visit) -> None:
+        text = f"{TOKEN} and another-token"
+        body = f"<Error><Code>AccessDenied</Code><Message>no: {text}</Message></Error>".encode()
+        await visit.answer(b"" if visit.head.startswith(b"HEAD") else body, status="403 Forbidden")
+
+    async with raw_server(quotes) as server:
+        bucket = Bucket(f"http://127.0.0.1:{server.port}", "statements")
+        variables = bucket.variables(tmp_path / "data") | {"S3_SESSION_TOKEN": TOKEN}
+        done = await run_ingest(*more, variables=variables, cwd=tmp_path, program=("-W", "error", "-c", TWO))
+    assert done.code == 0, done.output
+    assert done.stderr == ""
+    assert "report listing statements/" in done.stdout
+    assert "(no: *** and another-token)" in done.stdout  # who has one source's settings may see others' texts
+    assert "c4n4ry" not in done.stdout
+    assert "context {} False" in done.stdout
+    assert "level 30 [] 0" in done.stdout
+    assert ("event='run_started'" in done.stdout) == bool(more)
+    catalog = (tmp_path / "data" / ".ingest" / "catalog.db").read_bytes()
+    assert b"c4n4ry" not in catalog

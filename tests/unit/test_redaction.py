@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import traceback
 from collections.abc import Callable, Iterator
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape, quoteattr
@@ -12,7 +13,7 @@ import pytest
 
 from ingest import redaction
 from ingest.observe.escape import escape_key
-from ingest.redaction import protect, redact
+from ingest.redaction import protect, protecting, redact, redact_causes
 
 SECRETS = [
     "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
@@ -49,9 +50,11 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    before = redaction._secrets[:]
+    before = redaction._secrets[:], redaction._held.copy()
+    redaction._secrets.clear()
+    redaction._held.clear()
     yield
-    redaction._secrets[:] = before
+    redaction._secrets[:], redaction._held = before
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -83,3 +86,39 @@ def test_a_hostile_text_takes_no_time() -> None:
     protect(["a\\\\b\\\\\"\\'\\c" * 4])
     text = "a" + "\\" * 100_000 + "b" + "%25" * 10_000 + "&amp;" * 10_000
     assert redact(text) == text
+
+
+def test_each_holder_protects_its_own_for_as_long_as_it_is_there() -> None:
+    protect(["the process"])
+    with protecting(["first", "shared"]):
+        with protecting(["second", "shared"]):
+            assert redact("the process first second shared") == "*** *** *** ***"
+        assert redact("the process first second shared") == "*** *** second ***"
+    assert redact("the process first second shared") == "*** first second shared"
+    assert set(redaction._held) == {"the process"}  # nothing of a secret stays in memory
+
+
+def _fail_with(secret: str) -> None:
+    with protecting([secret]):
+        try:
+            try:
+                raise ValueError(f"it is {secret}", 7)
+            except ValueError:
+                raise OSError(f"{secret} again")  # noqa: B904 - the context, too, is printed
+        except OSError as error:
+            raise KeyError(f"outer {secret}") from error
+
+
+def test_what_an_error_was_raised_from_quotes_no_secret() -> None:
+    with pytest.raises(KeyError) as raised:
+        _fail_with("hushhush")
+    lines = "".join(traceback.format_exception(raised.value)).splitlines()
+    assert not any("hushhush" in line for line in lines if not line.startswith("  "))  # those are the source
+    cause = raised.value.__cause__
+    assert cause is not None
+    assert cause.args == ("*** again",)
+    assert cause.__context__ is not None
+    assert cause.__context__.args == ("it is ***", 7)
+    loop = ValueError("x")
+    loop.__cause__ = loop
+    redact_causes(loop)
