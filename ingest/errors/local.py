@@ -26,6 +26,8 @@ class DiskError(IngestError):
     code = "disk"
     exit_code = ExitCode.DISK
     hint = "Check the data directory's file system and permissions, then run again; nothing recorded was lost."
+    of_one_object: ClassVar[bool] = False
+    """Whether it stands in the way of one object, and others may fare better."""
 
 
 class DiskFull(DiskError):
@@ -46,7 +48,26 @@ class UnsafePath(DiskError):
     """A symlink or a foreign file stands where the tool would write."""
 
     code = "unsafe_path"
+    of_one_object = True
     hint = "Remove what stands there, if it should not; symlinks below the data directory are never followed."
+
+
+class NameRefused(DiskError):
+    """This disk takes no file of this object's name, nor of its escaped forms."""
+
+    code = "name_refused"
+    exit_code = ExitCode.PARTIAL
+    of_one_object = True
+    hint = 'Keep the data directory on a file system that takes such names (see "Which disks" in docs/operations.md).'
+
+
+class TooLargeForDisk(DiskError):
+    """This disk takes no file of this object's size: its own limit, or less room than the object needs."""
+
+    code = "too_large_for_disk"
+    exit_code = ExitCode.PARTIAL
+    of_one_object = True
+    hint = "Keep the data directory on a file system with room for such files; FAT has a limit of 4 GiB for each."
 
 
 class DatabaseError(IngestError):

@@ -186,6 +186,14 @@ class ObjectArchived(SourceError):
     hint = "Restore the object from the archive at the server, then run again."
 
 
+class ObjectTooLarge(SourceError):
+    """It is said to be larger than any object of S3 can be."""
+
+    code = "object_too_large"
+    exit_code = ExitCode.PARTIAL
+    hint = "An object has 5 TiB at most: the server is wrong about its size; look at it with `ingest ls PREFIX`."
+
+
 class RangeNotSatisfiable(SourceError):
     """The object is shorter than it was."""
 

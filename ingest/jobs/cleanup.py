@@ -1,6 +1,6 @@
 """Prunes local copies that were downloaded long ago; the rows stay, so that every copy can be brought back.
 
-Intent in the catalog, unlink, done: a kill in between is finished by the next cleanup.
+Intent in the catalog, unlink durably, done: a kill in between is finished by the next cleanup.
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ class _Cleanup:
         for copy in gone:
             self._say("prune", copy, "removed by a cleanup that did not end")
         if gone and not self.options.dry_run:
+            # Whoever unlinked them may not have come as far as to make that durable.
+            await self._make_durable(gone)
             await self._record_pruned(gone, [])
         ended = {copy.remote.key for copy in gone}
         return [row for row in found if row.copy.remote.key not in ended]
@@ -194,7 +196,12 @@ class _Cleanup:
                 stuck.append(copy.remote.key)
         self.run.counts.failed += len(stuck)
         here("cleanup.all-unlinked")
+        await self._make_durable(removed)
         await self._record_pruned(removed, stuck)
+
+    async def _make_durable(self, removed: Sequence[CopyRow]) -> None:
+        paths = [copy.local_path for copy in removed if copy.local_path is not None]
+        await asyncio.to_thread(self.store.make_removals_durable, paths)
 
     async def _record_pruned(self, removed: Sequence[CopyRow], kept: list[str]) -> None:
         result = self._batch()

@@ -13,13 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ingest.errors import DamagedTransfer, DiskError, NoSuchKey, ObjectChanged, RangeIgnored, SourceError
+from ingest.errors import (
+    DamagedTransfer,
+    DiskError,
+    NoSuchKey,
+    ObjectChanged,
+    ObjectTooLarge,
+    RangeIgnored,
+    SourceError,
+)
 from ingest.jobs.chain import Chain, Update
 from ingest.jobs.part_digests import PartDigests
 from ingest.jobs.threads import in_thread, together
 from ingest.model import Check, RemoteObject, Verified
 from ingest.plan.checks import Hasher
-from ingest.plan.pieces import PIECE, Piece, cut
+from ingest.plan.pieces import MOST_BYTES, PIECE, Pieces, cut
 from ingest.source.checksums import check_for_head
 from ingest.store.files import Staged
 from ingest.store.notes import Identity
@@ -51,7 +59,10 @@ class LargeFetch:
         Raises:
             SourceError: the bucket's side failed; ObjectChanged, where it is another version now.
             DamagedTransfer: what came is not what the server says it holds. DiskError: the disk failed.
+            ObjectTooLarge: its size is none of an object.
         """
+        if remote.size > MOST_BYTES:
+            raise ObjectTooLarge(f"{remote.key!r}: it is said to have {remote.size} bytes")
         check = await self._check(remote)
         pieces = cut(remote.size, check.part_size)
         identity = Identity(self.store.bucket, remote.key, remote.etag, remote.size, check.part_size, PIECE)
@@ -89,7 +100,7 @@ class _Assembly:
 
     owner: LargeFetch
     partial: Partial
-    pieces: Sequence[Piece]
+    pieces: Pieces
     check: Check
     received: int = 0
 
@@ -102,7 +113,7 @@ class _Assembly:
         self._on_disk = set(self.partial.finished)
         self._parts: PartDigests | None = None
         if self.check.part_size is not None:
-            self._parts = PartDigests(self.partial, self.pieces, self.check.part_size, self.owner.hashing)
+            self._parts = PartDigests(self.partial, self.pieces, self.owner.hashing)
             for number in self._on_disk:
                 self._parts.written(number)
         self._hasher = Hasher(self.check if self._parts is None else Check(None))
@@ -110,7 +121,7 @@ class _Assembly:
 
     async def by_ranges(self) -> None:
         """Fetches what is missing, and hashes everything."""
-        missing = iter([number for number in range(len(self.pieces)) if number not in self._on_disk])
+        missing = (number for number in range(len(self.pieces)) if number not in self._on_disk)
         streams = (self._stream(missing) for _ in range(STREAMS))
         await together(*streams, self._feed(), self._chain.run(), *self._hash_parts())
 

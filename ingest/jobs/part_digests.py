@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from ingest.hashing.lanes import AVAILABLE, WIDTH
 from ingest.jobs.threads import in_thread, together
 from ingest.plan.checks import etag_of_parts
-from ingest.plan.pieces import Piece, pieces_of_parts
+from ingest.plan.pieces import Pieces, pieces_of_parts
 
 if TYPE_CHECKING:
     from ingest.store.partials import Partial
@@ -24,17 +23,17 @@ MOST_SIDE_BY_SIDE = 64 << 20
 class PartDigests:
     """Told which pieces are written; hashes a part when all of its pieces are."""
 
-    def __init__(self, partial: Partial, pieces: Sequence[Piece], part_size: int, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, partial: Partial, pieces: Pieces, threads: ThreadPoolExecutor) -> None:
         self._partial = partial
         self._threads = threads
-        numbers = pieces_of_parts(pieces, part_size)
+        numbers = pieces_of_parts(pieces)
         self._spans = [(pieces[part[0]].start, pieces[part[-1]].end) for part in numbers]
         self._part_of = [number for number, part in enumerate(numbers) for _ in part]
         self._missing = [len(part) for part in numbers]
         self._digests = [b""] * len(numbers)
         self._ready: deque[int] = deque()
         self._unready = len(numbers)
-        self._at_once = WIDTH if AVAILABLE and part_size <= MOST_SIDE_BY_SIDE else 1
+        self._at_once = WIDTH if AVAILABLE and pieces.part_size <= MOST_SIDE_BY_SIDE else 1
         self._news = asyncio.Event()
 
     def written(self, number: int) -> None:

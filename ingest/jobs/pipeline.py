@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ingest.crashpoints import here
-from ingest.errors import DiskError, IngestError, SourceError, UnsafePath
+from ingest.errors import DiskError, IngestError, SourceError
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.crawl import LISTERS, crawl
 from ingest.jobs.fetch import Fetch
@@ -223,7 +223,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
             log_outcome(outcome)
             if isinstance(outcome.action, Download):
                 run.progress.finished(outcome.action.remote.size, failed=outcome.status is Status.FAILED)
-            if isinstance(outcome.error, DiskError) and not isinstance(outcome.error, UnsafePath):
+            if isinstance(outcome.error, DiskError) and not outcome.error.of_one_object:
                 pool.give_up(outcome.error)  # what stands in one object's way is its own; a failing disk is everyone's
 
         builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=options.deliver_to)

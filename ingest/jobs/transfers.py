@@ -71,8 +71,10 @@ class Transfer:
                 remote = newer
             except (NoSuchKey, ObjectArchived) as error:
                 return Outcome(action, Status.SKIPPED, remote, error=error, attempts=attempt)
-            except DiskError:
-                raise
+            except DiskError as error:
+                if not error.of_one_object:
+                    raise
+                return Outcome(action, Status.FAILED, remote, error=error, attempts=attempt)
             except SourceError as error:
                 attempt = 1 if error.progressed else attempt
                 pause = self._pause_before_retry(error, attempt)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import encodings.unicode_escape  # noqa: F401 - at first use no file may be left that Python could open
 import errno
 import os
+import resource
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ingest.errors import DiskError, DiskFull, TooManyFiles, UnsafePath
+from ingest.errors import DiskError, DiskFull, TooLargeForDisk, TooManyFiles, UnsafePath
 from ingest.store.regular import NotRegular
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,8 +36,13 @@ def disk_error(error: OSError, path: str) -> DiskError:
     shown = path.encode("unicode_escape").decode("ascii")
     if isinstance(error, NotRegular):
         return UnsafePath(f"{shown} is not a regular file, and is left alone", hint="Remove what stands there.")
-    kind = _KINDS.get(error.errno or 0, DiskError)
-    return kind(f"{shown}: {os.strerror(error.errno) if error.errno else error}")
+    kind, hint = _KINDS.get(error.errno or 0, DiskError), None
+    if error.errno == errno.EFBIG:
+        if resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY:
+            kind = TooLargeForDisk  # the disk's own limit
+        else:
+            hint = "This process may write no larger files: raise its limit (ulimit -f)."
+    return kind(f"{shown}: {os.strerror(error.errno) if error.errno else error}", hint=hint)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
 from ingest.store.owners import Owner
 from ingest.store.partials import Partials
-from ingest.store.paths import below_file, beside_directory, encode_key, require_place
+from ingest.store.paths import below_file, beside_directory, encode_key, is_place, require_place
 from ingest.store.regular import NotRegular, open_regular
 from ingest.store.replacing import Replaced, Replacing
 from ingest.store.writing import write_all
@@ -59,6 +59,8 @@ class FileStore:
     was_empty: bool = field(init=False)
     """No copy of this bucket was there when the store was opened."""
     _temporaries: int = field(init=False)
+    _is_entered: bool = False
+    """The entry of the bucket's own directory is durable."""
     _publishing: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -120,7 +122,7 @@ class FileStore:
             DiskError: the barrier failed, so nothing of the batch may be recorded.
         """
         with self._publishing, self._walking() as directories:
-            self._make_durable([staged.temporary for staged in batch], self._open_temporary, batch[0].temporary)
+            self._make_files_durable([staged.temporary for staged in batch])
             here("batch.barrier-passed")
             if replaced:
                 self.replacing.keep(replaced)
@@ -140,7 +142,8 @@ class FileStore:
             here("batch.all-renamed")
             # New directories have entries in their parents: those must be durable as well.
             ancestors = {directory[:cut] for directory in touched for cut in _cuts(directory)}
-            self._make_durable(ancestors, lambda directory: os.dup(directories.at(directory)), self.bucket)
+            self._make_directories_durable(directories, ancestors if self._is_entered else ancestors | {""})
+            self._is_entered = True
             here("batch.directories-durable")
             return results
 
@@ -187,7 +190,7 @@ class FileStore:
             os.close(descriptor)
 
     def remove(self, local_path: str) -> None:
-        """Unlinks a copy, and the directories that this leaves empty. A missing file is fine.
+        """Unlinks a copy, and the directories that this leaves empty, not yet durably. A missing file is fine.
 
         Raises:
             UnsafePath: a symlink or a directory stands in its place, or no copy may lie there; it is left alone.
@@ -206,6 +209,16 @@ class FileStore:
             except OSError as error:
                 raise disk_error(error, local_path) from error
             directories.remove_empty(directory)
+
+    def make_removals_durable(self, local_paths: Collection[str]) -> None:
+        """What was removed at these places stays removed, whatever happens now.
+
+        Raises:
+            DiskError: the disk did not take it.
+        """
+        with self._publishing, self._walking() as directories:
+            left = {_nearest(directories, path) for path in local_paths if is_place(path, self.bucket)}
+            self._make_directories_durable(directories, left)
 
     def sweep(self, *, all_done: bool = False) -> int:
         """Removes temporary files of runs that are gone, but for the large ones that this run may go on with.
@@ -248,11 +261,20 @@ class FileStore:
                 return path
         raise DiskError(f"{staged.key!r}: no free name for it below {self.bucket}")
 
-    def _make_durable(self, names: Collection[str], open_one: Callable[[str], int], shown: str) -> None:
+    def _make_files_durable(self, temporaries: Sequence[str]) -> None:
         try:
-            make_durable(names, open_one, self._temporaries)
+            make_durable(temporaries, self._open_temporary, self._temporaries)
         except OSError as error:
-            raise disk_error(error, shown) from error
+            raise disk_error(error, temporaries[0]) from error
+
+    def _make_directories_durable(self, directories: Directories, paths: Collection[str]) -> None:
+        def opened(path: str) -> int:
+            return os.dup(directories.at(path))
+
+        try:
+            make_durable(paths, opened, self._temporaries, directories=True)
+        except OSError as error:
+            raise disk_error(error, self.bucket) from error
 
 
 def _hash(descriptor: int, check: Check) -> Hasher:
@@ -260,6 +282,18 @@ def _hash(descriptor: int, check: Check) -> Hasher:
     while chunk := os.read(descriptor, _CHUNK):
         hasher.update(chunk)
     return hasher
+
+
+def _nearest(directories: Directories, path: str) -> str:
+    """The nearest directory above `path` that is there."""
+    while path:
+        path = path.rpartition("/")[0]
+        try:
+            directories.at(path)
+        except (FileNotFoundError, TakenByFile, UnsafePath):
+            continue
+        break
+    return path
 
 
 def _cuts(directory: str) -> Iterator[int]:

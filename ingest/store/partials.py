@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from ingest.crashpoints import here
+from ingest.errors import TooLargeForDisk
 from ingest.store import notes
 from ingest.store.directories import disk_error
 from ingest.store.durability import start_writing
@@ -128,9 +129,10 @@ class Partials:
         `resumable` is false where the final check proves nothing: then nothing is taken over, and nothing left.
 
         Raises:
-            DiskError: it cannot be made.
+            TooLargeForDisk: less is free than it needs. DiskError: it cannot be made.
         """
         try:
+            self._require_room(identity)
             return self._open_one(identity, pieces, resumable=resumable)
         except OSError as error:
             raise disk_error(error, identity.key) from error
@@ -166,6 +168,16 @@ class Partials:
         useless = [stem for stem in set(names.values()) if self._is_useless(stem, all_done=all_done)]
         return sum(self._remove_unlocked(stem) for stem in useless)
 
+    def _require_room(self, identity: Identity) -> None:
+        """An object that cannot fit would end the run for all others, when the disk is full of it."""
+        disk, kept = os.fstatvfs(self.directory), 0
+        with suppress(OSError):
+            begun = os.stat(self._name(identity.key) + DATA, dir_fd=self.directory, follow_symlinks=False)
+            kept = begun.st_blocks * 512
+        free = disk.f_bavail * disk.f_frsize
+        if disk.f_blocks and identity.size > free + kept:  # some file systems say nothing of their size
+            raise TooLargeForDisk(f"{identity.key!r}: it has {identity.size} bytes, and {free} are free")
+
     def _open_one(self, identity: Identity, pieces: int, *, resumable: bool) -> Partial:
         name = self._name(identity.key)
         descriptor = None
@@ -176,8 +188,8 @@ class Partials:
             return self._open_private(identity)
         note = notes.read(self.directory, name)
         finished = note[1] if note is not None and note[0] == identity else set()
-        os.ftruncate(descriptor, identity.size if finished else 0)
-        os.ftruncate(descriptor, identity.size)
+        # Never longer than what is written: a disk without holes in its files would fill them.
+        os.ftruncate(descriptor, min(identity.size, os.fstat(descriptor).st_size) if finished else 0)
         partial = Partial(identity, name + DATA, finished, descriptor, self._new_note(name, identity, finished, pieces))
         self._open[partial.temporary] = partial
         return partial

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from ingest.crashpoints import here
 from ingest.errors import UnsafePath
 from ingest.store.directories import Directories, TakenByFile, disk_error
+from ingest.store.durability import sync_directory, sync_file
 from ingest.store.paths import require_place
 from ingest.store.writing import write_all
 
@@ -59,7 +60,7 @@ class Replacing:
             try:
                 here("batch.replaced-intended")
                 write_all(intent, [json.dumps(copies).encode()])
-                os.fsync(intent)
+                sync_file(intent)
             finally:
                 os.close(intent)
             for number, copy in enumerate(copies):
@@ -67,7 +68,7 @@ class Replacing:
                     require_place(copy.local_path, self.bucket)
                     _link(directories, copy.local_path, place, str(number))
                 here("batch.replaced-linked")
-            os.fsync(place)
+            sync_directory(place)
         here("batch.replaced-kept")
 
     def drop(self) -> None:
@@ -124,7 +125,7 @@ class Replacing:
                     back.append(copy)
                 here("undo.put-back")
             for directory in sorted(touched):
-                os.fsync(directories.at(directory))
+                sync_directory(directories.at(directory))
         here("undo.done")
         return back
 
@@ -154,7 +155,7 @@ class Replacing:
                 raise
         directories.at(path, create=True)
         for parent in (".ingest/replaced", ".ingest"):  # an intent that nobody finds is none
-            os.fsync(directories.at(parent))
+            sync_directory(directories.at(parent))
         return directories.at(path)
 
 
@@ -182,7 +183,7 @@ def _take_away(directories: Directories, path: str) -> bool:
         if not stat.S_ISREG(os.stat(own, dir_fd=parent, follow_symlinks=False).st_mode):
             return False  # not ours
         os.unlink(own, dir_fd=parent)
-        os.fsync(parent)
+        sync_directory(parent)
     except (FileNotFoundError, TakenByFile, UnsafePath):
         return False
     directories.remove_empty(directory)

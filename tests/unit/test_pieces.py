@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +19,20 @@ def test_pieces_cover_everything_once(size: int, part_size: int | None) -> None:
     assert all(0 < piece.end - piece.start <= PIECE for piece in pieces)
     if part_size:
         assert all(piece.start // part_size == (piece.end - 1) // part_size for piece in pieces)
-        grouped = pieces_of_parts(pieces, part_size)
+        grouped = pieces_of_parts(pieces)
         assert [number for numbers in grouped for number in numbers] == list(range(len(pieces)))
         assert len(grouped) == -(-size // part_size)
 
 
 def test_nothing_has_no_pieces() -> None:
-    assert (cut(0), pieces_of_parts([], 5)) == ([], [])
+    assert (list(cut(0)), pieces_of_parts(cut(0))) == ([], [])
+
+
+def test_what_the_other_side_says_takes_no_memory() -> None:
+    """Whatever the size and the parts: nothing is listed before it is asked for."""
+    pieces = cut(8 * 10**15, 1)
+    assert len(pieces) == 8 * 10**15
+    assert pieces[-1] == (8 * 10**15 - 1, 8 * 10**15)
+    assert pieces[3:5] == [(3, 4), (4, 5)]
+    with pytest.raises(IndexError):
+        pieces[len(pieces)]
