@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--objects", type=click.IntRange(4, 480), default=200, show_default=True, help="Sample statements.")
 @click.option("--events", is_flag=True, help="Show the events: broker, bucket and /v1/verify, end to end.")
 @click.option("--serve", is_flag=True, help="Only keep the server up, and print the .env lines to use it.")
-@command_options
+@partial(command_options, users_settings=False)
 def command(context: Context, directory: str | None, objects: int, events: bool, serve: bool) -> None:
     """Show the main job on an embedded S3 server and SQLite: real files, real requests, nothing left behind.
 
@@ -86,10 +86,16 @@ def _home(directory: str | None, *, must_be_empty: bool) -> Iterator[Path]:
     """Where everything lives.
 
     Raises:
-        SettingsError: `directory` cannot be made, or holds something where the tour counts on starting from nothing.
+        SettingsError: it cannot be made, or `directory` holds something where the tour counts on starting from nothing.
     """
     if directory is None:
-        with tempfile.TemporaryDirectory(prefix="ingest-demo-", ignore_cleanup_errors=True) as name:
+        try:
+            temporary = tempfile.TemporaryDirectory(prefix="ingest-demo-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise SettingsError(
+                f"no temporary directory can be made: {error.strerror}", hint="Set TMPDIR, or say where: --dir DIR."
+            ) from error
+        with temporary as name:
             yield Path(name)
         return
     path = Path(directory).absolute()

@@ -58,10 +58,13 @@ class Refusal(Protocol):
     def __call__(self, error: IngestError, *, as_json: bool, verbose: bool) -> NoReturn: ...
 
 
-def command_options(function: Callable[..., Any], refuse: Refusal = fail) -> Callable[..., Any]:
+def command_options(
+    function: Callable[..., Any], refuse: Refusal = fail, *, users_settings: bool = True
+) -> Callable[..., Any]:
     """Adds the common flags, and turns them into the command's first argument, a `Context`.
 
-    An error ends the command by `refuse`, also one of the settings, when there is no `Context` yet.
+    An error ends the command by `refuse`, also one of the settings, when there is no `Context` yet. Without
+    `users_settings` neither environment nor files are read: whatever is wrong there is not the command's business.
     """
 
     @wraps(function)
@@ -73,7 +76,8 @@ def command_options(function: Callable[..., Any], refuse: Refusal = fail) -> Cal
             from ingest.observe.logs import configure
             from ingest.settings import Settings
 
-            settings = Settings.load(flags, env_file=Path(env_file) if env_file else None)
+            file = Path(env_file) if env_file else None
+            settings = Settings.load(flags, env_file=file) if users_settings else Settings()
             protect(settings.secrets)
             configure(verbosity=1 if verbose else -1 if quiet else 0, warnings=settings.warnings)
             function(Context(settings, as_json, quiet, verbose), **values)

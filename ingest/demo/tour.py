@@ -90,7 +90,7 @@ async def tour(directory: Path, count: int, show: Callable[[str], None], last_ru
         IngestError: a command did not do what the tour says.
     """
     show(f"Starting an S3 server on loopback, and putting {count} sample statements into it ...")
-    async with stocked(directory, count) as (place, client):
+    async with stocked(directory, count, show) as (place, client):
         guide = Tour(place, show, last_run)
         bucket = dict(statements(count))
         await _nightly(guide, client, bucket)

@@ -30,6 +30,8 @@ def own(home: Path) -> dict[str, str]:
         "S3_SESSION_TOKEN": "of-the-real-one",
         "INGEST_DATA_DIR": str(home / "real"),
         "DATABASE_URL": f"sqlite+aiosqlite:///{home}/real.db",
+        "S3_SECRET_KEY": "without-the-other-half",
+        "S3_SECURE": "perhaps",
         "HTTP_PROXY": "http://127.0.0.1:9",
         "http_proxy": "http://127.0.0.1:9",
     }
@@ -118,7 +120,7 @@ async def test_served_it_stays_up_for_the_lines_it_prints_until_it_is_stopped(tm
         settings.write_text(lines)
         settings.chmod(0o600)
         clean = {name: value for name, value in own(tmp_path).items() if name not in environment_names(lines)}
-        for other in ("S3_SESSION_TOKEN", "HTTP_PROXY", "http_proxy"):
+        for other in ("S3_SESSION_TOKEN", "S3_SECURE", "HTTP_PROXY", "http_proxy"):
             del clean[other]
         done = await run_ingest("ls", "--env-file", str(settings), variables=clean, cwd=tmp_path)
         assert done.stdout.count(".pdf") == 8, done.stderr

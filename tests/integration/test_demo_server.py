@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest.demo import server
 from ingest.demo.server import serve
 from ingest.demo.statements import MOST, ODD_NAMES, corrected, statements
 from ingest.errors import IngestError
@@ -21,6 +22,7 @@ from tests.fixtures.servers import Bucket, Certificates
 
 OWNER = """
 import asyncio, pathlib, sys
+from ingest.demo import server
 from ingest.demo.server import serve
 
 async def main():
@@ -90,6 +92,11 @@ async def test_one_that_does_not_come_up_is_named(
         async with serve(tmp_path / "server", "statements", certificate=(certificates.ca, tmp_path / "no.key")):
             pass
     assert not ports_of(tmp_path / "server")
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "_SOCKETS", tmp_path / "nowhere")
+        with pytest.raises(IngestError, match="nowhere for its sockets, and may not write there"):
+            async with serve(tmp_path / "server", "statements"):
+                pass
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(IngestError, match="not installed") as caught:
         async with serve(tmp_path / "server", "statements"):

@@ -29,9 +29,20 @@ def references(service: dict[str, Any], kind: str) -> Iterator[str]:
             yield source
 
 
-def test_it_fits_the_specification(compose: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker/seaweedfs.yml"])
+def test_it_fits_the_specification(name: str) -> None:
     # The model is generated from the specification's own schema.
-    ComposeSpecification.model_validate(compose)
+    ComposeSpecification.model_validate(yaml.safe_load((ROOT / name).read_text(encoding="utf-8")))
+
+
+def test_another_server_takes_the_place_of_services_that_are_there(compose: dict[str, Any]) -> None:
+    other = yaml.safe_load((ROOT / "docker" / "seaweedfs.yml").read_text(encoding="utf-8"))
+    assert set(other) == {"services"}
+    assert set(other["services"]) <= set(compose["services"])
+    for service in other["services"].values():
+        assert set(service.get("secrets", [])) <= set(compose["secrets"])
+        for mount in service.get("volumes", []):
+            assert (ROOT / mount.partition(":")[0]).is_file()
 
 
 @pytest.mark.parametrize("place", ["", "services.ingest", "services.minio.healthcheck", "volumes.copies"])
