@@ -153,6 +153,7 @@ class Consumer:
         counts, letterbox = self.run.counts, self.reception.letterbox
         counters = {
             "messages": self.messages,
+            "foreign": self.reception.intake.passed_over.foreign,
             "downloaded": counts.downloaded,
             "downloaded_bytes": counts.bytes,
             "failed": counts.failed,
@@ -234,6 +235,7 @@ async def _follow(run: Run, options: ConsumeOptions) -> int:
             run.report.notes |= {
                 "messages": consumer.messages,
                 "events": reception.intake.events,
+                "foreign": reception.intake.passed_over.foreign,
                 "waiting": letterbox.parked,
                 "dead_letters": letterbox.died,
             }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ingest.delivery.messages import Letter
-from ingest.errors import IngestError
+from ingest.errors import IngestError, Poison
 
 
 @dataclass(slots=True, eq=False)
@@ -20,6 +20,8 @@ class Errand:
     """Events that are not finished."""
     error: IngestError | None = None
     """The first that kept an event from being carried out."""
+    fault: Poison | None = None
+    """What can never be read of it. The rest is carried out first: what waits for its object may yet succeed."""
     key: str | None = None
     """The object of the first event, or of the one that failed."""
 
@@ -29,6 +31,7 @@ class Errand:
             self.error, self.key = error, key
         self.remaining -= 1
         if self.remaining <= 0:
+            self.error = self.error or self.fault
             self.settle(self)
 
     @property

@@ -11,14 +11,38 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from ingest.catalog.catalog import Catalog
-from ingest.delivery.messages import Event, Parser
+from ingest.delivery.messages import Event, Parser, Reading
 from ingest.errors import IngestError, Poison
 from ingest.jobs.errands import Errand
 from ingest.jobs.recorder import Recorder
 from ingest.jobs.visits import Visited, Visitor
 from ingest.model import CatalogRow, Outcome, Status, key_of
+from ingest.observe.logs import log
 
 _KEYS_AT_ONCE = 1_000
+_SAID_SECONDS = 60.0
+_MOST_NAMES, _MOST_SHOWN = 50, 100
+
+
+@dataclass
+class PassedOver:
+    """What messages say that is nothing to carry out: counted, and said now and then."""
+
+    foreign: int = 0
+    """Parts of messages that are about other buckets."""
+    _said_at: float = float("-inf")
+    _unclear: set[str] = field(default_factory=set)
+
+    def note(self, reading: Reading) -> None:
+        if reading.foreign:
+            self.foreign += len(reading.foreign)
+            now = asyncio.get_running_loop().time()
+            if now - self._said_at >= _SAID_SECONDS:
+                self._said_at = now
+                log().info("other_bucket", bucket=reading.foreign[0][:_MOST_SHOWN], passed_over=self.foreign)
+        for name in reading.unclear - self._unclear if len(self._unclear) < _MOST_NAMES else ():
+            self._unclear.add(name)
+            log().info("event_unknown", name=name[:_MOST_SHOWN], message="not known; the bucket is asked")
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +52,8 @@ class _Lane:
     key: str
     waiting: list[tuple[Errand, Event]] = field(default_factory=list)
     serving: list[tuple[Errand, Event]] = field(default_factory=list)
-    object_key: str = ""
-    """The key that `serving` turned out to mean."""
+    object_keys: set[str] = field(default_factory=set)
+    """The keys that `serving` turned out to mean."""
     unrecorded: int = 0
     error: IngestError | None = None
 
@@ -48,6 +72,7 @@ class Intake:
     """Messages taken and not settled."""
     events: int = 0
     """Events read so far."""
+    passed_over: PassedOver = field(default_factory=PassedOver)
     _lanes: dict[str, _Lane] = field(default_factory=dict)
     _ready: list[_Lane] = field(default_factory=list)
     _recording: dict[int, tuple[object, _Lane]] = field(default_factory=dict)
@@ -61,14 +86,16 @@ class Intake:
         for errand in errands:
             self.in_flight += 1
             try:
-                events = self.parser.parse(errand.letter.value, errand.letter.headers)
+                reading = self.parser.parse(errand.letter.value, errand.letter.headers)
             except Poison as error:
                 self._settle(errand, None, error)
                 continue
+            events = reading.events
+            self.passed_over.note(reading)
             if not events:
                 self._settle(errand)
                 continue
-            errand.remaining, errand.key = len(events), events[0].key
+            errand.remaining, errand.key, errand.fault = len(events), events[0].key, reading.fault
             self.events += len(events)
             for event in events:
                 lane = self._lanes.get(event.key)
@@ -131,14 +158,16 @@ class Intake:
         for result in visited.results:
             action = result.action
             self._recording[id(action)] = (action, lane)
-            lane.object_key = key_of(action)
-            self.fields[lane.object_key] = dict(event.fields)
+            lane.object_keys.add(key_of(action))
+            self.fields[key_of(action)] = dict(event.fields)
             self.recorder.add(result)
 
     def _leave(self, lane: _Lane) -> None:
         """All that was served is durable, or cannot be carried out: whoever asked is told."""
         served, error, lane.serving, lane.error = lane.serving, lane.error, [], None
-        self.fields.pop(lane.object_key, None)
+        for key in lane.object_keys:
+            self.fields.pop(key, None)
+        lane.object_keys.clear()
         for errand, _ in served:
             if errand.remaining == 1:
                 self.in_flight -= 1
@@ -161,8 +190,9 @@ class Intake:
 
 def _of_one_kind(waiting: list[tuple[Errand, Event]]) -> tuple[list[tuple[Errand, Event]], list[tuple[Errand, Event]]]:
     """What can be settled by one visit, and what must wait for the next one."""
-    kind = waiting[0][1].kind
-    end = next((number for number, (_, event) in enumerate(waiting) if event.kind is not kind), len(waiting))
+    first = waiting[0][1]
+    alike = ((event.kind, event.other_keys) == (first.kind, first.other_keys) for _, event in waiting)
+    end = next((number for number, fits in enumerate(alike) if not fits), len(waiting))
     return waiting[:end], waiting[end:]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from ingest.delivery.messages import Event, Kind
+from ingest.delivery.messages import Event
 from ingest.errors import (
     AccessDenied,
     DamagedTransfer,
@@ -25,8 +26,10 @@ from ingest.jobs.transfers import Transfer
 from ingest.model import HAD_A_COPY, CatalogRow, Download, MarkGone, Outcome, Pair, RemoteObject, Skip, Status
 from ingest.observe.logs import log
 from ingest.plan.concurrency import Concurrency
+from ingest.plan.event_names import Kind
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
+from ingest.plan.spellings import is_meant
 from ingest.source.sight import SightedBucket
 
 _EVERYTHING = Selection()
@@ -39,6 +42,9 @@ class Visited(NamedTuple):
 
     results: tuple[Outcome | Taken, ...] = ()
     error: IngestError | None = None
+
+    def and_also(self, other: Visited) -> Visited:
+        return Visited(self.results + other.results, self.error or other.error)
 
 
 @dataclass
@@ -121,13 +127,25 @@ class Visitor:
 
     async def _visit(self, event: Event, row: CatalogRow | None) -> Visited:
         try:
-            remote, row = await self._facts(event, row)
-        except NoSuchKey as error:
-            if event.kind is Kind.CREATED:
-                return Visited(error=error)
-            return Visited((Outcome(MarkGone(row), Status.DONE),) if row is not None and not row.gone else ())
+            if event.kind is not Kind.CREATED:
+                return await self._look_at_each(event, row)
+            if event.is_ambiguous:
+                return await self._choose(event, row)
+            try:
+                return await self._carry_out(await self._facts(event, row), row)
+            except NoSuchKey:
+                other = await self._under_another_key(event)
+                if other is None:
+                    raise
+                return await self._carry_out(*other)
         except SourceError as error:
             return Visited(error=error)
+
+    async def _carry_out(self, remote: RemoteObject, row: CatalogRow | None) -> Visited:
+        """
+        Raises:
+            NoSuchKey: it is not there.
+        """
         results: tuple[Outcome | Taken, ...] = ()
         for action in decide(Pair(remote, row), _EVERYTHING):
             if not isinstance(action, Download):
@@ -135,30 +153,66 @@ class Visitor:
                 continue
             result = await self.transfer(action)
             if isinstance(result, Outcome) and isinstance(result.error, NoSuchKey):
-                return Visited(error=result.error)
+                raise result.error
             results += (result,)
             if isinstance(result, Outcome) and result.status is Status.FAILED:
                 return Visited(results, result.error)
         return Visited(results)
 
-    async def _facts(self, event: Event, row: CatalogRow | None) -> tuple[RemoteObject, CatalogRow | None]:
-        """The object as it is, and its row. The bucket is asked, except where the event says all that matters."""
-        if event.kind is Kind.CREATED and event.etag:
+    async def _look_at_each(self, event: Event, row: CatalogRow | None) -> Visited:
+        """Something went, or nobody knows what: each spelling is judged by what the bucket says of it, so that none is
+        marked gone for another. One that nobody has heard of is nobody's concern, unless it is all that there is."""
+        visited, found_one = Visited(), False
+        for key in (event.key, *event.other_keys):
+            row = row if key == event.key else await self.look_up(key)
+            if key != event.key and row is None and (found_one or event.kind is Kind.REMOVED):
+                continue
+            try:
+                remote = await (self._newest(key, row) if key == event.key else self.fetch.newest(_named(key)))
+                visited = visited.and_also(await self._carry_out(remote, row))
+                found_one = True
+            except NoSuchKey:
+                if row is not None and not row.gone:
+                    visited = visited.and_also(Visited((Outcome(MarkGone(row), Status.DONE),)))
+        return visited
+
+    async def _choose(self, event: Event, row: CatalogRow | None) -> Visited:
+        """By the event's etag, where the key may be read in several ways; the likeliest way that exists, without."""
+        found: list[tuple[RemoteObject, CatalogRow | None]] = []
+        missing = NoSuchKey(f"{event.key!r}: there is no such object, however its key is read")
+        for key in (event.key, *event.other_keys):
+            try:
+                remote = await self.fetch.newest(_named(key))
+            except NoSuchKey as error:
+                missing = error if key == event.key else missing
+                continue
+            if key == event.key or is_meant(remote, event.etag, event.modified):
+                found.append((remote, row if key == event.key else await self.look_up(key)))
+        if not found:
+            raise missing
+        visited = Visited()
+        for remote, known in [one for one in found if one[0].etag == event.etag] or found[:1]:
+            visited = visited.and_also(await self._carry_out(remote, known))
+        return visited
+
+    async def _facts(self, event: Event, row: CatalogRow | None) -> RemoteObject:
+        """The object as it is. The bucket is asked, except where the event says all that matters."""
+        if event.etag:
             settled = row is not None and row.state in HAD_A_COPY
             if row is not None and settled and not row.gone and row.etag == event.etag:
-                return RemoteObject(row.key, row.size, row.etag, event.modified or _NEVER), row
+                return RemoteObject(row.key, row.size, row.etag, event.modified or _NEVER)
             if not settled and event.size is not None and event.modified is not None:
                 # Should it be out of date, the download is pinned to the etag and looks again by itself.
-                return RemoteObject(event.key, event.size, event.etag, event.modified), row
-        try:
-            return await self._newest(event.key, row), row
-        except NoSuchKey:
-            for key in event.other_keys:
-                try:
-                    return await self.fetch.newest(_named(key)), await self.look_up(key)
-                except NoSuchKey:
-                    continue
-            raise
+                return RemoteObject(event.key, event.size, event.etag, event.modified)
+        return await self._newest(event.key, row)
+
+    async def _under_another_key(self, event: Event) -> tuple[RemoteObject, CatalogRow | None] | None:
+        for key in event.other_keys:
+            with suppress(NoSuchKey):
+                remote = await self.fetch.newest(_named(key))
+                if is_meant(remote, event.etag, event.modified):
+                    return remote, await self.look_up(key)
+        return None
 
     async def _newest(self, key: str, row: CatalogRow | None) -> RemoteObject:
         """What the object is now. Without a copy its bytes are wanted next: they may come along."""

@@ -20,6 +20,7 @@ class Snapshot(NamedTuple):
 
 _HELP = {
     "messages": "Messages read from the topic.",
+    "foreign": "Parts of messages about other buckets, passed over.",
     "downloaded": "Objects downloaded and recorded.",
     "downloaded_bytes": "Bytes downloaded.",
     "failed": "Downloads that failed.",

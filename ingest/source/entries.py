@@ -19,6 +19,7 @@ from xml.etree.ElementTree import Element, ParseError, XMLParser
 
 from ingest.model import RemoteObject
 from ingest.plan.memory import entries_span
+from ingest.plan.storable import is_size
 from ingest.units import as_utc
 
 _PLACEHOLDER = b"<Contents/>"
@@ -40,8 +41,6 @@ _SEAWEED_LAYOUT = re.compile(f"<Contents>{_KEY}{_ETAG}{_SIZE}{_CLASS}{_MODIFIED}
 _STRIDE = 6
 """Five groups, and what stands between two entries: nothing, or the page is not taken."""
 
-_MOST_BYTES = 2**63 - 1
-"""What both databases keep."""
 _MOST_DIGITS = 40
 _SHOWN = 60
 """Characters of what cannot be read that a message shows."""
@@ -192,7 +191,7 @@ def _entry(element: Element) -> RemoteObject:
     if not (key and size and modified) or "ETag" not in texts:
         raise ValueError(f"the entry of {quoted(key)} lacks its key, size, etag or date")
     number, moment = whole_number(size), _moment(modified)
-    if number is None or number > _MOST_BYTES:
+    if number is None or not is_size(number):
         raise ValueError(f"the entry of {quoted(key)} has {quoted(size)} for its size")
     if moment is None:
         raise ValueError(f"the entry of {quoted(key)} has {quoted(modified)} for its date")

@@ -8,11 +8,20 @@ from typing import Any
 
 import pytest
 
-from ingest.delivery.messages import MOST_BYTES, Kind, Parser
+from ingest.delivery.messages import MOST_BYTES, Event, Parser
 from ingest.errors import Poison
+from ingest.plan.event_names import Kind
 from ingest.source.paths import normalise_key
 
-parser = Parser("statements", normalise_key)
+parser = Parser("statements", normalise_key, "minio.example.com:9000")
+
+
+def read(message: object, *headers: tuple[str, bytes]) -> list[Event]:
+    return parser.parse(as_bytes(message), headers).events
+
+
+def as_bytes(message: object) -> bytes:
+    return message if isinstance(message, bytes) else json.dumps(message).encode()
 
 
 def record(key: str, event: str = "ObjectCreated:Put", bucket: str = "statements", **said: Any) -> dict[str, Any]:
@@ -34,6 +43,15 @@ def cloud(data: object, type_: str = "com.example.statement") -> dict[str, Any]:
 
 def encoded(data: object) -> dict[str, Any]:
     return {**cloud(None), "data_base64": b64encode(json.dumps(data).encode()).decode()}
+
+
+def sns(message: object) -> dict[str, Any]:
+    return {"Type": "Notification", "MessageId": "1", "TopicArn": "arn:aws:sns:::t", "Message": json.dumps(message)}
+
+
+def wrapped(message: object, times: int) -> object:
+    """JSON text in JSON, so many times; lists, since text doubles its escapes."""
+    return json.dumps(message) if times == 1 else [wrapped(message, times - 1)] if times else message
 
 
 PLAIN = {"s3_path": "s3://statements/a b.pdf"}
@@ -62,41 +80,142 @@ FORMS = [
     ("CloudEvent around EventBridge", cloud(bridge("a")), [(Kind.CREATED, "a")]),
     ("CloudEvent around the detail", cloud(bridge("a")["detail"], "aws.s3.object.deleted"), [(Kind.REMOVED, "a")]),
     ("CloudEvent in Base64", encoded(PLAIN), [(Kind.CREATED, "a b.pdf")]),
+    ("Ceph, as it is", {"Records": [{**record("x%2Fy+z.pdf"), "eventSource": "ceph:s3"}]}, [(Kind.CREATED, "x%2Fy+z.pdf")]),
+    ("Ceph, not even UTF-8 if decoded", {"Records": [{**record("%ff"), "eventSource": "ceph:s3"}]}, [(Kind.CREATED, "%ff")]),
+    ("a space was never encoded", {"Records": [record("a b+c%20.pdf")]}, [(Kind.CREATED, "a b+c%20.pdf")]),
+    ("Ceph, expired", {"Records": [record("a", "s3:ObjectLifecycle:Expiration:Current")]}, [(Kind.REMOVED, "a")]),
+    ("MinIO's other news", {"Records": [record("", f"s3:{name}") for name in ("BucketCreated:*", "BucketRemoved:*", "Scanner:BigPrefix")]}, []),
+    ("another name", {"Records": [record("a", "s3:Something:New")]}, [(Kind.UNCLEAR, "a")]),
+    ("no name", {"Records": [{"s3": record("a")["s3"]}]}, [(Kind.UNCLEAR, "a")]),
+    ("others' records", {"Records": [record("a", bucket="elsewhere"), record("b"), record("\0", bucket="x")]}, [(Kind.CREATED, "b")]),
+    ("others' records alone", {"Records": [record("a", bucket="elsewhere")]}, []),
+    ("others' EventBridge", {**bridge("a"), "detail": {"bucket": {"name": "x"}, "object": {"key": "a"}}}, []),
+    ("bare list", [record("a"), record("b", "ObjectRemoved:Delete")], [(Kind.CREATED, "a"), (Kind.REMOVED, "b")]),
+    ("list of CloudEvents", [cloud(PLAIN), cloud(record("b"))], [(Kind.CREATED, "a b.pdf"), (Kind.CREATED, "b")]),
+    ("JSON in JSON in JSON", json.dumps(json.dumps(PLAIN)), [(Kind.CREATED, "a b.pdf")]),
+    ("eight envelopes", wrapped(PLAIN, 8), [(Kind.CREATED, "a b.pdf")]),
+    ("SNS", sns({"Records": [record("a")]}), [(Kind.CREATED, "a")]),
+    ("SNS around EventBridge", sns(bridge("a", "Object Deleted")), [(Kind.REMOVED, "a")]),
+    ("SNS around a test event", sns({"Service": "Amazon S3", "Event": "s3:TestEvent"}), []),
+    ("SNS, a subscription", {"Type": "SubscriptionConfirmation", "Message": "You have chosen ..."}, []),
+    ("SNS by Lambda", {"Records": [{"EventSource": "aws:sns", "Sns": sns(record("a"))}]}, [(Kind.CREATED, "a")]),
+    ("SQS by Lambda", {"Records": [{"eventSource": "aws:sqs", "body": json.dumps({"Records": [record("a")]})}]}, [(Kind.CREATED, "a")]),
+    ("SQS around SNS", {"Messages": [{"MessageId": "1", "Body": json.dumps(sns(record("a")))}]}, [(Kind.CREATED, "a")]),
+    ("Kafka Connect", {"schema": {"type": "struct"}, "payload": PLAIN}, [(Kind.CREATED, "a b.pdf")]),
+    ("Kafka Connect, text", {"schema": {"type": "string"}, "payload": json.dumps(PLAIN)}, [(Kind.CREATED, "a b.pdf")]),
+    ("Debezium", {"payload": {"op": "c", "before": None, "after": PLAIN}}, [(Kind.CREATED, "a b.pdf")]),
+    ("Debezium, a row went", {"payload": {"op": "d", "before": PLAIN, "after": None}}, []),
+    ("CloudEvent around text", cloud(json.dumps(PLAIN)), [(Kind.CREATED, "a b.pdf")]),
+    ("OBS", {"Records": [{"eventName": "ObjectCreated:Post", "eventSource": "OBS", "obs": record("a")["s3"]}]}, [(Kind.CREATED, "a")]),
+    ("OSS", {"events": [{"eventName": "ObjectRemoved:DeleteObject", "eventSource": "acs:oss", "oss": record("a")["s3"]}]}, [(Kind.REMOVED, "a")]),
+    ("R2", {"action": "PutObject", "bucket": "statements", "object": {"key": "a+b"}}, [(Kind.CREATED, "a+b")]),
+    ("R2, deleted", {"action": "DeleteObject", "bucket": "statements", "object": {"key": "a"}}, [(Kind.REMOVED, "a")]),
+    ("Cloud Storage", cloud({"kind": "storage#object", "bucket": "statements", "name": "a"}, "google.cloud.storage.object.v1.finalized"),
+     [(Kind.CREATED, "a")]),
+    ("Cloud Storage, metadata", cloud({"kind": "storage#object", "bucket": "statements", "name": "a"}, "google.cloud.storage.object.v1.metadataUpdated"), []),
+    ("s3a", {"s3_path": "s3a://statements/a"}, [(Kind.CREATED, "a")]),
+    ("s3n", {"s3_path": "S3N://statements/a"}, [(Kind.CREATED, "a")]),
+    ("ARN", {"s3_path": "arn:aws:s3:::statements/2026/a.pdf"}, [(Kind.CREATED, "2026/a.pdf")]),
+    ("ARN, China", {"s3_path": "arn:aws-cn:s3:::statements/a"}, [(Kind.CREATED, "a")]),
+    ("URL", {"s3_path": "https://minio.example.com:9000/statements/a%20b?X-Amz-Signature=abc"}, [(Kind.CREATED, "a b")]),
+    ("URL, virtual", {"s3_path": "http://statements.MinIO.example.com:9000/2026/a"}, [(Kind.CREATED, "2026/a")]),
+    ("byte order mark", b"\xef\xbb\xbf" + json.dumps(PLAIN).encode(), [(Kind.CREATED, "a b.pdf")]),
+    ("UTF-16", json.dumps(PLAIN).encode("utf-16"), [(Kind.CREATED, "a b.pdf")]),
+    ("UTF-16, without its mark", json.dumps(PLAIN).encode("utf-16-be"), [(Kind.CREATED, "a b.pdf")]),
+    ("a schema registry's", b"\0\0\0\0\7" + json.dumps(PLAIN).encode(), [(Kind.CREATED, "a b.pdf")]),
     ("test event", {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "statements"}, []),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("message", "expected"), [form[1:] for form in FORMS], ids=[form[0] for form in FORMS])
 def test_every_form(message: object, expected: list[tuple[Kind, str]]) -> None:
-    events = parser.parse(json.dumps(message).encode())
-    assert [(event.kind, event.key) for event in events] == expected
+    assert [(event.kind, event.key) for event in read(message)] == expected
 
 
 def test_binary_cloud_events_say_their_type_in_headers() -> None:
     headers = [("ce_specversion", b"1.0"), ("ce_type", b"com.example.deleted"), ("content-type", b"application/json")]
-    (event,) = parser.parse(json.dumps(PLAIN).encode(), headers)
+    (event,) = read(PLAIN, *headers)
     assert (event.kind, event.key) == (Kind.REMOVED, "a b.pdf")
 
 
 def test_other_fields_are_kept_as_text() -> None:
     message = {**PLAIN, "account": "ACC-1", "amount": 12.5, "tags": ["ä", None], "file": "ours", "etag": '"abc"'}
-    (event,) = parser.parse(json.dumps(message).encode())
+    (event,) = read(message)
     assert event.fields == {"account": "ACC-1", "amount": "12.5", "tags": '["ä",null]'}
     assert event.etag == "abc"
 
 
 def test_a_notification_says_which_version() -> None:
-    (event,) = parser.parse(json.dumps({"Records": [record("a", size=7, eTag="abc")]}).encode())
+    (event,) = read({"Records": [record("a", size=7, eTag="abc")]})
     assert (event.etag, event.size, event.modified is not None) == ("abc", 7, True)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [{"size": "1"}, {"size": -1}, {"size": 2**63}, {"size": True}, {"size": 1.0}, {"size": {}}, {"size": 10**400},
+     {"eTag": 7}, {"eTag": "a\0b"}, {"eTag": "x" * 900_000}, {"eTag": "ä"}, {"eTag": ["a"]}, {"eTag": ""}, {"eTag": '""'}],
+    ids=lambda said: repr(said)[:30],
+)  # fmt: skip
+def test_a_hint_that_cannot_be_read_is_no_hint(said: dict[str, Any]) -> None:
+    (event,) = read({"Records": [record("a", **said)]})
+    assert (event.key, event.etag, event.size) == ("a", None, None)
+
+
+@pytest.mark.parametrize(
+    "at", ["", "2026-01-05T10:00:00", "yesterday", 1767607200, None, "0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00", []]
+)  # fmt: skip
+def test_a_time_that_cannot_be_read_is_no_time(at: object) -> None:
+    for message in ({"Records": [{**record("a"), "eventTime": at}]}, {**bridge("a"), "time": at}):
+        (event,) = read(message)
+        assert (event.key, event.modified) == ("a", None)
+
+
+def test_etags_lose_their_quotes_and_weakness() -> None:
+    (event,) = read({"Records": [record("a", eTag='W/"abc"', sequencer=7, versionId=[])]})
+    assert event.etag == "abc"
+
+
+def test_each_part_of_a_message_is_judged_by_itself() -> None:
+    parts = [record("a"), 7, record("%ff"), record("b", bucket="elsewhere"), record("c", "s3:Something:New"), {}]
+    reading = parser.parse(as_bytes({"Records": parts}))
+    assert [event.key for event in reading.events] == ["a", "c"]
+    assert (reading.foreign, reading.unclear) == (["elsewhere"], {"s3:Something:New"})
+    assert reading.fault is not None
+    assert reading.fault.reason == "wrong_type"
+
+
+@pytest.mark.parametrize(
+    ("source", "written", "expected", "ambiguous"),
+    [
+        ("aws:s3", "a+b%2Fc", ("a b/c", "a+b%2Fc"), False),
+        ("minio:s3", "a%2Bb", ("a+b", "a%2Bb"), False),
+        ("ceph:s3", "a+b%2Fc", ("a+b%2Fc", "a b/c"), False),
+        ("", "a+b%2Fc", ("a b/c", "a+b%2Fc"), True),
+        ("", "a b+c", ("a b+c", "a b c"), True),
+        ("", "2026/a.pdf", ("2026/a.pdf",), False),
+    ],
+)
+def test_a_records_key_is_read_in_both_ways(
+    source: str, written: str, expected: tuple[str, ...], ambiguous: bool
+) -> None:
+    (event,) = read({"Records": [{**record(written), "eventSource": source}]})
+    assert ((event.key, *event.other_keys), event.is_ambiguous) == (expected, ambiguous)
+
+
+def test_a_key_that_is_written_as_it_is_may_be_encoded_all_the_same() -> None:
+    (event,) = read(bridge("a+b%20c"))
+    assert (event.key, event.other_keys) == ("a+b%20c", ("a b c",))
+
+
+def test_fields_hold_nothing_that_no_database_keeps() -> None:
+    (event,) = read({**PLAIN, "no\0te": "a\0b", "list": ["\0"], "etag": "\0"})
+    assert event.fields == {"no\ufffdte": "a\ufffdb", "list": '["\\u0000"]'}
+    assert event.etag is None
+
+
 def test_what_a_path_may_also_mean_is_tried_later() -> None:
-    (event,) = parser.parse(json.dumps({"s3_path": "s3://statements/50%25.pdf"}).encode())
+    (event,) = read({"s3_path": "s3://statements/50%25.pdf"})
     assert (event.key, event.other_keys) == ("50%.pdf", ("50%25.pdf",))
-
-
-def as_bytes(message: object) -> bytes:
-    return message if isinstance(message, bytes) else json.dumps(message).encode()
 
 
 POISON = [
@@ -111,25 +230,29 @@ POISON = [
     ("wrong_type", {"s3_path": 7}),
     ("wrong_type", {"Records": []}),
     ("wrong_type", {"Records": [{"eventName": "ObjectCreated:Put"}]}),
-    ("wrong_type", {"Records": [record("a", size="large")]}),
-    ("wrong_type", {"Records": [record("a", size=-1)]}),
-    ("wrong_type", {"Records": [{**record("a"), "eventTime": "0001-01-01T00:00:00+23:00"}]}),
-    ("wrong_type", {**bridge("a"), "time": "9999-12-31T23:59:59-23:00"}),
+    ("wrong_type", {"Records": [{**record("a"), "s3": {"bucket": {"name": "statements"}, "object": {"key": 7}}}]}),
+    ("wrong_type", {"Records": [{**record("a"), "s3": {"bucket": 7, "object": {"key": "a"}}}]}),
+    ("wrong_type", {"Records": {"0": record("a")}}),
+    ("wrong_type", [7]),
+    ("wrong_type", b"7"),
+    ("wrong_type", json.dumps("no JSON inside")),
     ("wrong_type", cloud(None)),
     ("wrong_type", cloud("text")),
     ("wrong_type", {**cloud(None), "data_base64": "%%%"}),
     ("unknown_form", {}),
     ("unknown_form", {"path": "s3://statements/a"}),
+    ("unknown_form", wrapped(PLAIN, 9)),
     ("unknown_form", cloud({"other": 1})),
-    ("unknown_event", {"Records": [record("a", "s3:Something:New")]}),
     ("other_bucket", {"s3_path": "s3://elsewhere/a"}),
-    ("other_bucket", {"Records": [record("a", bucket="elsewhere")]}),
-    ("other_bucket", {**bridge("a"), "detail": {"bucket": {"name": "x"}, "object": {"key": "a"}}}),
     ("empty_key", {"s3_path": ""}),
     ("empty_key", {"s3_path": "s3://statements/"}),
     ("empty_key", {"s3_path": "s3://statements"}),
     ("empty_key", {"Records": [record("")]}),
     ("bad_path", {"s3_path": "https://statements/a"}),
+    ("bad_path", {"s3_path": "https://elsewhere.example.com/statements/a"}),
+    ("bad_path", {"s3_path": "arn:aws:s3:eu-west-1:123:accesspoint/mine/object/a"}),
+    ("other_bucket", {"s3_path": "s3a://elsewhere/a"}),
+    ("other_bucket", {"s3_path": "https://minio.example.com:9000/elsewhere/a"}),
     ("bad_path", {"s3_path": "s3://statements/a\0b"}),
     ("bad_path", {"Records": [record("%ff")]}),
     ("bad_path", {"s3_path": f"s3://statements/{'a' * 1025}"}),
