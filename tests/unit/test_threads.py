@@ -92,14 +92,15 @@ async def test_cancelled_together_all_threads_end_before_it_does(complaints: lis
 
 
 async def test_the_first_error_is_raised_when_the_rest_has_ended() -> None:
-    work = Slow(OSError("a later one"))
+    work, failed = Slow(OSError("a later one")), asyncio.Event()
 
     async def fails() -> None:
         await begun(work)
+        failed.set()
         raise ValueError("the first")
 
     task = asyncio.create_task(together(fails(), in_thread(None, work)))
-    await begun(work)
+    await asyncio.wait_for(failed.wait(), 30)
     await turns()
     assert not task.done()
     work.go_on.set()
