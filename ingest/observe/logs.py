@@ -53,7 +53,7 @@ def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
     libraries.setFormatter(_OneLine("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[libraries], force=True)
     # Their debug logs carry signatures and tokens.
-    for name in ("botocore", "aiobotocore", "aioboto3", "aiohttp", "urllib3", "stamina", "sqlalchemy", "aiosqlite"):
+    for name in ("botocore", "aiobotocore", "aioboto3", "aiohttp", "urllib3", "sqlalchemy", "aiosqlite"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for warning in warnings:
         log().warning("setting", message=warning)

@@ -41,7 +41,7 @@ class S3Client:
     ...         body = await client.download_file(remote.key)
 
     Every method raises `SourceError` (see its subclasses) when the server fails; transient faults are retried first,
-    with jitter, and each retry is logged by stamina. Outside of its ``async with`` all raise `RuntimeError`.
+    with jitter, and each retry is logged. Outside of its ``async with`` all raise `RuntimeError`.
     """
 
     def __init__(self, settings: Settings, *, connections: int = 32) -> None:

@@ -11,7 +11,7 @@ import random
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
-import stamina
 from sqlalchemy import text, update
+from tenacity import wait_none
 
 from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
@@ -35,7 +35,7 @@ from ingest.jobs.sync import sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
-from ingest.source import bucket
+from ingest.source import bucket, retries
 from tests.faults import invariants
 from tests.faults.invariants import SECRET, Seen
 from tests.fixtures.memory_s3 import MemoryS3, serving
@@ -232,11 +232,10 @@ def shorten_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def swift(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between tries; their number stays what it is."""
     monkeypatch.setattr(transfers, "FIRST_PAUSE", 0.0)
-    with stamina.set_testing(True, attempts=100, cap=True):
-        yield
+    monkeypatch.setattr(retries, "PAUSE", wait_none())
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 
 import hypothesis
 import pytest
-import stamina
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from tenacity import wait_none
 
 from ingest.catalog import audit
 from ingest.catalog.lane import Lane, open_lane
@@ -43,6 +43,7 @@ from ingest.observe.logs import configure
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
+from ingest.source import retries
 from ingest.store.paths import decode_path
 from tests.faults import deeds
 from tests.faults.databases import Template, copy_of
@@ -340,8 +341,9 @@ def world(
     request: pytest.FixtureRequest, empty_databases: dict[str, Template], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[type[World]]:
     monkeypatch.setattr(transfers, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(retries, "PAUSE", wait_none())
     configure(verbosity=-1)
-    with running(MemoryS3()) as server, asyncio.Runner() as runner, stamina.set_testing(True, attempts=2):
+    with running(MemoryS3()) as server, asyncio.Runner() as runner:
 
         class Own(World):
             pass

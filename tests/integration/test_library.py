@@ -116,3 +116,29 @@ async def test_nothing_is_shown_or_left_behind_and_secrets_stay_secret(tmp_path:
     assert ("event='run_started'" in done.stdout) == bool(more)
     catalog = (tmp_path / "data" / ".ingest" / "catalog.db").read_bytes()
     assert b"c4n4ry" not in catalog
+
+
+RETRIES = """
+import asyncio, tenacity
+from ingest import IngestError, S3Client
+from ingest.source import retries
+
+async def main() -> None:
+    retries.PAUSE = tenacity.wait_none()
+    async with S3Client.from_settings() as client:
+        try:
+            await client.head("a")
+        except IngestError as error:
+            print(error.code)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_retry_is_no_reason_to_speak(tmp_path: Path) -> None:
+    async with raw_server(lambda visit: visit.answer(status="500 Internal Server Error")) as server:
+        variables = Bucket(f"http://127.0.0.1:{server.port}", "statements").variables(tmp_path)
+        done = await run_ingest(variables=variables, cwd=tmp_path, program=("-W", "error", "-c", RETRIES))
+        assert len(server.heads) > 1
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
