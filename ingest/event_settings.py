@@ -72,8 +72,9 @@ class VerifySettings(BaseModel):
     @classmethod
     def _http_url(cls, value: str) -> str:
         parts = urlsplit(value)
-        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0):
             raise ValueError("not an http(s) URL")
+        (parts.hostname or "").encode("idna" if not value.isascii() else "ascii")
         if parts.username is not None or parts.password is not None:
             raise ValueError("credentials do not belong in the address; set VERIFY_AUTHORIZATION")
         if any(letter.isspace() or not letter.isprintable() for letter in value):

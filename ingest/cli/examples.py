@@ -25,6 +25,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.CertificateExpired: f"{_SERVER}: the server's certificate has expired",
     errors.CertificateNotYetValid: f"{_SERVER}: the server's certificate is not valid yet",
     errors.CertificateWrongHost: f"{_SERVER}: the server's certificate is for another host (Hostname mismatch)",
+    errors.ClientCertificateRefused: f"{_SERVER} wants a certificate of ours (TLSV13_ALERT_CERTIFICATE_REQUIRED)",
     errors.NotTls: f"{_SERVER} does not speak TLS on this port",
     errors.CredentialsError: "no credentials: S3_ACCESS_KEY is not set and the standard AWS chain has none",
     errors.AccessKeyUnknown: "listing statements/: the server answered 403 InvalidAccessKeyId",

@@ -7,15 +7,14 @@ import hashlib
 import json
 import os
 import secrets
-import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from ingest.delivery.multipart import Envelope, wrap
 from ingest.errors import (
@@ -27,12 +26,18 @@ from ingest.errors import (
     EndpointTimedOut,
     EndpointUnreachable,
     EndpointUntrusted,
+    SourceError,
+    TlsError,
+    TooManyFiles,
 )
+from ingest.http.exchange import Body, Exchange, Response
+from ingest.http.pool import Pool
+from ingest.http.route import Route
+from ingest.http.timeouts import Timeouts
+from ingest.http.tls import says_refused_certificate
 from ingest.plan.rulings import LONGEST_RETRY_AFTER, Ruling, rule
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
-
     from ingest.settings import Settings
 
 CONNECT_SECONDS = 10.0
@@ -41,6 +46,9 @@ KEEP_SECONDS = 4.0
 SLOWEST = 256 << 10
 """Bytes a second that a large file must move at, above the deadline of the settings."""
 MOST_ANSWER_BYTES = 64 << 10
+_TIMES = Timeouts(connect=CONNECT_SECONDS, idle=inf, total=inf, keep_alive=KEEP_SECONDS)
+"""One deadline holds for a delivery as a whole: a service may think for as long as it leaves."""
+_KEPT_IN_PATHS = "/:@!$&'()*+,;=~%-._"
 CHUNK = 256 << 10
 """Bytes read at once, and the most of a file that is ever in memory."""
 INLINE = 64 << 10
@@ -91,26 +99,19 @@ class Verifier:
         return f"Verifier({self.target!r})"
 
     async def __aenter__(self) -> Self:
-        from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-
-        tls = _ssl_context(self.settings)
-        self._session = ClientSession(
-            connector=TCPConnector(
-                limit=self.connections, ssl=tls if tls is not None else True, keepalive_timeout=KEEP_SECONDS
-            ),
-            timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-            auto_decompress=False,
-            cookie_jar=DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept-Encoding"),
-            proxy=_proxy(self.target),
-            headers=self._headers,
-        )
+        parts = urlsplit(self.target)
+        host = parts.hostname or ""
+        host = host if host.isascii() else host.encode("idna").decode("ascii")
+        self._path = quote(parts.path or "/", safe=_KEPT_IN_PATHS)
+        self._path += f"?{quote(parts.query, safe=_KEPT_IN_PATHS + '?')}" if parts.query else ""
+        self._route = Route.to(parts.scheme, host, parts.port, self.settings.verify_trust)
+        self._pool = Pool(self._route.dialer(CONNECT_SECONDS), limit=self.connections, timeouts=_TIMES)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        await self._pool.aclose()
 
     def idempotency_key(self, key: str, etag: str) -> str:
         """The same for every attempt at this version of this object, on every machine."""
@@ -134,74 +135,68 @@ class Verifier:
         if parcel.size <= CHUNK:
             _check(parcel, len(first), _digest(parcel, first))
             return await self._send(parcel, envelope, b"".join((envelope.head, first, envelope.tail)))
-        stream = _Stream(parcel, descriptor, envelope, first)
-        answer = await self._send(parcel, envelope, stream.pieces())
-        if stream.failure is not None:  # to the client it is only a body that ended early
-            raise stream.failure
-        return answer
+        return await self._send(parcel, envelope, _Stream(parcel, descriptor, envelope, first).pieces)
 
-    async def _send(self, parcel: Parcel, envelope: Envelope, body: bytes | AsyncIterator[bytes]) -> Answer:
-        headers = {
-            "Content-Type": envelope.content_type,
-            "Content-Length": str(len(envelope.head) + parcel.size + len(envelope.tail)),
-            "Idempotency-Key": self.idempotency_key(parcel.key, parcel.etag),
-            "Accept": "application/json",
-        }
+    async def _send(self, parcel: Parcel, envelope: Envelope, body: Body) -> Answer:
+        head = self._route.head(
+            "POST",
+            self._path,
+            {
+                **self._headers,
+                "Accept": "application/json",
+                "Content-Type": envelope.content_type,
+                "Content-Length": str(len(envelope.head) + parcel.size + len(envelope.tail)),
+                "Idempotency-Key": self.idempotency_key(parcel.key, parcel.etag),
+            },
+        )
         try:
-            async with (
-                self._translated(),
-                asyncio.timeout(self.deadline(parcel.size)),
-                self._session.post(self.target, data=body, headers=headers, allow_redirects=False) as response,
-            ):
-                return self._judge(response, await self._text(response))
-        except DeliveryError as error:
-            about_all = isinstance(error, EndpointUnreachable | EndpointUntrusted)
-            return Answer(Ruling.ENDPOINT if about_all else Ruling.FAULT, error=error)
+            async with asyncio.timeout(self.deadline(parcel.size)):
+                response = await self._pool.fetch(Exchange(head, MOST_ANSWER_BYTES, body=body, lenient=True))
+        except TimeoutError:
+            return self._failed(EndpointTimedOut(f"{self._shown}: no answer in time"))
+        except (SourceError, TooManyFiles) as error:
+            return self._failed(_explained(error))
+        return self._judge(response, self._text(response))
 
-    def _judge(self, response: ClientResponse, body: str) -> Answer:
+    def _failed(self, error: DeliveryError) -> Answer:
+        about_all = isinstance(error, EndpointUnreachable | EndpointUntrusted)
+        return Answer(Ruling.ENDPOINT if about_all else Ruling.FAULT, error=error)
+
+    def _judge(self, response: Response, body: str) -> Answer:
         status, ruling = response.status, rule(response.status)
         said = f"{self._shown} answered {status}"
         error: DeliveryError | None = None
+        if says_refused_certificate(status, response.body):
+            return self._failed(EndpointUntrusted(f"{said}: it wants a certificate of ours, or does not accept it"))
         if ruling is Ruling.BUSY:
             error = EndpointBusy(f"{said}: too many requests")
         elif ruling is Ruling.FAULT:
             error = EndpointFault(said)
         elif ruling is Ruling.ENDPOINT and status < 400:
-            error = EndpointRedirects(f"{said}: a redirect to {_host(response.headers.get('Location', ''))}")
+            location = response.headers.get(b"location", b"").decode("latin-1")
+            error = EndpointRedirects(f"{said}: a redirect to {_host(location)}")
         elif ruling is Ruling.ENDPOINT:
             error = EndpointRefused(f"{said}: it does not take our credentials, or nothing at this address")
-        pause = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+        asked = response.headers.get(b"retry-after")
+        pause = retry_after(asked.decode("latin-1") if asked is not None else None, datetime.now(UTC))
         return Answer(ruling, status, body, error, pause)
 
-    async def _text(self, response: ClientResponse) -> str:
+    def _text(self, response: Response) -> str:
         """The body, cut at its bound: JSON as it came, anything else as text that every database can hold."""
-        raw = b""
-        while len(raw) <= MOST_ANSWER_BYTES and (chunk := await response.content.readany()):
-            raw += chunk
-        if len(raw) > MOST_ANSWER_BYTES:
-            response.close()
-        text = raw[:MOST_ANSWER_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd")
+        text = response.body[:MOST_ANSWER_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd")
         for secret in self._secrets:  # some services echo what they were sent
             text = text.replace(secret, "***")
         return text
 
-    @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[None]:
-        from aiohttp import ClientConnectorError, ClientError, ClientSSLError, ConnectionTimeoutError
 
-        try:
-            yield
-        except ConnectionTimeoutError as error:
-            raise EndpointUnreachable(f"{self._shown}: no connection within {CONNECT_SECONDS:.0f} s") from error
-        except TimeoutError as error:
-            raise EndpointTimedOut(f"{self._shown}: no answer in time") from error
-        except ClientSSLError as error:
-            raise EndpointUntrusted(f"{self._shown}: {_tls_reason(error)}") from error
-        except ClientConnectorError as error:
-            reason = error.os_error.strerror or str(error.os_error)
-            raise EndpointUnreachable(f"{self._shown}: {reason}") from error
-        except (ClientError, ConnectionError) as error:
-            raise EndpointFault(f"{self._shown}: the connection broke ({type(error).__name__})") from error
+def _explained(error: SourceError | TooManyFiles) -> DeliveryError:
+    """What broke on the way, in the terms of a delivery; a hint that was made for this very case comes along."""
+    hint = vars(error).get("hint")
+    if isinstance(error, TlsError):
+        return EndpointUntrusted(error.message, hint=hint)
+    if isinstance(error, TooManyFiles) or not error.sent:
+        return EndpointUnreachable(error.message, hint=hint)
+    return EndpointFault(error.message, hint=hint)
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:
@@ -228,26 +223,22 @@ class _Stream:
     descriptor: int
     envelope: Envelope
     first: bytes
-    failure: Exception | None = None
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        try:
-            yield self.envelope.head
-            hasher, sent, chunk = _hasher(self.parcel), 0, self.first
-            while chunk and sent + len(chunk) <= self.parcel.size:
-                sent += len(chunk)
-                if hasher is not None:
-                    await asyncio.to_thread(hasher.update, chunk)
-                following = await _read(self.descriptor, CHUNK, sent)
-                if not following:
-                    _check(self.parcel, sent, hasher.hexdigest() if hasher is not None else None)
-                yield chunk
-                chunk = following
-            _check(self.parcel, sent + len(chunk), None)
-            yield self.envelope.tail
-        except (WrongBytes, OSError) as error:
-            self.failure = error
-            raise
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """From the start, as often as it is called. Raises `WrongBytes` and `OSError`."""
+        yield self.envelope.head
+        hasher, sent, chunk = _hasher(self.parcel), 0, self.first
+        while chunk and sent + len(chunk) <= self.parcel.size:
+            sent += len(chunk)
+            if hasher is not None:
+                await asyncio.to_thread(hasher.update, chunk)
+            following = await _read(self.descriptor, CHUNK, sent)
+            if not following:
+                _check(self.parcel, sent, hasher.hexdigest() if hasher is not None else None)
+            yield chunk
+            chunk = following
+        _check(self.parcel, sent + len(chunk), None)
+        yield self.envelope.tail
 
 
 async def _read(descriptor: int, size: int, offset: int) -> bytes:
@@ -277,28 +268,8 @@ def _check(parcel: Parcel, size: int, digest: str | None) -> None:
         raise WrongBytes("the copy's bytes are not those that were downloaded")
 
 
-def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.verify_url.startswith("https:"):
-        return None
-    return settings.verify_trust.context()
-
-
-def _proxy(url: str) -> str | None:
-    # Not aiohttp's `trust_env`: that would also send what stands in ~/.netrc, and look there for each request.
-    from urllib.request import getproxies, proxy_bypass
-
-    parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-
-
 def _host(location: str) -> str:
     try:
         return urlsplit(location).netloc or "another path"
     except ValueError:
         return "an address that is none"
-
-
-def _tls_reason(error: Exception) -> str:
-    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-    reason = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or type(cause).__name__
-    return f"TLS failed ({reason})"

@@ -47,7 +47,10 @@ class EndpointUntrusted(DeliveryError):
     """The service's certificate is not trusted, or TLS failed otherwise."""
 
     code = "endpoint_tls"
-    hint = "Compare the service's certificate with what VERIFY_CA_BUNDLE trusts; nothing was sent to it."
+    hint = (
+        "Compare the service's certificate with what VERIFY_CA_BUNDLE trusts, and what it wants of us with "
+        "VERIFY_CLIENT_CERT. It has taken nothing."
+    )
 
 
 class EndpointRefused(DeliveryError):

@@ -12,6 +12,8 @@ class SourceError(IngestError):
     code = "source"
     exit_code = ExitCode.SOURCE
     hint = "Run `ingest check` to test the connection step by step."
+    sent = True
+    """Whether anything of the request may have reached the server."""
     progressed = False
     """Whether the attempt left something that the next one need not fetch again."""
 
@@ -83,6 +85,16 @@ class CertificateWrongHost(TlsError):
 
     code = "tls_wrong_host"
     hint = "Use a host name in S3_ENDPOINT that the certificate names, or have the certificate reissued."
+
+
+class ClientCertificateRefused(TlsError):
+    """The server wants a certificate of ours, and got none that it accepts (mTLS)."""
+
+    code = "tls_client_certificate"
+    hint = (
+        "Set S3_CLIENT_CERT (and S3_CLIENT_KEY) to a certificate that the server's owner has issued; is it expired, or "
+        "its intermediate missing behind it?"
+    )
 
 
 class NotTls(TlsError):

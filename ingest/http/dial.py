@@ -55,15 +55,21 @@ class Dialer:
             SourceError: ConnectionRefused, ConnectionTimedOut, NameNotResolved, ConnectionLost, or a TlsError.
             TooManyFiles: this process may open no more.
         """
+        fault: SourceError | TooManyFiles
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._connect(make)
         except TimeoutError:
-            raise ConnectionTimedOut(f"{self} did not accept a connection within {self._timeout:g} s") from None
+            fault = ConnectionTimedOut(f"{self} did not accept a connection within {self._timeout:g} s")
         except ssl.SSLError as error:
-            raise tls_error(error, str(self)) from None
+            fault = tls_error(error, str(self))
         except OSError as error:
-            raise self._explained(error) from None
+            fault = self._explained(error)
+        except SourceError as error:
+            fault = error
+        if isinstance(fault, SourceError):
+            fault.sent = False
+        raise fault
 
     async def _connect(self, make: Callable[[], P]) -> P:
         loop = asyncio.get_running_loop()

@@ -9,9 +9,10 @@ from contextlib import suppress
 
 from ingest.errors import ConnectionTimedOut
 from ingest.http.dial import Dialer
+from ingest.http.exchange import STREAMED_STATUS, Exchange, Response, StaleConnection
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
-from ingest.http.wire import SCRATCH_BYTES, STREAMED_STATUS, Connection, Exchange, Response, StaleConnection
+from ingest.http.wire import SCRATCH_BYTES, Connection
 
 _FAREWELL_SECONDS = 1.0
 
@@ -79,7 +80,7 @@ class Pool:
         """As `stream`, with the body straight into `buffer`; also returns its length.
 
         Raises:
-            RangeIgnored: the body is longer than the buffer.
+            BodyOverflow: the body is longer than the buffer.
         """
         length = 0
 
@@ -192,9 +193,7 @@ class Pool:
         now = self._loop.time()
         for connection in tuple(self._open):
             if connection.busy:
-                reason = connection.watch.overdue(
-                    now, connection.received, held=connection.held, timeouts=self._timeouts
-                )
+                reason = connection.watch.overdue(now, connection.moved, held=connection.held, timeouts=self._timeouts)
                 if reason is not None:
                     connection.abort(ConnectionTimedOut(f"{self._dialer} took too long: {reason}"))
             elif now - connection.watch.started > self._timeouts.keep_alive:

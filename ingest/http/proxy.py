@@ -1,4 +1,4 @@
-"""HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as curl and its kin read them."""
+"""HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as curl and its kin read them: the one place that does."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Proxy:
                 said = b" ".join(status_line[1:])[:100].decode("ascii", "replace")
                 raise ConnectionRefused(
                     f"the proxy {self} refused a tunnel to {target}: {said}",
-                    hint="Check HTTPS_PROXY, or name the server in NO_PROXY.",
+                    hint="Check the proxy's variable (HTTPS_PROXY), or name the server in NO_PROXY.",
                 )
         except BaseException:
             tunnel.close()
@@ -64,45 +64,61 @@ class Proxy:
 def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str] | None = None) -> Proxy | None:
     """The proxy that the environment names for this server, or None.
 
+    ``HTTPS_PROXY`` or ``HTTP_PROXY`` by the server's scheme, else ``ALL_PROXY``; lower case counts before upper case,
+    and an empty one is none. ``NO_PROXY`` excludes; see `_is_excluded`.
+
     Raises:
         SettingsError: the variable holds no ``http://host:port``.
     """
     variables = os.environ if environ is None else environ
-    name = f"{scheme}_proxy"
-    url = variables.get(name) or variables.get(name.upper()) or ""
+    names = [f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY"]
+    name = next((name for name in names if variables.get(name, "").strip()), None)
     excluded = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
-    if not url or _is_excluded(host.lower(), port, excluded):
+    if name is None or _is_excluded(host.lower(), port, excluded):
         return None
+    return _parsed(variables[name].strip(), name.upper())
+
+
+def _parsed(url: str, name: str) -> Proxy:
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        found, found_port = parts.hostname, parts.port or 80
+        found, port = parts.hostname, 80 if parts.port is None else parts.port
     except ValueError:
-        found = None
-    if not found or parts.scheme != "http":
-        raise SettingsError(f"{name.upper()} is not usable; it wants http://host:port")
+        found, port = None, 0
+    if not found or not port or parts.scheme != "http" or not (url.isascii() and url.isprintable()):
+        raise SettingsError(
+            f"{name} is not usable; it wants http://host:port",
+            hint="Proxies that want TLS or SOCKS themselves cannot be used; NO_PROXY names servers that need none.",
+        )
     authorization = ""
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = "Basic " + b64encode(login.encode()).decode("ascii")
-    return Proxy(found, found_port, authorization)
+    return Proxy(found, port, authorization)
 
 
 def _is_excluded(host: str, port: int, excluded: str) -> bool:
-    """NO_PROXY: ``*``, names (with all below them), addresses, networks, each optionally with ``:port``."""
-    return any(_is_covered(host, port, rule.strip().lower()) for rule in excluded.split(","))
+    """NO_PROXY, as curl reads it: names (with all below them, with or without a leading ``.`` or ``*.``), addresses,
+    networks, each optionally with ``:port``; ``*`` for all. Between them commas or blanks. No name is looked up to be
+    compared with an address."""
+    bare = host.rstrip(".")
+    return any(_is_covered(bare, port, rule) for rule in excluded.lower().replace(",", " ").split())
 
 
 def _is_covered(host: str, port: int, rule: str) -> bool:
     name, colon, number = rule.rpartition(":")
-    if colon and number.isdigit() and ":" not in name:
+    if colon and number.isdigit() and (":" not in name or name.endswith("]")):
         return int(number) == port and _is_covered(host, port, name)
-    name = rule.lstrip(".")
+    name = rule.removeprefix("*.").strip(".")
     if name and (name in ("*", host) or host.endswith(f".{name}")):
         return True
-    return "/" in rule and _is_in_network(host, rule)
+    return _is_in_network(host, rule.removeprefix("[").removesuffix("]"))
 
 
 def _is_in_network(host: str, network: str) -> bool:
+    """An address is a network of its own, however it is written."""
+    if not (network[:1].isdigit() or ":" in network):
+        return False
     from ipaddress import ip_address, ip_network  # for the few who write networks
 
     try:

@@ -38,17 +38,18 @@ class Watch:
         self.started = self._moved = now
         self._seen = 0
 
-    def overdue(self, now: float, received: int, *, held: bool, timeouts: Timeouts) -> str | None:
+    def overdue(self, now: float, moved: int, *, held: bool, timeouts: Timeouts) -> str | None:
         """What to say of a request that takes too long; None while it may go on.
 
-        `received` counts its bytes so far; `held` says that we ourselves do not read: that time is not the server's.
+        `moved` counts its bytes so far, either way; `held` says that we ourselves do not read: that time is not the
+        server's.
         """
         if held:
             self.started += now - self._moved
-        if held or received != self._seen:
-            self._moved, self._seen = now, received
+        if held or moved != self._seen:
+            self._moved, self._seen = now, moved
         if now - self._moved > timeouts.idle:
             return f"no byte came for {timeouts.idle:g} s"
-        if now - self.started > timeouts.total + received / timeouts.slowest:
-            return f"only {received} bytes came in {now - self.started:.0f} s"
+        if now - self.started > timeouts.total + moved / timeouts.slowest:
+            return f"only {moved} bytes came in {now - self.started:.0f} s"
         return None

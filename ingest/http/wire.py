@@ -1,7 +1,6 @@
-"""One HTTP/1.1 connection: a request head goes out, a response comes back, and it either is whole or is an error.
+"""One HTTP/1.1 connection: a request goes out, a response comes back, and it either is whole or is an error.
 
-Bodies are never decoded, redirects never followed. Source of the framing rules: RFC 9112; the parser is llhttp
-(httptools) in its strict mode.
+Bodies are never decoded, redirects never followed. Framing: RFC 9112; the parser is llhttp (httptools), strict.
 """
 
 from __future__ import annotations
@@ -10,59 +9,33 @@ import asyncio
 import socket
 from collections.abc import Callable
 from time import monotonic
-from typing import NamedTuple, cast
+from typing import cast
 
 import httptools
 
-from ingest.errors import ConnectionLost, NotTls, RangeIgnored, SourceError, UnexpectedResponse
+from ingest.errors import ConnectionLost, SourceError, UnexpectedResponse
+from ingest.http.exchange import (
+    MOST_ERROR_BYTES,
+    STREAMED_STATUS,
+    BodyOverflow,
+    Exchange,
+    Headers,
+    Response,
+    StaleConnection,
+)
+from ingest.http.sending import Sending
 from ingest.http.throttle import RECEIVE_BUFFER, Throttle
 from ingest.http.timeouts import Watch
+from ingest.http.tls import not_http, refused_certificate
 
-Headers = dict[bytes, bytes]
-"""Names in lower case. Of a repeated header the last one counts."""
-
-STREAMED_STATUS = frozenset({200, 206})
-"""Only these bodies are streamed; any other is an error document, and is collected."""
-MOST_ERROR_BYTES = 64 << 10
-"""What is kept of an error document; the rest is not read."""
 _MOST_HEADER_BYTES = 64 << 10
 _HIGH_WATER = 1 << 20
 """Unread bytes at which a streamed response stops reading from its socket."""
 SCRATCH_BYTES = 256 << 10
 """What is read at once, where it does not go straight to its place."""
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _HEAD_BYTES = 2 << 10
 """What is read at once of an answer whose body has its place: little more than its head."""
-_TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
-
-
-class Response(NamedTuple):
-    """`chunks` are the body: none where it is streamed; cut at `MOST_ERROR_BYTES` where the status is no success."""
-
-    status: int
-    headers: Headers
-    chunks: list[bytes]
-    seconds: float = 0.0
-    """From the request to the head of its answer."""
-
-    @property
-    def body(self) -> bytes:
-        return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
-
-
-class Exchange(NamedTuple):
-    """One request, and what to expect of its answer. `max_body` in bytes."""
-
-    head: bytes
-    max_body: int = 0
-    bodyless: bool = False
-    """The answer has no body, whatever its headers say: HEAD."""
-    streamed: bool = False
-    into: memoryview | None = None
-    """Where a streamed body goes, whose length should be this one's. What is there after an error means nothing."""
-
-
-class StaleConnection(Exception):
-    """A kept-alive connection ended before the first byte of the answer: the request may be sent once more."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -92,9 +65,10 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
         self._wakeup: asyncio.Future[None] | None = None
-        self._error: SourceError | StaleConnection | None = None
+        self._error: SourceError | StaleConnection | BodyOverflow | None = None
         self._used = False
         self._paused = False
+        self._sending = Sending(self._woken, self._is_over)
         self._keep_alive = True
         self._reset()
 
@@ -112,18 +86,25 @@ class Connection(asyncio.BufferedProtocol):
         """Where the rest of a streamed body goes, if its place is known."""
         self._seconds = 0.0
         self._complete = False
+        self._sending.start()
 
     # What the pool asks for.
+
+    @property
+    def busy(self) -> bool:
+        return self._exchange is not None
 
     @property
     def reusable(self) -> bool:
         """Whether the next request may go out here."""
         transport = self._transport
-        return self._keep_alive and self._error is None and transport is not None and not transport.is_closing()
+        there = transport is not None and not transport.is_closing()
+        return there and self._keep_alive and self._sending.whole and self._error is None
 
     @property
-    def busy(self) -> bool:
-        return self._exchange is not None
+    def moved(self) -> int:
+        """Bytes of the current request's body that have left, and of its answer that have come."""
+        return self.received + self._sending.moved(self._transport)
 
     @property
     def held(self) -> bool:
@@ -136,6 +117,7 @@ class Connection(asyncio.BufferedProtocol):
         Raises:
             StaleConnection: the connection had been used before, and nothing came back.
             SourceError: the connection broke, or what came is no acceptable HTTP.
+            Exception: whatever the body raises, which the server did not get as a whole then.
         """
         if self._transport is None:
             raise ConnectionLost(f"{self._peer} closed the connection as soon as it was open")
@@ -147,13 +129,30 @@ class Connection(asyncio.BufferedProtocol):
             self._rest(0)
         self.watch.start(self._loop.time())
         self._asked = monotonic()
-        self._transport.write(exchange.head)
-        await self._woken()
+        if exchange.body is None:
+            self._transport.write(exchange.head)
+        else:
+            try:
+                await self._sending.send(exchange.head, exchange.body, self._transport)
+            except BaseException:
+                self.abort()
+                raise
+        while self._error is not None or not (
+            self._complete or (exchange.streamed and self._status in STREAMED_STATUS)
+        ):
+            await self._woken()
         if exchange.streamed and self._status in STREAMED_STATUS:
             return Response(self._status, self._headers, [], self._seconds)
         self._exchange = None
         self._used = True
         return Response(self._status, self._headers, self._chunks, self._seconds)
+
+    @property
+    def _streams(self) -> bool:
+        return self._exchange is not None and self._exchange.streamed and self._status in STREAMED_STATUS
+
+    def _is_over(self) -> bool:
+        return self._complete or self._status >= 300 or self._error is not None  # it may refuse what it has not read
 
     async def read(self) -> list[bytes]:
         """The next chunks of a streamed body, about a megabyte at most; none at its end. Raises as `request` does."""
@@ -175,7 +174,7 @@ class Connection(asyncio.BufferedProtocol):
         """Waits for the end of a body that goes to `buffer`; returns its length. Raises as `request` does.
 
         Raises:
-            RangeIgnored: it is longer than the buffer.
+            BodyOverflow: it is longer than the buffer.
         """
         while not self._complete or self._error is not None:
             await self._woken()
@@ -205,7 +204,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
-    def _fail(self, error: SourceError | StaleConnection) -> None:
+    def _fail(self, error: SourceError | BodyOverflow) -> None:
         if self._error is None:
             self._error = error
         self._into = None
@@ -241,7 +240,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(self._not_http(bytes(data[:3])))
+            self._fail(not_http(self._peer, bytes(data[:3]), in_body=bool(self._status)))
         if not self._status and self.received > _MOST_HEADER_BYTES:
             self._fail(UnexpectedResponse(f"{self._peer} sends headers without end"))
 
@@ -264,7 +263,7 @@ class Connection(asyncio.BufferedProtocol):
         """Puts what came by way of the parser where it belongs."""
         size, room = len(chunk), self._into
         if room is None or size > len(room):
-            self._fail(RangeIgnored(f"{self._peer} sends more than was asked for"))
+            self._fail(BodyOverflow())
             return
         room[:size] = chunk
         self._into = room[size:]
@@ -284,6 +283,13 @@ class Connection(asyncio.BufferedProtocol):
         if not self.held and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
+    def pause_writing(self) -> None:
+        self._sending.choked = True
+
+    def resume_writing(self) -> None:
+        self._sending.choked = False
+        self._wake()
+
     def eof_received(self) -> None:
         """Returning None closes the transport."""
 
@@ -295,26 +301,23 @@ class Connection(asyncio.BufferedProtocol):
         self._on_lost(self)
 
     def _end_of_stream(self, exc: Exception | None) -> None:
+        unframed = self._status > 0 and exc is None and self._headers.keys().isdisjoint(_FRAMING)
         if not self.received and self._used:
             self._error = StaleConnection()
-        elif self._status >= 300 and exc is None and not self._framed:
-            self._complete = True  # an error document that ends with its connection, as HTTP/1.0 has it
-        elif self._status and exc is None and not self._framed:
+        elif (unframed and self._may_be_cut) or (self._status >= 300 and not self._sending.whole):
+            self._complete = True  # as HTTP/1.0 has it, or by a server that does not wait for what it refuses
+        elif exc is not None and (refusal := refused_certificate(exc, self._peer)) is not None:
+            self._error = refusal
+        elif unframed:
             self._error = ConnectionLost(f"{self._peer} sent a body without its length: it may have been cut")
         else:
             where = f"after {self.received} bytes of the answer" if self.received else "before the answer"
             self._error = ConnectionLost(f"the connection to {self._peer} broke {where}")
 
     @property
-    def _framed(self) -> bool:
-        return b"content-length" in self._headers or b"transfer-encoding" in self._headers
-
-    def _not_http(self, received: bytes) -> SourceError:
-        if received.startswith(_TLS_RECORDS):
-            return NotTls(f"{self._peer} speaks TLS, and was asked without")
-        if self._status:
-            return ConnectionLost(f"the answer of {self._peer} is damaged in the middle of its body")
-        return UnexpectedResponse(f"{self._peer} does not answer in HTTP")
+    def _may_be_cut(self) -> bool:
+        """Whether a part of the body says enough: an error document's, or any where it is only words."""
+        return self._status >= 300 or (self._exchange is not None and self._exchange.lenient)
 
     # What the parser finds.
 
@@ -345,7 +348,7 @@ class Connection(asyncio.BufferedProtocol):
             self._wake()
 
     def _expect(self, length: int, exchange: Exchange) -> None:
-        if not exchange.streamed and length > exchange.max_body:
+        if not (exchange.streamed or exchange.lenient) and length > exchange.max_body:
             self._fail(UnexpectedResponse(f"{self._peer} sends more than the {exchange.max_body} bytes asked for"))
             return
         self._raw = length
@@ -368,7 +371,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._chunks.append(chunk)
         self._unread += len(chunk)
-        if self._status >= 300:
+        if self._may_be_cut:
             if self._unread > MOST_ERROR_BYTES:
                 self._cut_short()
         elif exchange is not None and exchange.streamed:

@@ -15,7 +15,7 @@ from ingest.plan.checks import check_for, hashed
 from ingest.source.checksums import check_for_headers
 
 if TYPE_CHECKING:
-    from ingest.http.wire import Headers
+    from ingest.http.exchange import Headers
     from ingest.source.bucket import Bucket
     from ingest.store.files import FileStore, Staged
 

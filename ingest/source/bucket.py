@@ -21,12 +21,12 @@ from ingest.errors import (
     UnexpectedResponse,
 )
 from ingest.http.dial import Dialer
+from ingest.http.exchange import BodyOverflow, Exchange, Headers, Response
 from ingest.http.http_date import parse_http_date
 from ingest.http.pool import Pool
 from ingest.http.proxy import proxy_for
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
-from ingest.http.wire import Exchange, Headers, Response
 from ingest.model import MOST_KEYS, Check
 from ingest.observe.logs import log
 from ingest.source.checksums import check_for_part
@@ -271,7 +271,10 @@ class Bucket:
 
     async def _fill(self, head: bytes, key: str, check: Callable[[Response], None], into: memoryview) -> Response:
         """An answer whose body fills `into`. Raises `RangeIgnored` where it is longer or shorter."""
-        response, came = await self._pool.stream_into(Exchange(head, streamed=True), check, into)
+        try:
+            response, came = await self._pool.stream_into(Exchange(head, streamed=True), check, into)
+        except BodyOverflow:
+            raise RangeIgnored(f"GET {shown(key)}: more was sent than the {len(into)} bytes asked for") from None
         if response.status not in (200, 206):
             await self._refuse(response, f"GET {shown(key)}")
         if came != len(into):

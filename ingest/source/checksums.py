@@ -9,7 +9,7 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 
-from ingest.http.wire import Headers
+from ingest.http.exchange import Headers
 from ingest.model import Check
 from ingest.plan import checks
 from ingest.source.heads import ObjectHead

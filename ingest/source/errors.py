@@ -30,8 +30,8 @@ from ingest.errors import (
     SourceError,
     UnexpectedResponse,
 )
+from ingest.http.exchange import Headers
 from ingest.http.http_date import parse_http_date
-from ingest.http.wire import Headers
 
 _BY_CODE: dict[str, type[SourceError]] = {
     "AccessDenied": AccessDenied,

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ingest.errors import UnexpectedResponse
+from ingest.http.exchange import Headers
 from ingest.http.http_date import parse_http_date
-from ingest.http.wire import Headers
 
 _CHECKSUM = b"x-amz-checksum-"
 _CHECKSUM_TYPE = b"x-amz-checksum-type"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ingest.errors import NoSuchKey, SourceError
+from ingest.http.exchange import Response
 from ingest.http.pool import Pool
-from ingest.http.wire import Response
 from ingest.source.bucket import Bucket
 from ingest.source.credentials import CredentialSource
 from ingest.source.endpoint import Endpoint

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ingest import errors
-from ingest.http.wire import Response
+from ingest.http.exchange import Response
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket
 from ingest.source.endpoint import Endpoint

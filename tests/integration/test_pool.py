@@ -14,10 +14,10 @@ from ingest.errors import (
     UnexpectedResponse,
 )
 from ingest.http.dial import Dialer
+from ingest.http.exchange import Response
 from ingest.http.pool import Pool
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
-from ingest.http.wire import Response
 from tests.fixtures.pools import BODY, GET, STREAM, accept, connected, loop_policy, no_chunk
 from tests.fixtures.process import until
 from tests.fixtures.raw_server import Visit, greeter, raw_server

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from ingest.errors import ConnectionLost, RangeIgnored
+from ingest.errors import ConnectionLost
 from ingest.http.dial import Dialer
+from ingest.http.exchange import BodyOverflow
 from ingest.http.pool import Pool
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
@@ -73,7 +74,7 @@ async def test_an_empty_body_fills_an_empty_buffer() -> None:
 async def test_what_is_longer_than_the_buffer_is_refused_and_stays_inside_it(script: Script) -> None:
     memory = bytearray(b"." * len(LARGE))
     async with connected(script) as (pool, server):
-        with pytest.raises(RangeIgnored):
+        with pytest.raises(BodyOverflow):
             await pool.stream_into(STREAM, accept, memoryview(memory)[: len(LARGE) - 10])
         assert bytes(memory[-10:]) == b"." * 10
         await asyncio.wait_for(server.closed[0].wait(), 10)

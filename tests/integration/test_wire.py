@@ -14,7 +14,7 @@ from ingest.errors import (
     NotTls,
     UnexpectedResponse,
 )
-from ingest.http.wire import MOST_ERROR_BYTES, Exchange
+from ingest.http.exchange import MOST_ERROR_BYTES, Exchange
 from tests.fixtures.pools import BODY, GET, HEAD, STREAM, accept, connected, loop_policy
 from tests.fixtures.process import until
 from tests.fixtures.raw_server import Visit
