@@ -29,7 +29,10 @@ async def retried(attempt: Callable[[], Awaitable[T]], *, attempts: int) -> T:
         before_sleep=_note,
         reraise=True,
     )
-    return await trials(attempt)
+    async for trial in trials:
+        with trial:
+            return await attempt()
+    raise AssertionError("tenacity either returns or raises")
 
 
 def _can_help(error: BaseException) -> bool:
