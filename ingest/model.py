@@ -321,6 +321,8 @@ class Counts:
     bytes: int = 0
     failed: int = 0
     gone: int = 0
+    unmarked: int = 0
+    """Objects that the listing lacks, and that were not marked as gone: too many at once."""
     pruned: int = 0
     kept: int = 0
     restored: int = 0

@@ -195,6 +195,10 @@ class Catalog:
         """Whether the newest finished run of this source left work behind: files without rows may exist."""
         return await runs.last_died(self.lane, source_id)
 
+    async def unmarked(self, source_id: int, prefix: object) -> int:
+        """How many objects the last listing of this prefix (as it was told) missed, and did not mark as gone."""
+        return await runs.unmarked(self.lane, source_id, prefix)
+
     async def plan_shards(self, run_id: int, planned: Sequence[Shard]) -> None:
         """Adds shards, or gives those that were split their new end."""
         await self.lane.write(lambda _dialect: writes.plan_shards(run_id, planned))

@@ -27,6 +27,10 @@ _FINISH = (
 )
 _LAST_STATUS = "SELECT status FROM runs WHERE source_id = ? AND status <> 'running' ORDER BY id DESC LIMIT 1"
 _OF_COMMAND = "SELECT id, status, arguments FROM runs WHERE source_id = ? AND command = ? ORDER BY id DESC LIMIT 20"
+_LISTINGS = (
+    "SELECT arguments, counts FROM runs WHERE source_id = ? AND command IN ('sync', 'backfill') "
+    "AND status IN ('ok', 'partial') ORDER BY id DESC LIMIT 50"
+)
 _CURSORS = (
     'SELECT prefix, start_after, "end", level, cursor, done FROM shards WHERE run_id = ? ORDER BY prefix, start_after'
 )
@@ -84,9 +88,20 @@ async def last_died(lane: Lane, source_id: int) -> bool:
 async def resumable(lane: Lane, source_id: int, command: str, arguments: Mapping[str, object]) -> int | None:
     """The newest run of this command with the same arguments, unless it ended well."""
     for run_id, status, found in await lane.fetch(_OF_COMMAND, source_id, command):
-        if json.loads(found) == dict(arguments):
+        told = json.loads(found)
+        told.pop("max_gone", None)  # how much may be gone is no part of what there is to do
+        if told == dict(arguments):
             return None if status == RunStatus.OK else int(run_id)
     return None
+
+
+async def unmarked(lane: Lane, source_id: int, prefix: object) -> int:
+    """How many objects the last listing of this prefix (as it was told) missed, and by itself did not mark as gone."""
+    for told, counts in await lane.fetch(_LISTINGS, source_id):
+        arguments = json.loads(told)
+        if arguments.get("prefix") == prefix and not arguments.get("dry_run"):
+            return 0 if "max_gone" in arguments else int(json.loads(counts).get("unmarked", 0))
+    return 0
 
 
 async def cursors(lane: Lane, run_id: int) -> list[tuple[Shard, str, bool]]:

@@ -51,6 +51,8 @@ EXAMPLES: dict[type[IngestError], str] = {
     "https://statements.s3.eu-central-1.amazonaws.com/",
     errors.ListingUntrusted: "listing loans/* ('', None]: the answer is a <html> document",
     errors.OutOfOrder: "listing loans/* ('', None]: the server does not list in the order of the keys' bytes",
+    errors.TooManyGone: "48000 of 48000 objects on record are no longer listed (0 are): none was marked as gone; "
+    "if it is true, say --max-gone 48000",
     errors.DamagedTransfer: "'loans/a.pdf': received bytes that do not match their etag",
     errors.BrokerError: "kafka.example.com:9092: no broker answers",
     errors.BrokerRefused: "kafka.example.com:9092: the user or password is not accepted",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ingest.plan.vanishing import MostGone
 from ingest.units import is_bare, is_duration, parse_date, parse_duration, parse_size
 
 _MOST = (1 << 31) - 1
@@ -69,6 +70,24 @@ class Rate(click.ParamType[int]):
             return parse_size(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class GoneAtOnce(click.ParamType[MostGone]):
+    """``500`` objects, or ``20%`` of those on record."""
+
+    name = "N|P%"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> MostGone:
+        if isinstance(value, MostGone):
+            return value
+        written = str(value).strip()
+        number = written.removesuffix("%").strip()
+        plain = number.isascii() and number.isdigit() and len(number) < 10
+        if plain and not written.endswith("%"):
+            return MostGone(number=int(number))
+        if not plain or int(number) > 100:
+            self.fail(f"{value!r} is neither a number of objects nor a share from 0% to 100%", param, ctx)
+        return MostGone(percent=int(number))
 
 
 class Moment(click.ParamType[datetime]):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ingest.cli.output import say
-from ingest.cli.params import AutoOr, Moment, Rate, Text
+from ingest.cli.params import AutoOr, GoneAtOnce, Moment, Rate, Text
 from ingest.cli.runner import Context, command_options, run_job
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ _ENGINE = (
     click.option("--listers", type=AutoOr(64), default="auto", help="Listings at once."),
     click.option(
         "--no-page-memory", is_flag=True, help="Read every page of the listing, also those that did not change."
+    ),
+    click.option(
+        "--max-gone",
+        type=GoneAtOnce(),
+        help="Mark nothing as gone where more objects are missing than N, or than P% of those on record. "
+        "[default: 50% of 100 or more]",
     ),
     click.option(
         "--bwlimit", type=Rate(), metavar="RATE", help="At most so many bytes a second in all, such as 10MiB."
@@ -89,6 +95,7 @@ def sync_options(
         bwlimit=values["bwlimit"],
         resume=resume,
         page_memory=not values["no_page_memory"],
+        max_gone=values["max_gone"],
         arguments=values["arguments"] or _written(values),
         deliver_to=context.settings.required("verify_url") if values["deliver"] else "",
         on_action=None if context.json else lambda action: say(escape_key(str(action))),
@@ -96,4 +103,4 @@ def sync_options(
 
 
 def _written(values: dict[str, Any]) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value and name != "arguments"}
+    return {name: value for name, value in values.items() if value and name not in ("arguments", "max_gone")}

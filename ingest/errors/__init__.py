@@ -70,6 +70,7 @@ from ingest.errors.source import (
     SlowDown,
     SourceError,
     TlsError,
+    TooManyGone,
     UnexpectedResponse,
 )
 from ingest.exits import ExitCode
@@ -142,6 +143,7 @@ __all__ = [
     "TlsError",
     "TooLargeForDisk",
     "TooManyFiles",
+    "TooManyGone",
     "UnexpectedResponse",
     "UnsafePath",
     "descriptors_left",

@@ -264,6 +264,14 @@ class OutOfOrder(ListingUntrusted):
     hint = "Run again: from now on this server is listed directory by directory."
 
 
+class TooManyGone(SourceError):
+    """More objects than is likely (`--max-gone`) are missing from the listing: none of them was marked as gone."""
+
+    code = "too_many_gone"
+    exit_code = ExitCode.PARTIAL
+    hint = "Check S3_BUCKET, S3_ENDPOINT and --prefix: is it the bucket that the catalog tells of, and is it whole?"
+
+
 class DamagedTransfer(SourceError):
     """The bytes received are not the bytes the server says it holds."""
 

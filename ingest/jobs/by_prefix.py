@@ -136,7 +136,7 @@ class ByPrefix:
             candidates = [row for row in rows if not row.gone and belongs(row.key, walk.shard)]
             missing = walk.keys.missing(candidates) if walk.keys is not None else candidates
             if missing:
-                await listing.sink.missing(missing)
+                listing.sink.missing(missing)
 
     async def _remembered_prefixes(self, prefix: str) -> set[str]:
         """The common prefixes below `prefix` that the catalog has rows of: a short query for each, and behind each."""

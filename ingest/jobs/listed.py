@@ -12,10 +12,7 @@ class ListedKeys:
     """A set of keys in a private temporary database, which vanishes with its connection."""
 
     def __init__(self) -> None:
-        # An empty name is SQLite's private temporary file: in memory while small, on disk when not.
-        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA synchronous=OFF")
-        self._connection.execute("CREATE TABLE listed (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._connection = private_database("CREATE TABLE listed (key TEXT PRIMARY KEY) WITHOUT ROWID")
 
     def add(self, keys: Sequence[str]) -> None:
         self._connection.execute("BEGIN")
@@ -29,3 +26,11 @@ class ListedKeys:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def private_database(table: str) -> sqlite3.Connection:
+    """A private database of one table: in memory while small, on disk when not, gone when it is closed."""
+    connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute(table)
+    return connection

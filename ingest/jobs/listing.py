@@ -39,8 +39,8 @@ class PageSink(Protocol):
     async def count(self, unchanged: int, skipped: int, ticket: Ticket) -> None:
         """So many objects, of which nothing else has to be known."""
 
-    async def missing(self, rows: Sequence[CatalogRow]) -> None:
-        """Rows whose keys are no longer in the bucket."""
+    def missing(self, rows: Sequence[CatalogRow]) -> None:
+        """Live rows that no page was joined with, and whose keys are not listed."""
 
     def seal(self, ticket: Ticket) -> None:
         """Nothing more comes for this part."""

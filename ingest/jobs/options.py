@@ -9,6 +9,7 @@ from datetime import timedelta
 from ingest.model import Action, DeliveryState
 from ingest.plan.patience import PATIENCE
 from ingest.plan.selection import Selection
+from ingest.plan.vanishing import MostGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class SyncOptions:
 
     `arguments` are the flags as they were written, for the run's row. `transfers` and `listers` of None find their own
     level. `bwlimit` is in bytes a second, over all transfers. `on_action` receives the actions of a dry run, in the
-    order of the listing.
+    order of the listing; what is gone comes last.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -28,6 +29,8 @@ class SyncOptions:
     resume: bool = False
     page_memory: bool = True
     """Believe the pages of a byte-ordered listing that come back byte for byte as they were."""
+    max_gone: MostGone | None = None
+    """More than that missing from the listing: none is marked as gone. None: what is likely (`plan.vanishing`)."""
     arguments: dict[str, object] = field(default_factory=dict)
     on_action: Callable[[Action], None] | None = None
     deliver_to: str = ""

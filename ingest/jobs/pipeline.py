@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ingest.crashpoints import here
-from ingest.errors import DiskError, IngestError, SourceError
+from ingest.errors import DiskError, IngestError, OutOfOrder, SourceError, TooManyGone
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.crawl import LISTERS, crawl
 from ingest.jobs.fetch import Fetch
@@ -22,6 +22,7 @@ from ingest.jobs.recorder import Recorder, Tallied
 from ingest.jobs.run import Run
 from ingest.jobs.tickets import Ticket
 from ingest.jobs.transfers import Transfer, TransferPool
+from ingest.jobs.vanished import Vanished
 from ingest.model import (
     Action,
     CatalogRow,
@@ -92,6 +93,7 @@ class Pipeline:
     bucket: Bucket
     pool: TransferPool
     recorder: Recorder
+    vanished: Vanished
 
     async def crawl(self) -> None:
         """Lists, decides and hands on, until the listing ends.
@@ -101,10 +103,37 @@ class Pipeline:
         """
         run, options = self.run, self.options
         listing = Listing(self.bucket, run.catalog, run.source, self, options.listers or LISTERS)
-        filters = filters_of(options.selection)
-        await crawl(listing, options.selection.roots, await self._unfinished(), filters, remembers=options.page_memory)
+        filters, roots = filters_of(options.selection), options.selection.roots
+        failure: SourceError | None = None
+        try:
+            await crawl(listing, roots, await self._unfinished(), filters, remembers=options.page_memory)
+        except SourceError as error:
+            failure = error
         here("shards.listed")
         run.progress.listing_done()
+        if not any(isinstance(error, OutOfOrder) for error in (failure, *listing.failures)):
+            failure = await self._mark_gone() or failure
+        if failure is not None:
+            raise failure
+
+    async def _mark_gone(self) -> SourceError | None:
+        """Everything that the listing did not show where it was whole; or why none of it is marked."""
+        run, told = self.run, self.options.arguments.get("prefix")
+        try:
+            await self.vanished.check(lambda: run.catalog.unmarked(run.source.id, told))
+        except TooManyGone as refused:
+            run.counts.unmarked = self.vanished.gone
+            return refused
+        for rows in self.vanished.batches():
+            await self.recorder.room()
+            # What an event or another run has recorded since is newer than this listing.
+            now = await run.catalog.rows_for(run.source.id, [row.key for row in rows])
+            for row in rows:
+                if self.options.dry_run:
+                    self._show(MarkGone(row))
+                elif now.get(row.key) == row:
+                    self.recorder.add(Outcome(MarkGone(row), Status.DONE))
+        return None
 
     async def _unfinished(self) -> Sequence[Shard]:
         """The shards of the run that is resumed, each from its cursor on; empty to start anew."""
@@ -142,8 +171,10 @@ class Pipeline:
         await self.recorder.room()
         self.run.progress.listed(len(page.objects))
         self._refuse(page)
+        self.vanished.saw(len(page.objects) + len(page.undecodable), sum(not row.gone for row in rows.values()))
         found = sift(page.objects, rows, self.options.selection, all_rows=all_rows)
         self._add(Tallied(found.unchanged, len(found.skipped), found.known), ticket)
+        self.vanished.set_aside(found.gone)
         downloads: list[Download] = []
         for action in found.actions:
             if self.options.dry_run:
@@ -162,16 +193,13 @@ class Pipeline:
         """See `PageSink`."""
         await self.recorder.room()
         self.run.progress.listed(unchanged + skipped)
+        self.vanished.saw(unchanged + skipped, unchanged + skipped)
         self._add(Tallied(unchanged, skipped), ticket)
 
-    async def missing(self, rows: Sequence[CatalogRow]) -> None:
+    def missing(self, rows: Sequence[CatalogRow]) -> None:
         """See `PageSink`."""
-        await self.recorder.room()
-        for row in rows:
-            if self.options.dry_run:
-                self._show(MarkGone(row))
-            else:
-                self.recorder.add(Outcome(MarkGone(row), Status.DONE))
+        self.vanished.saw(0, len(rows))
+        self.vanished.set_aside(rows)
 
     def _add(self, result: Outcome | Tallied, ticket: Ticket) -> None:
         if self.options.dry_run and isinstance(result, Tallied):
@@ -231,7 +259,8 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         recorder.start()
         transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
         pool = TransferPool(transfer, recorder.add, concurrency)
-        await _drive(run, Pipeline(run, options, bucket, pool, recorder))
+        vanished = stack.enter_context(closing(Vanished(options.max_gone)))
+        await _drive(run, Pipeline(run, options, bucket, pool, recorder, vanished))
         nothing_left = not run.counts.failed and options.selection.takes_everything
         if nothing_left and options.selection.roots == [""] and not options.dry_run:
             await run.catalog.complete(run.source.id, datetime.now(UTC))

@@ -51,6 +51,8 @@ async def _run(
 
     # Beside what it was told, so that a backfill goes on with a real run, also when it only shows how it would.
     arguments = options.arguments | ({"dry_run": True} if options.dry_run else {})
+    if options.max_gone is not None:
+        arguments["max_gone"] = str(options.max_gone)
     return await execute(
         command, settings, arguments, work, lock=command, progress=progress or Silence(), stop=stop or Stop()
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ingest.model import HAD_A_COPY, Action, Block, CatalogRow, MarkGone, Pair, Record, RemoteObject, Skip, State
+from ingest.model import HAD_A_COPY, Action, Block, CatalogRow, Pair, Record, RemoteObject, Skip, State
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
 
@@ -27,6 +27,8 @@ class Sifted:
     """New and not wanted: to be recorded, and nothing else."""
     actions: list[Action] = field(default_factory=list)
     """Everything else, in the order of the listing."""
+    gone: list[CatalogRow] = field(default_factory=list)
+    """Rows that the listing should have shown, and did not: what to conclude shows when it is whole."""
 
     @property
     def without_copy(self) -> list[str]:
@@ -68,7 +70,7 @@ def sift(
         seen.add(key)
     found.unchanged += unchanged
     if all_rows:
-        found.actions.extend(MarkGone(row) for row in rows.values() if not row.gone)
+        found.gone.extend(row for row in rows.values() if not row.gone)
     return found
 
 

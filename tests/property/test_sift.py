@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.model import Action, CatalogRow, Counts, Outcome, Pair, Record, RemoteObject, Skip, State, Status
+from ingest.model import Action, CatalogRow, Counts, MarkGone, Outcome, Pair, Record, RemoteObject, Skip, State, Status
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
 from ingest.plan.sift import Sifted, sift
@@ -60,7 +60,7 @@ def counted(found: Sifted) -> Counts:
     """What the engine counts of a page."""
     counts = Counts()
     tally_many(counts, found.unchanged, len(found.skipped) + len(found.known))
-    for action in found.actions:
+    for action in [*found.actions, *map(MarkGone, found.gone)]:
         tally(counts, Outcome(action, Status.DONE))
     return counts
 
@@ -76,8 +76,9 @@ def test_a_page_is_decided_as_its_keys_are(
     assert found.unchanged == sum(skip.unchanged for skip in skips)
     assert found.skipped == [skip.remote.key for skip in skips if not skip.unchanged]
     recorded = [Record(remote, str(selection.unwanted(remote))) for remote in found.known]
+    gone = [MarkGone(row) for row in found.gone]
     rest = [action for action in expected if not isinstance(action, Skip)]
-    assert Counter(map(str, [*found.actions, *recorded])) == Counter(map(str, rest))
+    assert Counter(map(str, [*found.actions, *gone, *recorded])) == Counter(map(str, rest))
     assert found.actions == [action for action in rest if action in found.actions]  # in the order of the listing
     counts = Counts()
     for action in expected:
@@ -92,6 +93,6 @@ def test_nothing_is_gone_where_not_all_rows_are_known(
     known = {row.key: row for row in catalog}
     some = sift(listed, dict(known), selection, all_rows=False)
     everything = sift(listed, dict(known), selection, all_rows=True)
-    assert counted(some).gone == 0
-    assert some.actions == everything.actions[: len(some.actions)]
+    assert some.gone == []
+    assert some.actions == everything.actions
     assert (some.unchanged, some.skipped, some.known) == (everything.unchanged, everything.skipped, everything.known)
