@@ -156,6 +156,8 @@ class CatalogRow(NamedTuple):
     gone: bool
     local_path: str | None
     attempts: int
+    absent: bool | None = False
+    """It was listed, and answered that it does not exist, when it was last asked for."""
 
 
 class Pair(NamedTuple):
@@ -199,6 +201,10 @@ class Download(NamedTuple):
     reason: str
     """``new``, ``changed``, ``wanted`` (known, now in the window) or ``retry`` (failed before); where no listing asked
     for it, ``restore`` or ``repair``."""
+
+    @property
+    def is_listed(self) -> bool:
+        return self.reason not in ("restore", "repair")
 
     def __str__(self) -> str:
         return f"download {self.remote.key} ({self.reason}, {self.remote.size} bytes)"

@@ -38,6 +38,7 @@ class Batch:
     failed: list[tuple[RemoteObject, str]] = field(default_factory=list)
     blocked: list[tuple[RemoteObject, str]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    """They may stand among the failed as well: such a row is gone, and says why."""
     returned: list[str] = field(default_factory=list)
     pruned: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)

@@ -20,7 +20,10 @@ from ingest.plan.shards import key_range
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-_ROW = "SELECT key, size, etag, state, gone_at IS NOT NULL, local_path, attempts FROM objects"
+_ROW = (
+    "SELECT key, size, etag, state, gone_at IS NOT NULL, local_path, attempts, last_error LIKE 'no_such_key:%' "
+    "FROM objects"
+)
 _ROWS_UPTO = f"{_ROW} WHERE source_id = ? AND key > ? AND key <= ? ORDER BY key LIMIT ?"
 _ROWS_AFTER = f"{_ROW} WHERE source_id = ? AND key > ? ORDER BY key LIMIT ?"
 _ROWS_OF = f"{_ROW} WHERE source_id = ? AND key "

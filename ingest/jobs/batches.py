@@ -8,10 +8,7 @@ from datetime import UTC, datetime
 
 from ingest.catalog.batch import Batch
 from ingest.errors import NoSuchKey, ObjectArchived
-from ingest.model import Audit, Block, Delivery, Download, MarkGone, Outcome, Record, RemoteObject, Return, Skip
-
-_NOT_LISTED = frozenset({"restore", "repair"})
-"""Reasons of downloads that no listing decided: that an object is back shows only when its bytes come."""
+from ingest.model import Audit, Block, Delivery, Download, MarkGone, Outcome, Record, RemoteObject, Return, Skip, Status
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class BatchBuilder:
             self._put_in_line(batch, remote)
             changed = action.reason == "changed" and action.row is not None
             what = "changed" if changed else self.downloaded
-            if action.row is not None and action.row.gone and action.reason in _NOT_LISTED:
+            if action.row is not None and action.row.gone and not action.is_listed:  # its bytes show that it is back
                 batch.audits.append(Audit("returned", remote.key, {"etag": remote.etag}))
             detail: dict[str, object] = {"etag": remote.etag, "size": remote.size, "digest": outcome.copy.digest}
             if outcome.adopted:
@@ -68,12 +65,21 @@ class BatchBuilder:
             batch.audits.append(Audit(what, remote.key, detail))
         elif isinstance(outcome.error, ObjectArchived):
             batch.blocked.append((remote, outcome.error.code))
-        elif isinstance(outcome.error, NoSuchKey):
-            if action.row is not None and not action.row.gone:
-                self._add_gone(batch, remote.key, remote.etag)
+        elif isinstance(outcome.error, NoSuchKey) and outcome.status is not Status.FAILED:
+            self._add_absent(batch, action, remote, outcome.error)
         elif outcome.error is not None:
             batch.failed.append((remote, f"{outcome.error.code}: {outcome.error.message}"))
             batch.audits.append(Audit("failed", remote.key, {"error": outcome.error.code, "etag": remote.etag}))
+
+    def _add_absent(self, batch: Batch, action: Download, remote: RemoteObject, error: NoSuchKey) -> None:
+        """Gone; where a listing named it, with a note for the next one that does (see `plan.policy`)."""
+        if action.is_listed:
+            batch.failed.append((remote, f"{error.code}: {error.message}"))
+            if remote.key in batch.returned:
+                batch.returned.remove(remote.key)
+        elif action.row is None or action.row.gone:
+            return
+        self._add_gone(batch, remote.key, remote.etag)
 
     def _put_in_line(self, batch: Batch, remote: RemoteObject) -> None:
         if self.deliver_to:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ingest.crashpoints import here
-from ingest.errors import DiskError, IngestError, OutOfOrder, SourceError, TooManyGone
+from ingest.errors import DiskError, IngestError, NoSuchKey, OutOfOrder, SourceError, TooManyGone
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.crawl import LISTERS, crawl
 from ingest.jobs.fetch import Fetch
@@ -76,6 +76,9 @@ def log_outcome(outcome: Outcome) -> None:
             message=outcome.error.message,
             attempts=outcome.attempts,
         )
+    elif isinstance(outcome.action, Download) and outcome.action.is_listed and isinstance(outcome.error, NoSuchKey):
+        said = "it was listed, and is gone; should it be listed again, and still not be there, it fails"
+        log().info("object_gone", key=outcome.action.remote.key, message=said)
     elif isinstance(outcome.action, Download) and outcome.copy is not None:
         log().debug(
             "object_adopted" if outcome.adopted else "object_downloaded",

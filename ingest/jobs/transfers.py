@@ -29,6 +29,7 @@ from ingest.jobs.recorder import Taken
 from ingest.jobs.tickets import Ticket
 from ingest.model import Download, Outcome, RemoteObject, Status
 from ingest.plan.concurrency import Concurrency, RetryBudget
+from ingest.plan.policy import is_believed_absent
 
 if TYPE_CHECKING:
     from ingest.jobs.fetch import Fetch
@@ -65,11 +66,13 @@ class Transfer:
                 versions += 1
                 newer = await self._look_again(remote)
                 if newer is None:
-                    return Outcome(action, Status.SKIPPED, remote, error=NoSuchKey(error.message), attempts=attempt)
+                    return _absent(action, remote, NoSuchKey(error.message), attempt)
                 if isinstance(newer, IngestError) or versions > MOST_VERSIONS:
                     return Outcome(action, Status.FAILED, remote, error=error, attempts=attempt)
                 remote = newer
-            except (NoSuchKey, ObjectArchived) as error:
+            except NoSuchKey as error:
+                return _absent(action, remote, error, attempt)
+            except ObjectArchived as error:
                 return Outcome(action, Status.SKIPPED, remote, error=error, attempts=attempt)
             except DiskError as error:
                 if not error.of_one_object:
@@ -106,6 +109,11 @@ class Transfer:
         if not error.retryable or attempt >= MOST_ATTEMPTS or not self.budget.spend():
             return None
         return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))  # noqa: S311 - jitter, no secret
+
+
+def _absent(action: Download, remote: RemoteObject, error: NoSuchKey, attempts: int) -> Outcome:
+    status = Status.SKIPPED if is_believed_absent(action) else Status.FAILED
+    return Outcome(action, status, remote, error=error, attempts=attempts)
 
 
 @dataclass

@@ -16,6 +16,8 @@ from ingest.observe.logs import log
 from ingest.plan.vanishing import MOST_GONE, MostGone
 
 _BATCH = 1_000
+_TABLE = f"CREATE TABLE gone ({', '.join(CatalogRow._fields)})"
+_SET_ASIDE = f"INSERT INTO gone VALUES ({', '.join('?' for _ in CatalogRow._fields)})"  # noqa: S608 - question marks only
 
 
 @dataclass
@@ -45,10 +47,10 @@ class Vanished:
         if not rows:
             return
         if self._rows is None:
-            self._rows = private_database("CREATE TABLE gone (key TEXT, size, etag, state, gone, local_path, attempts)")
+            self._rows = private_database(_TABLE)
         self.gone += len(rows)
         self._rows.execute("BEGIN")
-        self._rows.executemany("INSERT INTO gone VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._rows.executemany(_SET_ASIDE, rows)
         self._rows.execute("COMMIT")
 
     async def check(self, unmarked: Callable[[], Awaitable[int]]) -> None:
@@ -72,7 +74,7 @@ class Vanished:
         if self._rows is not None:
             found = self._rows.execute("SELECT * FROM gone")
             while rows := found.fetchmany(_BATCH):
-                yield [CatalogRow(row[0], row[1], row[2], row[3], bool(row[4]), row[5], row[6]) for row in rows]
+                yield list(map(CatalogRow._make, rows))
 
     def close(self) -> None:
         if self._rows is not None:

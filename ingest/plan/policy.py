@@ -11,6 +11,7 @@
 | yes | same etag and size, `failed` | download again (retry) |
 | yes | etag or size differ, any state | download (changed); the old copy stays until the new one replaces it |
 | yes | `gone_at` set | clear it (returned), then as above |
+| yes, and is not there when asked for | any | gone: believed once; listed again and still not there: failed |
 | yes | archived storage class | block; skip when it is blocked already, or its copy was taken before |
 | yes | zero-size key ending in `/` | record; no file; skip when a copy of an earlier version was taken: it stays |
 | no | any, and its shard was listed completely | mark as gone; the local copy stays |
@@ -61,6 +62,12 @@ def overtaken(decided_on: CatalogRow | None, now: CatalogRow | None, taken: Remo
     if now is None or (now.etag, now.size) == (taken.etag, taken.size):
         return False
     return decided_on is None or (now.etag, now.size) != (decided_on.etag, decided_on.size)
+
+
+def is_believed_absent(action: Download) -> bool:
+    """Whether an object that is not there when it is asked for is gone. A listing that goes on naming it is wrong: then
+    the object fails, so that somebody looks."""
+    return not (action.is_listed and action.row is not None and action.row.absent)
 
 
 def _first_seen(remote: RemoteObject, selection: Selection) -> Action:

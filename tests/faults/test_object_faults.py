@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
+from structlog.testing import capture_logs
 
+from ingest.jobs.options import SyncOptions
+from ingest.jobs.sync import backfill
 from tests.faults import deeds
 from tests.faults.rig import OBJECTS, TARGET, Rig, shorten_deadlines
 from tests.fixtures.memory_s3 import Deed, Fault
@@ -83,10 +86,52 @@ async def test_one_object_fails_and_the_others_go_on(rig: Rig, case: Case) -> No
     if case.error:
         assert rows[TARGET]["state"] == "failed"
         assert rows[TARGET]["last_error"].startswith(f"{case.error}: ")
-    else:
-        assert TARGET not in rows
+    else:  # gone, and believed to be: the next test tells for how long
+        assert rows[TARGET]["gone_at"]
+        assert rows[TARGET]["last_error"].startswith("no_such_key: ")
     report = await rig.heal()
     assert (report.counts.downloaded, report.counts.unchanged) == (1, OTHERS)
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["new", "changed"])
+@pytest.mark.parametrize("operation", ["get", "get and changed", "backfill"])
+async def test_what_is_listed_night_after_night_and_not_there_fails(
+    rig_on_each: Rig, changed: bool, operation: str
+) -> None:
+    """As by a stale entry of an index: gone between its listing and its GET is believed once, with a line."""
+    rig = rig_on_each
+    if changed:
+        await rig.run(0)
+        rig.server.put(TARGET, b"another version")
+    absent = deeds.saying("404 Not Found", "NoSuchKey")
+    if operation == "get and changed":  # another version says GET, and HEAD that there is none
+        rig.server.faults = [
+            Fault("get", deeds.saying("412 Precondition Failed"), TARGET),
+            Fault("head", deeds.saying("404 Not Found"), TARGET),
+        ]
+    else:
+        rig.server.faults = [Fault("get", absent, TARGET)]
+    for night in range(3):
+        with capture_logs() as lines:
+            report = await (backfill(rig.settings, SyncOptions()) if operation == "backfill" else rig.attempt())
+        assert (report.exit_code, report.counts.failed) == ((3, 1) if night else (0, 0)), report.error
+        said = [line["log_level"] for line in lines if line.get("key") == TARGET]
+        assert said == ["error" if night else "info"]
+        row = (await rig.rows())[TARGET]
+        assert (row["state"], row["gone_at"]) == ("present" if changed else "failed", night == 0)
+        assert (row["attempts"], row["last_error"].partition(":")[0]) == (night + 1, "no_such_key")
+        await rig.check_all(report)
+    await rig.heal()
+
+
+async def test_what_is_gone_and_no_longer_listed_is_forgotten(rig: Rig) -> None:
+    rig.server.faults = [Fault("get", deeds.saying("404 Not Found", "NoSuchKey"), TARGET)]
+    await rig.run(0)
+    body = rig.server.objects.pop(TARGET)
+    for _ in range(2):
+        assert (await rig.run(0)).counts.gone == 0
+    rig.server.objects[TARGET] = body
+    await rig.heal()
 
 
 PASSING = [case for case in CASES if case.tries == MOST_TRIES]
