@@ -315,8 +315,8 @@ class RunStatus(StrEnum):
 
 
 @dataclass(slots=True)
-class Counts:
-    """The counters of a run, in the names of the ``--json`` summary."""
+class ListingCounts:
+    """What came of a listing; the sums that hold are told by `plan.tally`."""
 
     listed: int = 0
     new: int = 0
@@ -324,18 +324,24 @@ class Counts:
     unchanged: int = 0
     skipped: int = 0
     downloaded: int = 0
+    adopted: int = 0
+    """Files that stood in their places without a row, and were right: nothing was downloaded."""
     bytes: int = 0
     failed: int = 0
     gone: int = 0
     unmarked: int = 0
     """Objects that the listing lacks, and that were not marked as gone: too many at once."""
+
+
+@dataclass(slots=True)
+class Counts(ListingCounts):
+    """The counters of a run, in the names of the ``--json`` summary."""
+
     pruned: int = 0
     kept: int = 0
     restored: int = 0
     damaged: int = 0
     repaired: int = 0
-    adopted: int = 0
-    """Files that stood in their places without a row, and were right: nothing was downloaded."""
     delivered: int = 0
     rejected: int = 0
     pending: int = 0
