@@ -20,6 +20,7 @@ SAID = {
 }
 """As `errors.InterruptedRun` and `TerminatedRun` have it; a test holds them equal."""
 
+_LAST_SECONDS = 1.0
 _due = {"object": False}
 """Whether a script still waits for the object of ``--json``."""
 
@@ -38,7 +39,20 @@ def answering() -> None:
     _due["object"] = False
 
 
-def _end(received: int, _frame: FrameType | None) -> None:
+def end_soon(received: signal.Signals) -> None:
+    """Ends the process as the signal before the run would have, unless it comes to its own end within a second.
+
+    In a thread: whatever is awaited, and whichever thread is waited for at the end, this one goes on.
+    """
+    import threading
+
+    timer = threading.Timer(_LAST_SECONDS, end, (received,))
+    timer.daemon = True
+    timer.start()
+
+
+def end(received: int) -> None:
+    """The line, the object of ``--json`` where it is due, and the code; nothing is tidied up, nothing waited for."""
     code, message = SAID[signal.Signals(received)]
     exit_code = 128 + received
     _write(2, f"error: {message} (exit {exit_code})\nhint: {HINT}\n")
@@ -46,6 +60,10 @@ def _end(received: int, _frame: FrameType | None) -> None:
         error = f'{{"code": "{code}", "message": "{message}", "hint": "{HINT}"}}'
         _write(1, f'{{"status": "interrupted", "error": {error}, "exit_code": {exit_code}}}\n')
     os._exit(exit_code)  # not by an exception: it could strike where exceptions are ignored, or be taken for an error
+
+
+def _end(received: int, _frame: FrameType | None) -> None:
+    end(received)
 
 
 def _write(descriptor: int, text: str) -> None:

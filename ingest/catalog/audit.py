@@ -78,7 +78,7 @@ async def broken_links(lane: Lane) -> list[int]:
             if expected is None or previous_hash != previous or found != expected:
                 broken.add(int(number))
             start, previous = number + 1, found
-    return sorted(broken.union(int(row[0]) for row in await lane.fetch(_NOT_AS_SEEN)))
+    return sorted(broken.union(int(row[0]) for row in await lane.fetch(_NOT_AS_SEEN, leisurely=True)))
 
 
 def _link_or_none(previous: str, at: Any, run_id: int, source_id: int, line: tuple[str, str, str]) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ingest.catalog import pages, runs, schema, writes
 from ingest.catalog.batch import Batch
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps
+from ingest.catalog.lane import Dialect, Lane, RunLock, Statement, Steps
 from ingest.catalog.target import Target
 from ingest.errors import LockedError
 from ingest.model import CatalogRow, Counts, KnownPage, ListingOrder, RunStatus, Shard
@@ -39,6 +40,7 @@ _ADD_SOURCE = "INSERT INTO sources (endpoint, bucket) VALUES (?, ?) ON CONFLICT 
 _LEARN_ORDER = "UPDATE sources SET listing_order = ? WHERE id = ?"
 _COMPLETE = "UPDATE sources SET last_complete_sync = ? WHERE id = ?"
 _UNLIMITED = 1 << 62
+_DISPOSE_SECONDS = 5.0
 
 _catalog_row: Callable[[Any], CatalogRow] = partial(tuple.__new__, CatalogRow)
 """A third of the cost of the class's own constructor, whose arity the queries already settle."""
@@ -75,7 +77,8 @@ class Catalog:
                 yield catalog
             finally:
                 for engine in catalog._engines:
-                    await engine.dispose()
+                    with suppress(TimeoutError):  # its connections end with the process at the latest
+                        await asyncio.wait_for(engine.dispose(), _DISPOSE_SECONDS)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -86,6 +89,7 @@ class Catalog:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """One write transaction: committed at the end, rolled back by an exception."""
+        await self.lane.may_write()
         with self.target.translated():
             async with self._engine().connect() as plain:
                 connection = await plain.execution_options(writes=True)
@@ -172,7 +176,7 @@ class Catalog:
         if shard.level:
             below = len(shard.prefix) + 1
             sql, values = f"{sql} AND replace(substr(key, ?), '/', '') = substr(key, ?)", [*values, below, below]
-        return int((await self.lane.fetch(sql, *values))[0][0])
+        return int((await self.lane.fetch(sql, *values, leisurely=True))[0][0])
 
     async def pages(self, source_id: int, prefix: str, start: str, limit: int) -> list[KnownPage]:
         """Remembered pages of this prefix from `start` on, in byte order."""
@@ -188,8 +192,9 @@ class Catalog:
         """A new run's id; `alone` says that the lock of this command and source is ours."""
         return await self.lane.write(partial(runs.start, command, arguments, source_id, alone=alone))
 
-    async def heartbeat(self, run_id: int, counts: Counts) -> None:
-        await self.lane.write(partial(runs.beat, run_id, counts))
+    async def heartbeat(self, run_id: int, counts: Counts, lock: RunLock | None) -> None:
+        """Over the lock's own connection, where there is a lock: it must not be idle, and shows that it is there."""
+        await (lock.beat if lock is not None else self.lane.write)(partial(runs.beat, run_id, counts))
 
     async def finish_run(self, run_id: int, status: RunStatus, counts: Counts, error: str | None) -> None:
         await self.lane.write(partial(runs.finish, run_id, status, counts, error))
@@ -215,13 +220,13 @@ class Catalog:
         return await runs.cursors(self.lane, run_id)
 
     @asynccontextmanager
-    async def lock(self, name: str) -> AsyncIterator[None]:
+    async def lock(self, name: str) -> AsyncIterator[RunLock]:
         """The database's own lock, where it has one (PostgreSQL).
 
         Raises:
             LockedError: another session holds it.
         """
-        async with self.lane.lock(name) as got:
-            if not got:
+        async with self.lane.lock(name) as lock:
+            if lock is None:
                 raise LockedError(f"another {name} holds the lock in the database")
-            yield
+            yield lock

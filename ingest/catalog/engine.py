@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Table, event
@@ -9,24 +10,37 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from ingest.catalog.deadlines import LEISURE, Deadlines
 from ingest.catalog.lane import T, Transaction
 from ingest.catalog.sqlite import PRAGMAS, SQLITE
 from ingest.catalog.target import Target
+
+CONNECTIONS = 3
 
 
 def create_engine(url: str) -> AsyncEngine:
     """An engine for ``sqlite+aiosqlite`` or ``postgresql+asyncpg``; nothing is connected yet."""
     target = Target.of(url)  # both ways to the database read its URL alike
     if target.is_postgres:
-        place = URL.create("postgresql+asyncpg")
         return create_async_engine(
-            place, connect_args=target.connect, pool_size=8, max_overflow=8, pool_pre_ping=True, hide_parameters=True
+            URL.create("postgresql+asyncpg"),
+            async_creator=partial(_connect, target),
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            pool_pre_ping=True,
+            hide_parameters=True,
         )
     file = URL.create("sqlite+aiosqlite", database=target.file)
     engine = create_async_engine(file, pool_size=4, max_overflow=4, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+async def _connect(target: Target) -> Any:
+    from ingest.catalog.sessions import connect
+
+    return await connect(target, Deadlines(target.answer), command_timeout=LEISURE)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -4,7 +4,9 @@
 |---|---|---|
 | 22…, 23…, 54000 | TOOBIG, CONSTRAINT, MISMATCH, RANGE | `DatabaseDataError`: this value, now and ever |
 | 40001, 40P01, 55P03, 53300 | BUSY, LOCKED, PROTOCOL | `DatabaseBusy`: later |
-| 08…, 57P…, 25P03, 25P04 | | `DatabaseLost`: on another connection |
+| 08…, 57P…, 25P03, 25P04, no connection | | `DatabaseLost`: on another connection |
+| no answer in time | | `DatabaseSilent`: the same, once |
+| 26000, 42P05 | | `DatabaseUnfit`: a pooler shares our session with others |
 | XX001, XX002 | CORRUPT, NOTADB, a short read | `DatabaseDamaged` |
 | anything else | anything else | `DatabaseError`, with the hint that fits |
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import ssl
 
 from ingest.errors import (
     DatabaseBusy,
@@ -20,6 +23,8 @@ from ingest.errors import (
     DatabaseDataError,
     DatabaseError,
     DatabaseLost,
+    DatabaseSilent,
+    DatabaseUnfit,
     TooManyFiles,
     descriptors_left,
     too_many_files,
@@ -80,6 +85,12 @@ _BY_CODE: dict[int, tuple[type[DatabaseError], str | None]] = {
     **dict.fromkeys((sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH), (DatabaseError, _WRITABLE)),
 }
 """By SQLite's extended code, or else by its last byte, the primary one."""
+_POOLED = ("26000", "42P05")
+"""A prepared statement that is not ours any more, or was somebody else's before."""
+_POOL_HINT = (
+    "Set the pooler's mode for this database to `session` (pgbouncer: pool_mode = session), or name PostgreSQL's own "
+    "port in DATABASE_URL: locks and prepared statements belong to a session."
+)
 _LOST = ("connection was closed", "connection is closed")
 """asyncpg's own words, in no language but its own; it has no code for them."""
 
@@ -102,7 +113,11 @@ def as_ours(error: Exception, where: str, password: str) -> DatabaseError | TooM
     code = getattr(cause, "sqlite_errorcode", None)
     if code is not None:
         return _of_sqlite(code, message, line)
-    return _of_postgres(cause, message, line)
+    return _of_postgres(cause, where, line)
+
+
+def pooled(where: str) -> DatabaseUnfit:
+    return DatabaseUnfit(f"{where}: a pooler in between lends a session for one transaction only", hint=_POOL_HINT)
 
 
 def _of_sqlite(code: int, message: str, line: str) -> DatabaseError | TooManyFiles:
@@ -114,11 +129,16 @@ def _of_sqlite(code: int, message: str, line: str) -> DatabaseError | TooManyFil
     return kind(message, hint=hint)
 
 
-def _of_postgres(error: BaseException, message: str, line: str) -> DatabaseError:
-    state = str(getattr(error, "sqlstate", None) or "")
+def _of_postgres(error: BaseException, where: str, line: str) -> DatabaseError:
+    message, state = f"{where}: {line}", str(getattr(error, "sqlstate", None) or "")
+    if state in _POOLED:
+        return pooled(where)
     for beginning, kind, hint in _BY_STATE:
         if state.startswith(beginning):
             return kind(message, hint=hint)
-    if isinstance(error, ConnectionError) or any(sign in line.lower() for sign in _LOST):
+    if isinstance(error, TimeoutError):
+        return DatabaseSilent(f"{where}: no answer in time")
+    unreachable = isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
+    if unreachable or any(sign in line.lower() for sign in _LOST):
         return DatabaseLost(message)
     return DatabaseError(message)

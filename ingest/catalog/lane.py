@@ -81,19 +81,38 @@ Steps = Generator[Statement, Rows, T]
 Transaction = Callable[[Dialect], Steps[T]]
 
 
+class RunLock(Protocol):
+    """A lock that is held. `run_id` is the run that it is for, once there is one: should the lock have to be had again,
+    that run must be the last to have had it."""
+
+    run_id: int | None
+
+    async def beat(self, transaction: Transaction[None]) -> None:
+        """Runs the transaction of a heartbeat: it shows that the lock is held still."""
+
+    async def lost(self) -> None:
+        """Waits, and raises `LockLost` when the lock is lost."""
+
+
 class Lane(Protocol):
     """Both methods raise `DatabaseError` when the database fails, after the retries that can help."""
 
     dialect: Dialect
 
-    async def fetch(self, sql: str, *values: Any) -> Rows:
-        """The rows of one query, outside of any transaction."""
+    async def fetch(self, sql: str, *values: Any, leisurely: bool = False) -> Rows:
+        """The rows of one query, outside of any transaction; `leisurely` says that it may read whole tables."""
 
     async def write(self, transaction: Transaction[T]) -> T:
         """Runs a transaction to its end and commits it, or rolls it back. It may be run again after a conflict."""
 
-    def lock(self, name: str) -> AbstractAsyncContextManager[bool]:
-        """Whether this process got the database's own lock of this name; it dies with its holder."""
+    def lock(self, name: str) -> AbstractAsyncContextManager[RunLock | None]:
+        """The database's own lock of this name, which dies with its holder; None when another process has it."""
+
+    async def may_write(self) -> None:
+        """Waits while a lock of ours is in doubt. Raises `LockLost` when it is lost; `write` does the same."""
+
+    def hurry(self) -> None:
+        """From now on the database is waited for for a moment only: the run is asked to stop."""
 
 
 def sqlite_time(moment: datetime) -> str:

@@ -193,7 +193,7 @@ class Outbox:
 
     async def waiting_elsewhere(self) -> int:
         """How many rows wait for another address than ours: nobody delivers them."""
-        ((count,),) = await self.catalog.lane.fetch(_COUNT_ELSEWHERE, *self._mine)
+        ((count,),) = await self.catalog.lane.fetch(_COUNT_ELSEWHERE, *self._mine, leisurely=True)
         return int(count)
 
     async def take_over(self) -> int:
@@ -224,7 +224,7 @@ class Outbox:
 
 async def totals(catalog: Catalog, source_id: int) -> dict[str, int]:
     """How many deliveries are in which state, over all targets."""
-    return dict(await catalog.lane.fetch(_TOTALS, source_id))
+    return dict(await catalog.lane.fetch(_TOTALS, source_id, leisurely=True))
 
 
 def _is_given_back(settlement: Settlement) -> bool:

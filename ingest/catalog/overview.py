@@ -30,7 +30,7 @@ _UNANNOUNCED = (
 
 async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
     """Objects and bytes by state, the gone ones, and the span of downloads."""
-    rows = await catalog.lane.fetch(_TOTALS, source_id)
+    rows = await catalog.lane.fetch(_TOTALS, source_id, leisurely=True)
     return {
         "states": {row[0]: {"objects": row[1], "bytes": int(row[2])} for row in rows},
         "objects": sum(row[1] for row in rows),
@@ -52,7 +52,7 @@ async def newest_run(catalog: Catalog) -> dict[str, Any] | None:
 
 async def letters(catalog: Catalog, source_id: int) -> dict[str, int]:
     """How many messages that could not be carried out are in which state."""
-    found: dict[str, int] = dict(await catalog.lane.fetch(_LETTERS, source_id))
+    found: dict[str, int] = dict(await catalog.lane.fetch(_LETTERS, source_id, leisurely=True))
     return {state.value: found.get(state.value, 0) for state in LetterState}
 
 
@@ -63,7 +63,7 @@ async def unannounced(catalog: Catalog, source_id: int, since: datetime, until: 
     """
     time = catalog.lane.dialect.time
     upto, values = ("", []) if until is None else (" AND downloaded_at <= ?", [time(until)])
-    return int((await catalog.lane.fetch(_UNANNOUNCED + upto, source_id, time(since), *values))[0][0])
+    return int((await catalog.lane.fetch(_UNANNOUNCED + upto, source_id, time(since), *values, leisurely=True))[0][0])
 
 
 def _as_runs(rows: Rows) -> list[dict[str, Any]]:

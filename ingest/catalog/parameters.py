@@ -19,6 +19,8 @@ _TLS = _FILES | {"sslmode"}
 _PLACE = frozenset({"host", "port", "user", "password", "database"})
 _ALSO = {"dbname": "database", "ssl": "sslmode"}
 """Other names for the same: libpq's, and SQLAlchemy's."""
+_SECONDS = {"connect_timeout": "timeout", "command_timeout": "command_timeout"}
+"""Times, and what they are called here: how long a new connection may take, and one answer."""
 _NAME = re.compile(r"[a-z_]{1,40}")
 
 
@@ -31,10 +33,13 @@ def connect_arguments(query: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for written, value in parse_qsl(query, keep_blank_values=True):
         name = _ALSO.get(written, written)
-        if name not in _PLACE | _TLS:
+        if name not in _PLACE | _TLS | _SECONDS.keys():
             # With an @ behind it, this is the rest of a password that has a bare question mark in it.
             shown = f" {name}" if _NAME.fullmatch(name) and "@" not in query else ""
-            known = "sslmode, sslrootcert, sslcert, sslkey, sslcrl, host, port, user, password and dbname"
+            known = (
+                "sslmode, sslrootcert, sslcert, sslkey, sslcrl, host, port, user, password, dbname, connect_timeout "
+                "and command_timeout"
+            )
             raise SettingsError(
                 f"DATABASE_URL: its parameter{shown} is not known; it may have {known}, "
                 "and a `?` in the password is written percent-encoded"
@@ -44,6 +49,9 @@ def connect_arguments(query: str) -> dict[str, Any]:
     _require_usable(tls)
     if "port" in found:
         found["port"] = _port(found["port"])
+    for name, meant in _SECONDS.items():
+        if name in found:
+            found[meant] = _seconds(name, found.pop(name))
     return found | ({"dsn": f"postgresql://?{urlencode(tls)}"} if tls else {})
 
 
@@ -59,3 +67,9 @@ def _port(written: str) -> int:
     if not (written.isascii() and written.isdigit() and 0 < int(written[:6]) < 65536):
         raise SettingsError("DATABASE_URL: port wants a number from 1 to 65535")
     return int(written)
+
+
+def _seconds(name: str, written: str) -> float:
+    if not (written.isascii() and written.isdigit() and 0 < int(written[:6]) <= 86_400):
+        raise SettingsError(f"DATABASE_URL: {name} wants whole seconds, from 1 to 86400")
+    return float(written)

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from operator import itemgetter
 from typing import Any
 
 import asyncpg
 
+from ingest.catalog.advisory import AdvisoryLock
+from ingest.catalog.deadlines import LEISURE, Deadlines
 from ingest.catalog.lane import Dialect, Insert, Rows, Statement, T, Transaction
+from ingest.catalog.sessions import CLOSE_SECONDS, prepare, require_fitting
 from ingest.catalog.target import Target
-from ingest.errors import DatabaseError
+from ingest.errors import DatabaseLost, DatabaseSilent
 
-_CONNECTIONS = 8
-_PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
-"""Seconds before each further try: a restart of the server is survived, a server that stays away is not waited for."""
-
+CONNECTIONS = 6
+"""Of the lane; one more for the lock, and `engine.CONNECTIONS` for what people ask: 10 in all, as the documents say."""
 COPY_FROM = 4_000
 """Rows of one insert from which COPY is worth its temporary table: the batches of a listing, not those of downloads."""
-_LOCK_PAUSES = (0.0, 0.1, 0.2, 0.4)
-"""Before each try: the server may take a moment to see that a holder was killed."""
-_TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
 _MAY_COPY = "SELECT has_database_privilege(current_database(), 'TEMP')"
 
 POSTGRES = Dialect(
@@ -41,55 +38,122 @@ class PostgresLane:
 
     dialect = POSTGRES
 
-    def __init__(self, target: Target, pool: asyncpg.Pool) -> None:
+    def __init__(self, target: Target, deadlines: Deadlines) -> None:
         self._target = target
-        self._pool = pool
+        self._deadlines = deadlines
+        self._locks: list[AdvisoryLock] = []
         self._may_copy: bool | None = None
         """Whether temporary tables may be made; None until it matters."""
+        self._pool = asyncpg.create_pool(
+            min_size=0,
+            max_size=CONNECTIONS,
+            init=partial(prepare, deadlines=deadlines),
+            reset=_as_it_is,
+            timeout=target.reach,
+            **target.connect,
+        )
 
     @classmethod
     @asynccontextmanager
     async def open(cls, target: Target) -> AsyncIterator[PostgresLane]:
-        with target.translated():
-            pool = await asyncpg.create_pool(min_size=1, max_size=_CONNECTIONS, **target.connect)
+        lane = cls(target, Deadlines(target.answer))
+        await lane._pool
         try:
-            yield cls(target, pool)
+            await lane._require_fitting()
+            yield lane
         finally:
-            with suppress(Exception):  # the server may be gone; nothing waits in these connections
-                await asyncio.wait_for(pool.close(), 5.0)
-            pool.terminate()
+            if not lane._deadlines.given_up:
+                with suppress(Exception):  # the server may be gone; nothing waits in these connections
+                    await asyncio.wait_for(lane._pool.close(), CLOSE_SECONDS)
+            lane._pool.terminate()
 
-    async def fetch(self, sql: str, *values: Any) -> Rows:
+    async def _require_fitting(self) -> None:
+        """Nothing is at stake yet: a server that is not there is not waited for, one that is full or starts up is."""
+
+        away = False
+
+        async def attempt() -> None:
+            nonlocal away
+            try:
+                async with self._session() as (connection, _):
+                    await require_fitting(connection, self._target, self._deadlines)
+            except DatabaseLost:
+                away = True
+                raise
+
+        await self._deadlines.patiently(attempt, unless=lambda: away)
+
+    @asynccontextmanager
+    async def _session(self, seconds: float | None = None) -> AsyncIterator[tuple[Any, Callable[[], None]]]:
+        """A session of the pool, and what to call with each answer of it.
+
+        One that is left without an answer is dropped: to cancel its statement could take as long.
+        """
+        with self._target.translated():
+            async with self._deadlines.limit(seconds) as answered:
+                connection = await self._pool.acquire()
+                try:
+                    yield connection, answered
+                except asyncio.CancelledError:
+                    connection.terminate()
+                    raise
+                finally:
+                    await self._pool.release(connection, timeout=CLOSE_SECONDS)
+
+    async def fetch(self, sql: str, *values: Any, leisurely: bool = False) -> Rows:
         async def attempt() -> Rows:
-            with self._target.translated():
-                async with self._pool.acquire() as connection:
-                    return [tuple(row) for row in await connection.fetch(numbered(sql), *values)]
+            async with self._session(LEISURE if leisurely else None) as (connection, _):
+                return [tuple(row) for row in await connection.fetch(numbered(sql), *values)]
 
-        return await _patiently(attempt)
+        return await self._patiently(attempt)
 
     async def write(self, transaction: Transaction[T]) -> T:
         committing = False
 
-        async def attempt() -> T:
+        def commits() -> None:
             nonlocal committing
-            with self._target.translated():
-                async with self._pool.acquire() as connection:
-                    scope = connection.transaction()
-                    await scope.start()
-                    try:
-                        result = await self._drive(connection, transaction)
-                    except BaseException:
-                        with suppress(Exception):  # a lost connection has rolled back by itself
-                            await scope.rollback()
-                        raise
-                    committing = True
-                    await scope.commit()
-                    return result
+            committing = True
+
+        async def attempt() -> T:
+            await self.may_write()
+            async with self._session() as (connection, answered):
+                return await self._run_on(connection, transaction, answered, commits)
 
         # Lost while it was committing, nobody knows whether it is written: that is for the next run to find out.
-        return await _patiently(attempt, unless=lambda: committing)
+        return await self._patiently(attempt, unless=lambda: committing)
 
-    async def _drive(self, connection: Any, transaction: Transaction[T]) -> T:
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]], unless: Callable[[], bool] = lambda: False) -> T:
+        async def once() -> T:
+            try:
+                return await attempt()
+            except DatabaseSilent:
+                await (
+                    self._pool.expire_connections()
+                )  # a firewall that forgot one has forgotten those that idle as well
+                raise
+
+        return await self._deadlines.patiently(once, unless)
+
+    async def _run_on(
+        self,
+        connection: Any,
+        transaction: Transaction[T],
+        answered: Callable[[], None],
+        commits: Callable[[], None] = lambda: None,
+    ) -> T:
+        scope = connection.transaction()
+        await scope.start()
+        try:
+            result = await self._drive(connection, transaction, answered)
+        except Exception:
+            with suppress(Exception):  # a lost connection has rolled back by itself
+                await scope.rollback()
+            raise
+        commits()
+        await scope.commit()
+        return result
+
+    async def _drive(self, connection: Any, transaction: Transaction[T], answered: Callable[[], None]) -> T:
         steps = transaction(POSTGRES)
         rows: Rows = []
         try:
@@ -101,6 +165,7 @@ class PostgresLane:
                 else:
                     await self._run_for_each(connection, statement, statement.rows)
                     rows = []
+                answered()
                 statement = steps.send(rows)
         except StopIteration as end:
             result: T = end.value
@@ -121,21 +186,29 @@ class PostgresLane:
                 await connection.executemany(numbered(statement.sql), rows)
 
     @asynccontextmanager
-    async def lock(self, name: str) -> AsyncIterator[bool]:
-        """An advisory lock, on a connection of its own: it dies with the connection."""
-        got = False
-        with self._target.translated():
-            connection = await asyncpg.connect(**self._target.connect)
-            for pause in _LOCK_PAUSES:
-                await asyncio.sleep(pause)
-                if got := bool(await connection.fetchval(_TRY_LOCK, f"ingest {name}")):
-                    break
+    async def lock(self, name: str) -> AsyncIterator[AdvisoryLock | None]:
+        """An advisory lock, on a session of its own: it dies with it."""
+        lock = AdvisoryLock(self._target, self._deadlines, name, self._run_on)
+        if not await lock.take():
+            yield None
+            return
+        self._locks.append(lock)
         try:
-            yield got
+            yield lock
         finally:
-            with suppress(Exception):  # the lock ends with the connection in any case
-                await asyncio.wait_for(connection.close(), 5.0)
-            connection.terminate()
+            self._locks.remove(lock)
+            await lock.close()
+
+    async def may_write(self) -> None:
+        for lock in self._locks:
+            await lock.sure()
+
+    def hurry(self) -> None:
+        self._deadlines.hurry()
+
+
+async def _as_it_is(_connection: Any) -> None:
+    """Between two uses a session keeps its settings; there is nothing else of ours in it, and so nothing to ask for."""
 
 
 @lru_cache(maxsize=256)
@@ -159,14 +232,3 @@ async def _copy(connection: Any, insert: Insert, rows: Sequence[tuple[Any, ...]]
     await connection.execute(f"CREATE TEMPORARY TABLE incoming ON COMMIT DROP AS {like}")
     await connection.copy_records_to_table("incoming", records=rows, columns=insert.columns, schema_name="pg_temp")
     await connection.execute(f"{insert.out_of('pg_temp.incoming')}; DROP TABLE pg_temp.incoming")
-
-
-async def _patiently(attempt: Callable[[], Awaitable[T]], unless: Callable[[], bool] = lambda: False) -> T:
-    for pause in _PAUSES:
-        try:
-            return await attempt()
-        except DatabaseError as error:
-            if not error.retryable or unless():
-                raise
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
-    return await attempt()

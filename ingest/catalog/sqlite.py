@@ -55,7 +55,7 @@ class SqliteLane:
             lane._reader.close()
             lane._writer.close()
 
-    async def fetch(self, sql: str, *values: Any) -> Rows:
+    async def fetch(self, sql: str, *values: Any, leisurely: bool = False) -> Rows:
         with self._target.translated():
             return await asyncio.get_running_loop().run_in_executor(self._reading, self._fetch, sql, values)
 
@@ -64,9 +64,15 @@ class SqliteLane:
             return await asyncio.get_running_loop().run_in_executor(self._writing, self._write, transaction)
 
     @asynccontextmanager
-    async def lock(self, name: str) -> AsyncIterator[bool]:
+    async def lock(self, name: str) -> AsyncIterator[HeldElsewhere]:
         """SQLite has none: the file lock beside the data is the only one."""
-        yield True
+        yield HeldElsewhere(self)
+
+    async def may_write(self) -> None:
+        """There is no lock of the database's to be lost."""
+
+    def hurry(self) -> None:
+        """What a thread waits for it waits for: as long as another program holds the file, and no longer than that."""
 
     def _fetch(self, sql: str, values: tuple[Any, ...]) -> Rows:
         return self._reader.execute(sql, values).fetchall()
@@ -83,6 +89,20 @@ class SqliteLane:
                 connection.execute("ROLLBACK")
             raise
         return result
+
+
+class HeldElsewhere:
+    """See `RunLock`: nothing takes a file lock from its holder."""
+
+    def __init__(self, lane: SqliteLane) -> None:
+        self._lane = lane
+        self.run_id: int | None = None
+
+    async def beat(self, transaction: Transaction[None]) -> None:
+        await self._lane.write(transaction)
+
+    async def lost(self) -> None:
+        await asyncio.get_running_loop().create_future()  # for ever
 
 
 def _connect(file: str) -> sqlite3.Connection:

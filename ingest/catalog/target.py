@@ -8,19 +8,28 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ingest.catalog.deadlines import ANSWER
 from ingest.catalog.faults import as_ours, is_of_a_driver
 from ingest.catalog.parameters import connect_arguments
 from ingest.errors import SettingsError
 
+CONNECT_SECONDS = 10.0
+"""For a new connection, with TLS and login; `connect_timeout` in the URL says otherwise."""
+
 
 @dataclass(frozen=True)
 class Target:
-    """A database: a SQLite `file`, or what `asyncpg.connect` is to be called with. `shown` has no password."""
+    """A database: a SQLite `file`, or what `asyncpg.connect` is to be called with. `shown` has no password.
+
+    `reach` is how many seconds a new connection may take, and `answer` how many an answer.
+    """
 
     is_postgres: bool
     shown: str
     file: str = ""
     connect: dict[str, Any] = field(default_factory=dict, repr=False)
+    answer: float = ANSWER
+    reach: float = CONNECT_SECONDS
 
     @classmethod
     def of(cls, url: str) -> Target:
@@ -35,12 +44,19 @@ class Target:
             return cls(False, url, file=unquote(rest.removeprefix("/")))
         parts = urlsplit(url)
         further = connect_arguments(parts.query)
-        options = {"host": parts.hostname, "port": parts.port, "database": unquote(parts.path.lstrip("/"))}
+        options: dict[str, Any] = {
+            "host": parts.hostname,
+            "port": parts.port,
+            "database": unquote(parts.path.lstrip("/")),
+        }
         options |= {"user": unquote(parts.username or ""), "password": unquote(parts.password or "")}
         options |= further
+        answer = options.pop("command_timeout", ANSWER)
+        reach = options.pop("timeout", min(CONNECT_SECONDS, answer))
         plain = url.partition("?")[0]  # a password may stand behind it as well
         shown = plain.replace(f":{parts.password}@", ":***@", 1) if parts.password else plain
-        return cls(True, shown, connect={name: value for name, value in options.items() if value})
+        connect = {name: value for name, value in options.items() if value}
+        return cls(True, shown, connect=connect, answer=answer, reach=reach)
 
     @contextmanager
     def translated(self) -> Iterator[None]:

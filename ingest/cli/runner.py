@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import click
 
+from ingest import interrupts
 from ingest.cli.failures import fail, show_error, show_traceback
 from ingest.cli.output import emit, say
 from ingest.cli.params import Text
@@ -107,7 +108,8 @@ def command_options(
 
 
 def run_async(work: Callable[[Stop], Awaitable[T]]) -> T:
-    """Runs `work` on uvloop. The first SIGINT or SIGTERM asks it to stop, the second one cancels it."""
+    """Runs `work` on uvloop. The first SIGINT or SIGTERM asks it to stop; the second one cancels it, and in a second
+    ends the process, whatever that waits for."""
 
     async def supervised() -> T:
         from ingest.jobs.stop import Stop
@@ -117,7 +119,8 @@ def run_async(work: Callable[[Stop], Awaitable[T]]) -> T:
         main = asyncio.ensure_future(work(stop))
 
         def received(number: signal.Signals) -> None:
-            if stop.requested:
+            if stop.signal is not None:
+                interrupts.end_soon(stop.signal)
                 main.cancel()
             stop.request(number)
 

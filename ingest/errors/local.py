@@ -110,6 +110,30 @@ class DatabaseDamaged(DatabaseError):
     )
 
 
+class DatabaseSilent(DatabaseLost):
+    """The database, or the network to it, gives no answer: neither yes nor no, nor that the connection is over."""
+
+    code = "database_silent"
+    hint = (
+        "Look at the database server's load and disk, and at firewalls in between; nothing that was recorded is lost. "
+        "A slow server gets more time by ?command_timeout=SECONDS in DATABASE_URL (30 unless said)."
+    )
+
+
+class LockLost(DatabaseError):
+    """The connection that held the lock of the run broke, and another run may have the lock now."""
+
+    code = "lock_lost"
+    hint = "Nothing was written since. See who holds it (`ingest runs`), and what ended the connection; then run again."
+
+
+class DatabaseUnfit(DatabaseError):
+    """The database is up, and no place for a catalog: its encoding, a pooler before it, or what is in it already."""
+
+    code = "database_unfit"
+    hint = "Give ingest a database of its own, as in docs/operations.md."
+
+
 class SchemaMissing(DatabaseError):
     """The schema is missing or behind."""
 

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from ingest.catalog.catalog import Catalog, Source
+from ingest.catalog.lane import RunLock
 from ingest.crashpoints import here
 from ingest.errors import (
     DatabaseError,
@@ -24,6 +25,7 @@ from ingest.errors import (
 )
 from ingest.jobs.copies import undo_left
 from ingest.jobs.stop import Stop
+from ingest.jobs.threads import until_ended
 from ingest.model import Counts, RunReport, RunStatus
 from ingest.observe.logs import bound_to_run, log
 from ingest.observe.progress import Progress
@@ -34,7 +36,8 @@ from ingest.store.directories import disk_error
 from ingest.store.locks import file_lock
 from ingest.store.owners import sweep_left
 
-_HEARTBEAT_SECONDS = 30.0
+_HEARTBEAT_SECONDS = 15.0
+"""Often enough that nothing in between takes the lock's connection for one that nobody needs."""
 _NO_WRITE = (DatabaseError, TooManyFiles)
 """Why the catalog takes no note of the run itself."""
 
@@ -106,16 +109,20 @@ async def execute(
                 protecting(settings.secrets)
             )  # first: what closing the rest has to say is shown as well
             catalog, source = await stack.enter_async_context(open_source(settings))
+            stack.enter_context(stop.calling(catalog.lane.hurry))
+            held: RunLock | None = None
             if lock is not None:
                 lock_file = settings.own_dir / "locks" / f"{source.bucket}-{lock}.lock"
                 stack.enter_context(file_lock(lock_file, command))
-                await stack.enter_async_context(catalog.lock(f"{lock} of source {source.id}"))
+                held = await stack.enter_async_context(catalog.lock(f"{lock} of source {source.id}"))
             here("run.locked")
             report.run_id = await catalog.start_run(command, arguments, source.id, alone=lock is not None)
+            if held is not None:
+                held.run_id = report.run_id
             here("run.started")
             stack.enter_context(bound_to_run(report.run_id))
             await _warn_of_namesakes(catalog, source)
-            await _work(Run(settings, catalog, source, report.run_id, report, progress, stop), work)
+            await _work(Run(settings, catalog, source, report.run_id, report, progress, stop), held, work)
     except IngestError as error:
         report.error = report.error or error
     finally:
@@ -131,13 +138,13 @@ async def _warn_of_namesakes(catalog: Catalog, source: Source) -> None:
         log().warning("source_renamed", message=f"{said}; docs/operations.md says what to do")
 
 
-async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
+async def _work(run: Run, held: RunLock | None, work: Callable[[Run], Awaitable[None]]) -> None:
     log().info("run_started", command=run.report.command, bucket=run.source.bucket)
-    beating = asyncio.create_task(_beat(run))
+    beating = asyncio.create_task(_beat(run, held))
     try:
         await asyncio.to_thread(sweep_left, run.settings.data_dir)
         await undo_left(run.catalog, run.source.id, run.settings.data_dir, run.source.bucket)
-        await work(run)
+        await _while_held(held, work(run))
         here("run.worked")
     except IngestError as error:
         redact_causes(error)
@@ -155,11 +162,32 @@ async def _work(run: Run, work: Callable[[Run], Awaitable[None]]) -> None:
             here("run.finished")
 
 
-async def _beat(run: Run) -> None:
+async def _while_held(held: RunLock | None, work: Awaitable[None]) -> None:
+    """Awaits `work`, which is cancelled should the lock be lost.
+
+    Raises:
+        LockLost: it was.
+    """
+    if held is None:
+        await work
+        return
+    working, losing = asyncio.ensure_future(work), asyncio.ensure_future(held.lost())
+    try:
+        await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in (working, losing):
+            one.cancel()
+        await until_ended([working, losing])
+    if working.cancelled():
+        losing.result()
+    working.result()
+
+
+async def _beat(run: Run, held: RunLock | None) -> None:
     while True:
         await asyncio.sleep(_HEARTBEAT_SECONDS)
         with suppress(*_NO_WRITE):  # the recorder meets the same database, and ends the run if it must
-            await run.catalog.heartbeat(run.id, run.counts)
+            await run.catalog.heartbeat(run.id, run.counts, held)
 
 
 def conclude(report: RunReport) -> None:

