@@ -10,21 +10,33 @@ from ingest.catalog import outbox, overview
 from ingest.errors import RowNotFound
 from ingest.jobs.run import open_source
 from ingest.model import RemoteObject
+from ingest.observe.logs import log
 from ingest.settings import Settings
 from ingest.source.paths import spellings
 
 
 async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncGenerator[RemoteObject, None]:
     """The bucket's objects with this prefix, in the server's order. Close it (`aclosing`) when leaving it early."""
+    from ingest.jobs.prefixes import read_prefix
     from ingest.source.client import S3Client
 
-    count = 0
-    async with S3Client.from_settings(settings) as client, aclosing(client.list_objects(prefix)) as found:
-        async for remote in found:
-            yield remote
-            count += 1
-            if count == limit:
-                return
+    count, bucket = 0, settings.required("bucket")
+    async with S3Client.from_settings(settings) as client:
+
+        async def matches(text: str) -> bool:
+            async with aclosing(client.list_objects(text)) as found:
+                return await anext(found, None) is not None
+
+        meant = await read_prefix(prefix, bucket, matches)
+        async with aclosing(client.list_objects(meant)) as found:
+            async for remote in found:
+                yield remote
+                count += 1
+                if count == limit:
+                    return
+    if not count:
+        said = f"the prefix {meant!r} matches nothing in it" if meant else "it is empty"
+        log().warning("nothing_matches", message=f"the bucket {bucket!r}: {said}")
 
 
 async def status(settings: Settings) -> dict[str, Any]:

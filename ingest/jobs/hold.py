@@ -14,12 +14,14 @@ from ingest.catalog import queries
 from ingest.catalog.holds import Holder, all_holds
 from ingest.errors import RowNotFound
 from ingest.jobs.options import HoldOptions
+from ingest.jobs.prefixes import is_on_record, read_prefix
 from ingest.jobs.run import Run, execute, open_source
 from ingest.jobs.stop import Stop
 from ingest.model import RunReport
+from ingest.observe.logs import log
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
-from ingest.source.paths import spellings
+from ingest.source.paths import other_prefixes, spellings
 
 
 async def place(settings: Settings, options: HoldOptions, reason: str, stop: Stop) -> RunReport:
@@ -29,9 +31,11 @@ async def place(settings: Settings, options: HoldOptions, reason: str, stop: Sto
         holder = Holder(run.catalog, run.id, run.source.id)
         is_prefix = options.prefix is not None
         keys = await _keys(run, options)
-        run.report.notes["held"] = await holder.place(
-            keys, is_prefix=is_prefix, reason=reason, by=_who(), at=datetime.now(UTC)
-        )
+        held = await holder.place(keys, is_prefix=is_prefix, reason=reason, by=_who(), at=datetime.now(UTC))
+        run.report.notes.update(placed=len(keys), held=held)
+        if is_prefix and not await is_on_record(run.catalog, run.source.id, keys[0]):
+            said = f"nothing on record begins with {keys[0]!r} yet: the hold is placed, and holds what comes"
+            log().info("hold_placed", message=said)
 
     return await _execute("hold add", settings, {**asdict(options), "reason": reason}, work, stop)
 
@@ -41,8 +45,8 @@ async def release(settings: Settings, options: HoldOptions, stop: Stop) -> RunRe
 
     async def work(run: Run) -> None:
         holder = Holder(run.catalog, run.id, run.source.id)
-        keys = await _keys(run, options)
         is_prefix = options.prefix is not None
+        keys = await _held_prefix(run, options.prefix or "") if is_prefix else await _keys(run, options)
         found = await holder.release(keys, is_prefix=is_prefix, by=_who(), at=datetime.now(UTC))
         unheld = [key for key in keys if key not in found]
         if unheld:
@@ -67,14 +71,25 @@ async def _execute(
     return await execute(command, settings, arguments, work, lock="hold", progress=Silence(), stop=stop)
 
 
+async def _held_prefix(run: Run, text: str) -> list[str]:
+    """The prefix of a hold that `text` means; as it stands where there is none."""
+    held = {hold.key for hold in await all_holds(run.catalog, run.source.id) if hold.is_prefix}
+    meant = (prefix for prefix in (text, *other_prefixes(text, run.source.bucket)) if prefix in held)
+    return [next(meant, text)]
+
+
 async def _keys(run: Run, options: HoldOptions) -> list[str]:
-    """The prefix as it stands, or each key in the spelling that the catalog knows.
+    """The prefix that is meant, or each key in the spelling that the catalog knows.
 
     Raises:
-        RowNotFound: the catalog does not know one of the keys.
+        RowNotFound: the catalog does not know one of the keys. SettingsError: the prefix is not written as one.
     """
     if options.prefix is not None:
-        return [options.prefix]
+
+        async def matches(prefix: str) -> bool:
+            return await is_on_record(run.catalog, run.source.id, prefix)
+
+        return [await read_prefix(options.prefix, run.source.bucket, matches)]
     spelled = [spellings(text, run.source.bucket) for text in options.keys]
     known = await queries.copies_of(run.catalog, run.source.id, [key for keys in spelled for key in keys])
     found: list[str] = []

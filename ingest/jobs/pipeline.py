@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ingest.crashpoints import here
@@ -18,6 +18,7 @@ from ingest.jobs.crawl import LISTERS, crawl
 from ingest.jobs.fetch import Fetch
 from ingest.jobs.listing import Listing
 from ingest.jobs.options import SyncOptions
+from ingest.jobs.prefixes import is_on_record, read_selection, warn_of_nothing, warn_of_selection
 from ingest.jobs.recorder import Recorder, Tallied
 from ingest.jobs.run import Run
 from ingest.jobs.tickets import Ticket
@@ -98,6 +99,10 @@ class Pipeline:
     recorder: Recorder
     vanished: Vanished
 
+    def __post_init__(self) -> None:
+        self._unmet = set(self.options.selection.roots)
+        """Prefixes of which nothing has been listed yet."""
+
     async def crawl(self) -> None:
         """Lists, decides and hands on, until the listing ends.
 
@@ -118,6 +123,9 @@ class Pipeline:
             failure = await self._mark_gone() or failure
         if failure is not None:
             raise failure
+        for root in sorted(self._unmet):
+            if not await is_on_record(run.catalog, run.source.id, root):
+                warn_of_nothing(root, run.source.bucket)
 
     async def _mark_gone(self) -> SourceError | None:
         """Everything that the listing did not show where it was whole; or why none of it is marked."""
@@ -174,7 +182,7 @@ class Pipeline:
         await self.recorder.room()
         self.run.progress.listed(len(page.objects))
         self._refuse(page)
-        self.vanished.saw(len(page.objects) + len(page.undecodable), sum(not row.gone for row in rows.values()))
+        self._saw(page.shard, len(page.objects) + len(page.undecodable), sum(not row.gone for row in rows.values()))
         found = sift(page.objects, rows, self.options.selection, all_rows=all_rows)
         self._add(Tallied(found.unchanged, len(found.skipped), found.known), ticket)
         self.vanished.set_aside(found.gone)
@@ -196,8 +204,13 @@ class Pipeline:
         """See `PageSink`."""
         await self.recorder.room()
         self.run.progress.listed(unchanged + skipped)
-        self.vanished.saw(unchanged + skipped, unchanged + skipped)
+        self._saw(ticket.shard, unchanged + skipped, unchanged + skipped)
         self._add(Tallied(unchanged, skipped), ticket)
+
+    def _saw(self, shard: Shard, listed: int, live: int) -> None:
+        self.vanished.saw(listed, live)
+        if listed and self._unmet:
+            self._unmet -= {root for root in self._unmet if shard.prefix.startswith(root)}
 
     def missing(self, rows: Sequence[CatalogRow]) -> None:
         """See `PageSink`."""
@@ -247,6 +260,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         connections = concurrency.ceiling + LISTERS
         opening = Bucket.open(settings, connections=connections, bwlimit=options.bwlimit)
         bucket = await stack.enter_async_context(opening)
+        options = replace(options, selection=await read_selection(run, options.selection, bucket))
         adopting = not store.was_empty and (run.source.is_new or await run.catalog.last_run_died(run.source.id))
         fetch = Fetch(bucket, store, adopting=adopting)
 
@@ -264,6 +278,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         pool = TransferPool(transfer, recorder.add, concurrency)
         vanished = stack.enter_context(closing(Vanished(options.max_gone)))
         await _drive(run, Pipeline(run, options, bucket, pool, recorder, vanished))
+        warn_of_selection(run.counts, options.selection, datetime.now(UTC))
         nothing_left = not run.counts.failed and options.selection.takes_everything
         if nothing_left and options.selection.roots == [""] and not options.dry_run:
             await run.catalog.complete(run.source.id, datetime.now(UTC))

@@ -9,6 +9,7 @@ from ingest.catalog import queries
 from ingest.catalog.queries import CopyRow
 from ingest.errors import RowNotFound
 from ingest.jobs.options import RestoreOptions
+from ingest.jobs.prefixes import read_recorded
 from ingest.jobs.refetch import refetching
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
@@ -68,9 +69,9 @@ async def _wanted(run: Run, options: RestoreOptions, spelled: list[list[str]]) -
             yield row
     if options.prefix is None:
         return
-    after = ""
+    after, prefix = "", await read_recorded(run, options.prefix)
     states = [State.PRUNED, State.PRESENT] if options.to else [State.PRUNED]
-    while rows := await queries.copies(catalog, source_id, states, after=after, limit=_BATCH, prefix=options.prefix):
+    while rows := await queries.copies(catalog, source_id, states, after=after, limit=_BATCH, prefix=prefix):
         after = rows[-1].remote.key
         for row in rows:
             yield row

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ingest.catalog import inventory, queries
@@ -19,6 +19,7 @@ from ingest.crashpoints import here
 from ingest.errors import DamageFound
 from ingest.jobs.options import VerifyOptions
 from ingest.jobs.orphans import find_orphans
+from ingest.jobs.prefixes import read_recorded
 from ingest.jobs.refetch import Refetch, refetching
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
@@ -48,17 +49,18 @@ async def verify(settings: Settings, options: VerifyOptions, *, progress: Progre
     arguments: dict[str, object] = {"prefix": options.prefix, "repair": options.repair}
 
     async def work(run: Run) -> None:
+        prefix = await read_recorded(run, options.prefix)
         async with AsyncExitStack() as stack:
             readers = stack.enter_context(ThreadPoolExecutor(READERS, "verify"))
             inspector = Inspector(settings.data_dir, run.source.bucket, lambda: stop.requested)
-            found = _Verify(run, options, inspector, readers)
+            found = _Verify(run, replace(options, prefix=prefix), inspector, readers)
             transfers: Refetch | None = None
             if options.repair:
                 opened = refetching(run, settings.data_dir, found.repaired, called="repaired")
                 transfers = await stack.enter_async_context(opened)
             await found.work(transfers)
         run.stop.raise_if_requested()
-        orphans = await find_orphans(run, options.prefix)
+        orphans = await find_orphans(run, prefix)
         run.report.notes.update(orphaned=orphans.files, symlinks=orphans.symlinks)
         found.conclude()
 

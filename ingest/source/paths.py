@@ -65,3 +65,41 @@ def spellings(text: str, bucket: str) -> list[str]:
     # Slashes and line ends alone name no object, unless just that is its key.
     normal = text if text and not text.strip("/\r\n") else normalise_key(text, bucket)
     return list(dict.fromkeys(key for key in (*literal, normal) if key))
+
+
+_SCHEMES = ("s3://", "s3a://", "s3n://")
+
+
+def is_url(text: str) -> bool:
+    """Whether it is written with a scheme, as ``s3://bucket/prefix``."""
+    return text.lower().startswith(_SCHEMES)
+
+
+def other_prefixes(text: str, bucket: str) -> list[str]:
+    """What a prefix may mean besides what it says: without bucket, leading slash, closing ``*``; without all last.
+
+    Never everything, unless a URL or a lone ``*`` says so; nothing for a text that is written as a prefix is.
+    """
+    found = [text]
+    for simpler in (_without_bucket, _without_slashes, _without_stars):
+        found += [simpler(each, bucket) for each in found]
+    everything = is_url(text) or not text.strip("*")
+    return [each for each in dict.fromkeys(found) if each != text and not is_url(each) and (each or everything)]
+
+
+def _without_bucket(text: str, bucket: str) -> str:
+    if is_url(text):
+        named, _, rest = text.partition("://")[2].partition("/")
+        return rest if named == bucket else text
+    return (
+        text.removeprefix("/").removeprefix(f"{bucket}/") if text.removeprefix("/").startswith(f"{bucket}/") else text
+    )
+
+
+def _without_slashes(text: str, _bucket: str) -> str:
+    return text.lstrip("/")
+
+
+def _without_stars(text: str, _bucket: str) -> str:
+    plain = text.rstrip("*")
+    return text if "*" in plain or "?" in plain else plain

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import trustme
-from structlog.testing import capture_logs
 
 from ingest.jobs import pipeline
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from tests.faults import deeds, invariants
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.rig import OBJECTS, QUICK, Rig, holding, rigged, run_sync, settings_for, shorten_deadlines
+from tests.fixtures.lines import lines_said
 from tests.fixtures.memory_s3 import Deed, Fault, MemoryS3
 from tests.fixtures.servers import Bucket
 
@@ -219,13 +219,13 @@ async def test_a_low_rate_is_said_and_trips_no_deadline(
     shorten_deadlines(monkeypatch)
     objects = {f"k/{number:03}": b"x" for number in range(400)}
     async with rigged(tmp_path, sqlite_url, objects, page=1000) as rig:
-        with capture_logs() as lines:
+        with lines_said() as lines:
             report = await rig.run(0, bwlimit=150_000)
         assert report.seconds > QUICK.total
         (said,) = [line["message"] for line in lines if line["event"] == "slow_rate"]
         assert said.startswith(
             "146.5 KiB a second is little, less than 1.0 MiB: one page of a listing, 0.3 MB, takes 2 s"
         )
-        with capture_logs() as lines:
+        with lines_said() as lines:
             await rig.run(0, bwlimit=QUICK.slowest)
         assert [line for line in lines if line["log_level"] == "warning"] == []

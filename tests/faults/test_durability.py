@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-import structlog.testing
 
 from ingest.store import durability
 from tests.faults.rig import Rig, variables_of
+from tests.fixtures.lines import lines_said
 from tests.fixtures.process import run_ingest
 
 TRACED = "trace=unlink,unlinkat,rename,renameat,renameat2,mkdir,mkdirat,fsync,fdatasync,syncfs,pwrite64"
@@ -152,7 +152,7 @@ async def test_a_disk_that_knows_fewer_calls(
 ) -> None:
     """Everything is done, with the next best, and that is said in one line; few files and many, new and changed ones."""
     refuse(monkeypatch)
-    with structlog.testing.capture_logs() as lines:
+    with lines_said() as lines:
         await rig.run(0)
         rig.server.fill({**MANY, "letter.pdf": b"changed", "index.txt": b"too"})
         report = await rig.run(0)

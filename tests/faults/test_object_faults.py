@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from structlog.testing import capture_logs
 
 from ingest.jobs.options import SyncOptions
 from ingest.jobs.sync import backfill
 from tests.faults import deeds
 from tests.faults.rig import OBJECTS, TARGET, Rig, shorten_deadlines
+from tests.fixtures.lines import lines_said
 from tests.fixtures.memory_s3 import Deed, Fault
 
 OTHERS = len(OBJECTS) - 1
@@ -112,7 +112,7 @@ async def test_what_is_listed_night_after_night_and_not_there_fails(
     else:
         rig.server.faults = [Fault("get", absent, TARGET)]
     for night in range(3):
-        with capture_logs() as lines:
+        with lines_said() as lines:
             report = await (backfill(rig.settings, SyncOptions()) if operation == "backfill" else rig.attempt())
         assert (report.exit_code, report.counts.failed) == ((3, 1) if night else (0, 0)), report.error
         said = [line["log_level"] for line in lines if line.get("key") == TARGET]

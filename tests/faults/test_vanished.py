@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from ingest.catalog.catalog import Catalog
 from ingest.jobs.options import SyncOptions
@@ -17,6 +16,7 @@ from ingest.plan.selection import Selection
 from ingest.plan.vanishing import MOST_GONE, MostGone
 from tests.faults import deeds
 from tests.faults.rig import Rig, rigged
+from tests.fixtures.lines import lines_said
 from tests.fixtures.memory_s3 import Fault, MemoryS3
 
 OBJECTS = {f"{place}/{number:03}": b"x" for place in ("a", "b/c") for number in range(60)}
@@ -99,7 +99,7 @@ async def test_a_prefix_is_judged_by_itself(tmp_path: Path, sqlite_url: str, swi
         report = await rig.run(3, selection=below, max_gone=MostGone(number=59))
         assert report.error is not None
         assert report.error.message.startswith("60 of 60 objects on record are no longer listed (0 are)")
-        with capture_logs() as lines:
+        with lines_said() as lines:
             assert (await rig.run(0, selection=below)).counts.gone == 60
         (said,) = [line for line in lines if line["event"] == "nothing_listed"]
         assert said["log_level"] == "warning"

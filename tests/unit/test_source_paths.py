@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import SettingsError
-from ingest.source.paths import normalise_key, spellings
+from ingest.source.paths import normalise_key, other_prefixes, spellings
 
 KEY = "loans/2026/a b.pdf"
 
@@ -73,3 +73,32 @@ def test_the_literal_key_is_among_the_spellings_and_first() -> None:
 def test_every_key_is_reached_by_its_encoded_url(key: str) -> None:
     escaped = "".join(f"%{byte:02X}" for byte in key.encode())
     assert normalise_key(f"s3://statements/{escaped}", "statements") == key
+
+
+@pytest.mark.parametrize(
+    ("written", "others"),
+    [
+        ("st/", []),
+        ("sts", []),
+        ("", []),
+        ("s3://statements/st/", ["st/"]),
+        ("S3A://statements/st/*", ["st/*", "st/"]),
+        ("s3://statements", [""]),
+        ("s3://statements/", [""]),
+        ("s3://other/st/", []),
+        ("/st/", ["st/"]),
+        ("//st/", ["st/"]),
+        ("statements/st/", ["st/"]),
+        ("/statements/st/", ["st/", "statements/st/"]),
+        ("statementses/st/", []),
+        ("st/*", ["st/"]),
+        ("/st/**", ["st/**", "/st/", "st/"]),
+        ("st/*.pdf", []),
+        ("st/202?/*", []),
+        ("*", [""]),
+        ("/", []),
+        ("/*", ["*", "/"]),
+    ],
+)
+def test_what_a_prefix_may_mean(written: str, others: list[str]) -> None:
+    assert other_prefixes(written, "statements") == others
