@@ -70,11 +70,11 @@ async def bring_back(rig: Rig) -> RunReport:
     return await restore(rig.settings, RestoreOptions(prefix=""), progress=Silence(), stop=Stop())
 
 
-async def test_cleanup(rig: Rig, astray: dict[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+async def test_cleanup(rig: Rig, astray: dict[Path, str], caplog: pytest.LogCaptureFixture) -> None:
     report = await prune(rig)
     assert untouched(astray)
     assert (report.exit_code, report.counts.pruned, report.counts.failed) == (3, len(OBJECTS) - 1, 1), report.error
-    assert "`ingest verify --repair`" in "".join(capsys.readouterr())
+    assert "`ingest verify --repair`" in caplog.text
     assert (await rig.rows())[TARGET]["state"] == "present"
 
 
