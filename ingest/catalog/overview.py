@@ -18,8 +18,16 @@ _RUN = (
     *("id", "source_id", "command", "arguments", "host", "pid", "started_at", "heartbeat_at", "finished_at"),
     *("status", "counts", "error", "audit_id", "audit_hash"),
 )
+_NEWEST = (1 << 63) - 1
 _TIMES, _DOCUMENTS = ("started_at", "heartbeat_at", "finished_at"), ("arguments", "counts")
 _RUNS = f"SELECT {', '.join(_RUN)} FROM runs"  # noqa: S608 - names from this file only
+_RUN_SHOWN = f"{_RUNS} WHERE source_id = ? AND id = ?"
+_TRAIL_BEFORE = "SELECT max(audit_id) FROM runs WHERE finished_at <= ?"
+_TROUBLES = (
+    "SELECT e.key, e.at, e.what, e.detail, o.last_error FROM events e "
+    "LEFT JOIN objects o ON o.source_id = e.source_id AND o.key = e.key "
+    "WHERE e.id > ? AND e.id <= ? AND e.run_id = ? AND e.what IN ('failed', 'damaged') ORDER BY e.id LIMIT ?"
+)
 _LETTERS = "SELECT state, count(*) FROM dead_letters WHERE source_id = ? GROUP BY state"
 _UNANNOUNCED = (
     "SELECT count(*) FROM objects WHERE source_id = ? AND downloaded_at >= ? "
@@ -43,6 +51,36 @@ async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
 async def recent_runs(catalog: Catalog, source_id: int, limit: int) -> list[dict[str, Any]]:
     """The runs of a source, the newest first, by their columns' names."""
     return _as_runs(await catalog.lane.fetch(f"{_RUNS} WHERE source_id = ? ORDER BY id DESC LIMIT ?", source_id, limit))
+
+
+async def run_of(catalog: Catalog, source_id: int, run_id: int) -> dict[str, Any] | None:
+    """One run by its columns' names; None where this source has no such run."""
+    return next(iter(_as_runs(await catalog.lane.fetch(_RUN_SHOWN, source_id, run_id))), None)
+
+
+async def troubles(catalog: Catalog, run: dict[str, Any], limit: int) -> list[dict[str, Any]]:
+    """Up to `limit` objects that failed or were found damaged in a run, as its audit trail has them.
+
+    The reason in full is the one on record now, where it is of the same kind.
+    """
+    dialect = catalog.lane.dialect
+    before = (await catalog.lane.fetch(_TRAIL_BEFORE, dialect.time(run["started_at"])))[0][0]
+    bounds = (before or 0, run["audit_id"] or _NEWEST)  # the trail of a run is a part of all of it
+    rows = await catalog.lane.fetch(_TROUBLES, *bounds, run["id"], limit)
+    return [_as_trouble(*row) for row in rows]
+
+
+def _as_trouble(key: str, at: Any, what: str, written: str, last_error: str | None) -> dict[str, Any]:
+    detail = json.loads(written)
+    error = str(detail.get("error") or detail.get("found") or what)
+    code, _, message = (last_error or "").partition(": ")
+    return {
+        "key": key,
+        "at": read_time(at),
+        "what": what,
+        "error": error,
+        "message": message if code == error else detail.get("detail", ""),
+    }
 
 
 async def newest_run(catalog: Catalog) -> dict[str, Any] | None:

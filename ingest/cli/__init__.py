@@ -25,7 +25,7 @@ COMMANDS: dict[str, str] = {
     "deadletters": "List or retry the messages that could not be carried out.",
     "deliver": "Hand copies to the verification service.",
     "status": "Show totals and the last runs.",
-    "runs": "Show the last runs.",
+    "runs": "Show the last runs, or one with its failures.",
     "history": "Show one object's story.",
     "db": "Create, migrate and check the catalog.",
     "demo": "Show all of it on an embedded S3 server.",

@@ -161,7 +161,7 @@ def _let_collections_be_rare() -> None:
 
 def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunReport]]) -> None:
     """Runs a job with progress, prints its report, and exits with its code."""
-    from ingest.observe.logs import log
+    from ingest.observe.logs import conclude, log
     from ingest.observe.progress import choose
     from ingest.observe.report import as_json, as_line
 
@@ -175,6 +175,9 @@ def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunRepor
 
     report = run_async(work)
     document = as_json(report)
+    conclude(report.run_id)
+    if context.quiet and report.error is None and report.exit_code:
+        log().error("run_partial", message=as_line(report))
     log().info("run_finished", **{name: value for name, value in document.items() if name not in ("run_id", "error")})
     if report.error is not None and not isinstance(report.error, ReaderGone):
         show_error(report.error, report.exit_code)

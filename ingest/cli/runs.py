@@ -12,10 +12,27 @@ from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.tables import show_table
 
 
-@click.command("runs")
+class _ListedByDefault(click.Group):
+    """Without the name of a command it lists."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        asks_for_help = args and args[0] in ctx.help_option_names
+        named = args and args[0] in self.commands
+        return super().parse_args(ctx, args if asks_for_help or named else ["list", *args])
+
+
+@click.group("runs", cls=_ListedByDefault)
+def command() -> None:
+    """Show the last runs, newest first, or one of them: `ingest runs` is `ingest runs list`.
+
+    Example: ingest runs --limit 5
+    """
+
+
+@command.command("list")
 @click.option("--limit", type=Count(), default=20, show_default=True, metavar="N", help="How many.")
 @command_options
-def command(context: Context, limit: int) -> None:
+def listed(context: Context, limit: int) -> None:
     """Show the last runs, newest first.
 
     Example: ingest runs --limit 5
@@ -27,6 +44,34 @@ def command(context: Context, limit: int) -> None:
         context.emit({"command": "runs", "status": "ok", "runs": found})
         return
     show_runs(found)
+
+
+@command.command("show")
+@click.argument("number", type=Count(), metavar="N")
+@click.option("--limit", type=Count(), default=10_000, show_default=True, metavar="N", help="How many objects.")
+@command_options
+def show(context: Context, number: int, limit: int) -> None:
+    """Show one run and the objects that failed in it, each with its reason.
+
+    Example: ingest runs show 4711
+    """
+    from ingest.jobs.ask import run_shown
+
+    found = run_async(lambda _stop: run_shown(context.settings, number, limit))
+    if context.json:
+        context.emit({"command": "runs show", "status": "ok", **found})
+        return
+    show_runs([found["run"]])
+    if found["failures"]:
+        say()
+        show_table(
+            ("what", "key", "error", "message"),
+            [(each["what"], each["key"], each["error"], each["message"]) for each in found["failures"]],
+        )
+    counts = found["run"]["counts"]
+    unnamed = counts.get("failed", 0) + counts.get("damaged", 0) - len(found["failures"])
+    if unnamed > 0 and len(found["failures"]) < limit:
+        say(f"\n{unnamed} more are in the log of the run only: no catalog keeps their names.")
 
 
 def show_runs(found: list[dict[str, Any]]) -> None:

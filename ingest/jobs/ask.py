@@ -69,6 +69,19 @@ async def runs(settings: Settings, limit: int) -> list[dict[str, Any]]:
         return await overview.recent_runs(catalog, source.id, limit)
 
 
+async def run_shown(settings: Settings, run_id: int, limit: int) -> dict[str, Any]:
+    """One run, and the objects that failed in it, at most `limit` of them.
+
+    Raises:
+        RowNotFound: the catalog has no such run of this source.
+    """
+    async with open_source(settings) as (catalog, source):
+        run = await overview.run_of(catalog, source.id, run_id)
+        if run is None:
+            raise RowNotFound(f"run {run_id} of {source.bucket} is not on record", hint="`ingest runs` shows the last.")
+        return {"run": run, "failures": await overview.troubles(catalog, run, limit)}
+
+
 async def history(settings: Settings, key: str) -> dict[str, Any]:
     """The object's row, its events and its deliveries.
 

@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ingest.crashpoints import here
-from ingest.errors import DiskError, IngestError, NoSuchKey, OutOfOrder, SourceError, TooManyGone
+from ingest.errors import (
+    AccessDenied,
+    DiskError,
+    IngestError,
+    NoSuchKey,
+    OutOfOrder,
+    ServerFault,
+    SourceError,
+    TooManyGone,
+    UnexpectedResponse,
+)
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.crawl import LISTERS, crawl
 from ingest.jobs.fetch import Fetch
@@ -314,13 +324,18 @@ async def _drive(run: Run, pipeline: Pipeline) -> None:
     if failure is not None:
         raise failure
     run.stop.raise_if_requested()
-    if _nothing_works(run.counts):
+    if _nothing_works(run.counts, pipeline.pool.last_error):
         pipeline.pool.raise_if_hopeless()
 
 
-def _nothing_works(counts: Counts) -> bool:
-    """One object that fails beside copies that are there says nothing of the source: that is a partial run."""
-    return not counts.downloaded and not counts.adopted and counts.failed > (1 if counts.unchanged else 0)
+def _nothing_works(counts: Counts, last: IngestError | None) -> bool:
+    """Beside copies that are there one object that fails says nothing of the source, nor do answers, however many: the
+    same objects are refused every night, also when there is nothing else to do. No answer says something."""
+    if counts.downloaded or counts.adopted:
+        return False
+    if counts.unchanged:
+        return counts.failed > 1 and not isinstance(last, AccessDenied | ServerFault | UnexpectedResponse)
+    return counts.failed > 0
 
 
 async def _result(task: asyncio.Task[None]) -> IngestError | None:

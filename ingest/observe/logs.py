@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager, suppress
 from functools import cache
@@ -29,6 +30,7 @@ _process = {"is_ours": False}
 def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
     """For the command line. `verbosity` is -1 (warnings only), 0 or 1 (debug)."""
     _process["is_ours"] = True
+    _said.clear()
     level = {-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG)
     on_terminal = sys.stderr.isatty()
     renderer: Any = (
@@ -39,6 +41,7 @@ def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
     stderr: Any = _Stderr()
     structlog.configure(
         processors=[
+            *([] if verbosity > 0 else [_few]),
             merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if on_terminal else "iso", utc=not on_terminal),
@@ -92,6 +95,29 @@ def _librarys(level: int) -> Any:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
+
+
+MOST_ALIKE = 20
+"""Warnings or errors of one kind, each about an object, that are written; the others are only counted."""
+_said: Counter[tuple[str, str]] = Counter()
+"""How many of each kind (and level) there were."""
+
+
+def _few(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if "key" in event and method in ("warning", "error"):
+        _said[method, event["event"]] += 1
+        if _said[method, event["event"]] > MOST_ALIKE:
+            raise structlog.DropEvent
+    return event
+
+
+def conclude(run_id: int | None) -> None:
+    """One line for each kind of which there were more than were written. What failed, the run's row leads to."""
+    for (method, event), count in _said.items():
+        if count > MOST_ALIKE:
+            where = f": `ingest runs show {run_id}`" if method == "error" and run_id is not None else " (all with -v)"
+            getattr(log(), method)("more", of=event, message=f"and {count - MOST_ALIKE:,} more{where}")
+    _said.clear()
 
 
 def bound_to_run(run_id: int) -> AbstractContextManager[None]:
