@@ -22,6 +22,8 @@ def read_sources(
 ) -> tuple[dict[str, Any], list[str]]:
     """Field values from the environment over those from the file, and warnings; empty ones count as not given.
 
+    `secret_files` among them are the files that secrets came from, by field.
+
     `names` are the fields' variables; those in `secrets` may also come from the file that ``<VARIABLE>_FILE`` names.
 
     Raises:
@@ -32,14 +34,17 @@ def read_sources(
     warnings += _unknown_names(from_file, known, env_file or _USUAL_FILE)
     written = {**from_file, **os.environ}
     values: dict[str, Any] = {}
+    files: dict[str, Path] = {}
     for field, name in names.items():
         value = os.environ.get(name) or ""
         if not value and field in secrets:
             value = _read_secret_file(written.get(f"{name}_FILE"), name)
+            if value:
+                files[field] = Path(written[f"{name}_FILE"])
         value = value or from_file.get(name) or ""
         if value:
             values[field] = value
-    return values, warnings
+    return values | ({"secret_files": files} if files else {}), warnings
 
 
 def _read_env_file(env_file: Path | None) -> tuple[dict[str, str], list[str]]:

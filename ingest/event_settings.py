@@ -23,9 +23,11 @@ class KafkaSettings(BaseModel):
     """Empty on input: the topic with ``.dead`` behind it, where there is a topic."""
     kafka_session_timeout: timedelta = timedelta(seconds=10)
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"] = "PLAIN"
     kafka_sasl_username: str = ""
     kafka_sasl_password: SecretStr | None = None
+    kafka_sasl_token: SecretStr | None = None
+    kafka_sasl_service: str = "kafka"
     kafka_ca_bundle: Path | None = None
     kafka_client_cert: Path | None = None
     kafka_client_key: Path | None = None
@@ -47,14 +49,20 @@ class KafkaSettings(BaseModel):
 
     @model_validator(mode="after")
     def _whole_login(self) -> Self:
-        whole = bool(self.kafka_sasl_username) and self.kafka_sasl_password is not None
-        if self.kafka_security_protocol.startswith("SASL") and not whole:
-            raise ValueError("a SASL protocol wants KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
+        if self.kafka_security_protocol.startswith("SASL"):
+            self._require_login()
         if self.kafka_topic and self.kafka_dead_letter_topic == self.kafka_topic:
             raise ValueError("KAFKA_DEAD_LETTER_TOPIC is KAFKA_TOPIC: what is given up would come back for ever")
         if self.kafka_topic and not self.kafka_dead_letter_topic:
             object.__setattr__(self, "kafka_dead_letter_topic", f"{self.kafka_topic}.dead")
         return self
+
+    def _require_login(self) -> None:
+        if self.kafka_sasl_mechanism == "OAUTHBEARER":
+            if self.kafka_sasl_token is None:
+                raise ValueError("OAUTHBEARER wants KAFKA_SASL_TOKEN, or the file that KAFKA_SASL_TOKEN_FILE names")
+        elif self.kafka_sasl_mechanism != "GSSAPI" and not (self.kafka_sasl_username and self.kafka_sasl_password):
+            raise ValueError("a SASL protocol wants KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
 
 
 class VerifySettings(BaseModel):

@@ -70,9 +70,13 @@ VARIABLES: dict[str, Variable] = {
         "KAFKA_SESSION_TIMEOUT", "after how long without a sign of life others take over, for example 10s"
     ),
     "kafka_security_protocol": Variable("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
-    "kafka_sasl_mechanism": Variable("KAFKA_SASL_MECHANISM", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+    "kafka_sasl_mechanism": Variable(
+        "KAFKA_SASL_MECHANISM", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI"
+    ),
     "kafka_sasl_username": Variable("KAFKA_SASL_USERNAME", "the broker's user, for a SASL protocol"),
     "kafka_sasl_password": Variable("KAFKA_SASL_PASSWORD", "the password of KAFKA_SASL_USERNAME", secret=True),
+    "kafka_sasl_token": Variable("KAFKA_SASL_TOKEN", "the token for OAUTHBEARER", secret=True),
+    "kafka_sasl_service": Variable("KAFKA_SASL_SERVICE", "the broker's service name for GSSAPI, for example kafka"),
     "kafka_ca_bundle": Variable("KAFKA_CA_BUNDLE", "a PEM file with the certificates to trust as the broker's"),
     "kafka_client_cert": Variable("KAFKA_CLIENT_CERT", "as S3_CLIENT_CERT, for the broker"),
     "kafka_client_key": Variable("KAFKA_CLIENT_KEY", "as S3_CLIENT_KEY, for the broker"),
@@ -126,6 +130,8 @@ class Settings(KafkaSettings, VerifySettings):
     """Empty on input: SQLite under the data directory. Always complete after validation."""
     data_dir: Path = Path("data")
     retention: timedelta = timedelta(days=30)
+    secret_files: Mapping[str, Path] = Field(default={}, repr=False)
+    """By field: the file that a secret came from."""
     warnings: tuple[str, ...] = Field(default=(), repr=False)
     """What a person should be told at every run."""
 
@@ -206,6 +212,17 @@ class Settings(KafkaSettings, VerifySettings):
         It stands beside the buckets' directories, and no bucket's name starts with a dot.
         """
         return self.data_dir / ".ingest"
+
+    def secret_now(self, field: str) -> str:
+        """A secret as its file holds it by now, if it came from one: whoever changes it need not start us again."""
+        value: SecretStr | None = getattr(self, field)
+        known = value.get_secret_value() if value is not None else ""
+        if field not in self.secret_files:
+            return known
+        try:
+            return self.secret_files[field].read_text(encoding="utf-8").strip() or known
+        except (OSError, UnicodeDecodeError):
+            return known  # it is being replaced, perhaps: the one that we know may do
 
     @property
     def secrets(self) -> set[str]:

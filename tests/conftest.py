@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.databases",
     "tests.fixtures.brokers",
+    "tests.fixtures.kafka_listener",
     "tests.fixtures.verify_service",
     "tests.faults.rig",
 ]

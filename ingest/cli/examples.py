@@ -56,6 +56,8 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.DamagedTransfer: "'loans/a.pdf': received bytes that do not match their etag",
     errors.BrokerError: "kafka.example.com:9092: no broker answers",
     errors.BrokerRefused: "kafka.example.com:9092: the user or password is not accepted",
+    errors.BrokerUntrusted: "kafka.example.com:9093: the server's certificate is not trusted (self-signed certificate)",
+    errors.TopicMissing: "there is no topic 'statments' at kafka.example.com:9092; there is 'statements'",
     errors.DeadLetterRefused: "statements.dead: UnknownTopicOrPartitionError",
     errors.Poison: "the message is not JSON",
     errors.MessagesDied: "3 messages were given up",

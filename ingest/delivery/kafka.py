@@ -11,26 +11,30 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ingest.delivery.messages import UNREADABLE, Letter
-from ingest.errors import BrokerError, BrokerRefused, DeadLetterRefused, SettingsError
+from ingest.errors import BrokerError, DeadLetterRefused, SettingsError
 from ingest.observe.logs import log
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+    from ingest.delivery.kafka_link import Link
     from ingest.settings import Settings
 
 CONNECT_SECONDS = 20.0
-_REQUEST_SECONDS, _GRACE_SECONDS = 15.0, 0.5
+_GRACE_SECONDS = 0.5
 _ANSWER_SECONDS = 5.0
 """For a commit, and for leaving: neither is waited for long, since both can be made up for."""
 _UNJOINED_SECONDS = 0.5
 """For leaving a group that still gathers: the broker answers nothing before it has."""
 _QUIET_SECONDS = 30.0
+_METADATA_MS = 30_000
+"""How often the broker is asked for the topic's partitions when nothing seems wrong."""
 
 _SINGLY_SECONDS = 0.5
 _LARGEST_LETTER = 64 << 20
@@ -46,8 +50,22 @@ class Topic:
 
     name: str
     dead_letters: str
+    _link: Link
     _consumer: AIOKafkaConsumer
     _producer: AIOKafkaProducer
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be read now; empty when it can."""
+        return self._link.trouble
+
+    async def watch(self) -> NoReturn:
+        """Keeps `trouble` true, until cancelled.
+
+        Raises:
+            BrokerError: the broker has refused us, or had no such topic, for a minute.
+        """
+        await self._link.watch()
 
     @property
     def assigned(self) -> list[int]:
@@ -137,7 +155,10 @@ class Topic:
                 await self._producer.send_and_wait(self.dead_letters, b"", headers=told)
 
     def lag(self, positions: Mapping[int, int]) -> dict[int, int]:
-        """For each partition: messages between the position given and the newest known to the broker."""
+        """For each partition: messages between the position given and the newest known to the broker; none while there
+        is trouble, for what is known is old by then."""
+        if self.trouble:
+            return {}
         newest = {number: self._consumer.highwater(self._part(number)) for number in self.assigned}
         return {number: max(0, high - positions.get(number, 0)) for number, high in newest.items() if high is not None}
 
@@ -157,35 +178,51 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
     """Joins the consumer group and waits for its partitions; leaves it at the end.
 
     Raises:
-        BrokerError: nobody answers at KAFKA_BOOTSTRAP_SERVERS, or we are refused. SettingsError: not installed.
+        BrokerError: nobody answers at KAFKA_BOOTSTRAP_SERVERS, we are refused, or there is no such topic.
+        SettingsError: not installed.
     """
-    aiokafka = _aiokafka()
-    common = _connection(settings)
+    _require_aiokafka()
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+    from ingest.delivery.kafka_access import Access
+    from ingest.delivery.kafka_link import PATIENCE, Link, LinkedClient
+    from ingest.delivery.kafka_probe import probe
+
     topic, session = settings.required("kafka_topic"), settings.kafka_session_timeout.total_seconds()
-    consumer = aiokafka.AIOKafkaConsumer(
-        group_id=settings.required("kafka_group_id"),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        session_timeout_ms=round(session * 1000),
-        heartbeat_interval_ms=round(session * 1000 / 6),
-        fetch_max_wait_ms=100,
-        **common,
-    )
-    producer = aiokafka.AIOKafkaProducer(acks="all", max_request_size=_LARGEST_LETTER, **common)
-    consumer.subscribe([topic], listener=_listener(aiokafka, revoked, assigned))
-    patience = _UNJOINED_SECONDS
-    try:
-        with _translated(settings.kafka_bootstrap_servers):
-            await asyncio.wait_for(producer.start(), CONNECT_SECONDS)
-            await asyncio.wait_for(consumer.start(), 3 * CONNECT_SECONDS)
-        patience = _ANSWER_SECONDS
-        yield Topic(topic, settings.kafka_dead_letter_topic, consumer, producer)
-    finally:
-        for member in (consumer, producer):
-            await _leave(member, patience)
+    with ExitStack() as known:
+        access = Access.of(settings, known)
+        await probe(access, topic)
+        common = {"bootstrap_servers": list(map(str, access.places)), "metadata_max_age_ms": _METADATA_MS}
+        common |= access.arguments()
+        consumer = AIOKafkaConsumer(
+            group_id=settings.required("kafka_group_id"),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=round(session * 1000),
+            heartbeat_interval_ms=round(session * 1000 / 6),
+            fetch_max_wait_ms=100,
+            **common,
+        )
+        producer = AIOKafkaProducer(acks="all", max_request_size=_LARGEST_LETTER, **common)
+        link = Link(partial(probe, access, topic), access.login if access.logs_in else dict, PATIENCE)
+        LinkedClient.take(consumer._client, link, topics=[topic])
+        LinkedClient.take(producer.client, link)
+        consumer.subscribe([topic], listener=_listener(revoked, assigned))
+        patience = _UNJOINED_SECONDS
+        try:
+            with _translated(settings.kafka_bootstrap_servers):
+                await asyncio.wait_for(producer.start(), CONNECT_SECONDS)
+                await asyncio.wait_for(consumer.start(), 3 * CONNECT_SECONDS)
+            patience = _ANSWER_SECONDS
+            yield Topic(topic, settings.kafka_dead_letter_topic, link, consumer, producer)
+        finally:
+            link.is_leaving = True
+            patience = _UNJOINED_SECONDS if link.trouble else patience
+            for member, client in ((consumer, consumer._client), (producer, producer.client)):
+                await _leave(member, client, patience)
 
 
-async def _leave(member: Any, patience: float) -> None:
+async def _leave(member: Any, client: Any, patience: float) -> None:
     """Closes a member. Leaving is a courtesy, its faults are nobody's: the session ends by itself."""
     leaving = asyncio.ensure_future(member.stop())
     # Not awaited itself: aiokafka lets the cancellation of its own tasks escape as ours.
@@ -193,37 +230,21 @@ async def _leave(member: Any, patience: float) -> None:
     if not leaving.done():
         leaving.cancel()
         await asyncio.wait({leaving})
-        await member._client.close()  # what `stop` has not come to
+        await client.close()  # what `stop` has not come to
 
 
-def _aiokafka() -> Any:
+def _require_aiokafka() -> None:
     try:
-        import aiokafka
+        import aiokafka  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise SettingsError("reading events needs aiokafka", hint="pip install 'ingest[kafka]'") from error
     _route_logs()
-    return aiokafka
 
 
-def _connection(settings: Settings) -> dict[str, Any]:
-    servers = [server.strip() for server in settings.required("kafka_bootstrap_servers").split(",")]
-    wanted: dict[str, Any] = {
-        "bootstrap_servers": servers,
-        "client_id": "ingest",
-        "security_protocol": settings.kafka_security_protocol,
-        "request_timeout_ms": round(_REQUEST_SECONDS * 1000),
-    }
-    if settings.kafka_security_protocol.endswith("SSL"):
-        wanted["ssl_context"] = settings.kafka_trust.context()
-    if settings.kafka_sasl_password is not None and settings.kafka_security_protocol.startswith("SASL"):
-        wanted["sasl_mechanism"] = settings.kafka_sasl_mechanism
-        wanted["sasl_plain_username"] = settings.kafka_sasl_username
-        wanted["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
-    return wanted
+def _listener(revoked: Moved, assigned: Moved) -> Any:
+    from aiokafka import ConsumerRebalanceListener
 
-
-def _listener(aiokafka: Any, revoked: Moved, assigned: Moved) -> Any:
-    class Listener(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # its module is imported late
+    class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
         async def on_partitions_revoked(self, parts: Sequence[Any]) -> None:
             await revoked([part.partition for part in parts])
 
@@ -237,20 +258,12 @@ def _listener(aiokafka: Any, revoked: Moved, assigned: Moved) -> Any:
 def _translated(what: str) -> Iterator[None]:
     from aiokafka import errors
 
-    refusals = (
-        errors.AuthenticationFailedError,
-        errors.AuthenticationMethodNotSupported,
-        errors.UnsupportedSaslMechanismError,
-        errors.TopicAuthorizationFailedError,
-        errors.GroupAuthorizationFailedError,
-        errors.ClusterAuthorizationFailedError,
-    )
+    from ingest.delivery.kafka_faults import FORBIDDEN, forbidden
+
     try:
         yield
-    except refusals as error:
-        raise BrokerRefused(f"{what}: {type(error).__name__}") from error
-    except KeyError as error:  # what aiokafka makes of a refusal in SCRAM (RFC 5802, "e=" in the last message)
-        raise BrokerRefused(f"{what}: the login was refused") from error
+    except FORBIDDEN as error:
+        raise forbidden(error) from error
     except (errors.KafkaError, ssl.SSLError, OSError) as error:
         # A time-out of asyncio is an OSError as well, and says nothing.
         raise BrokerError(f"{what}: {str(error).splitlines()[0] if str(error) else 'no answer in time'}") from error

@@ -18,7 +18,15 @@ from ingest.errors.delivery import (
     EndpointUntrusted,
 )
 from ingest.errors.descriptors import descriptors_left, too_many_files
-from ingest.errors.events import BrokerError, BrokerRefused, DeadLetterRefused, MessagesDied, Poison
+from ingest.errors.events import (
+    BrokerError,
+    BrokerRefused,
+    BrokerUntrusted,
+    DeadLetterRefused,
+    MessagesDied,
+    Poison,
+    TopicMissing,
+)
 from ingest.errors.local import (
     DamageFound,
     DatabaseBusy,
@@ -83,6 +91,7 @@ __all__ = [
     "AccessKeyUnknown",
     "BrokerError",
     "BrokerRefused",
+    "BrokerUntrusted",
     "CertificateExpired",
     "CertificateNotYetValid",
     "CertificateUntrusted",
@@ -150,6 +159,7 @@ __all__ = [
     "TooLargeForDisk",
     "TooManyFiles",
     "TooManyGone",
+    "TopicMissing",
     "UnexpectedResponse",
     "UnsafePath",
     "descriptors_left",

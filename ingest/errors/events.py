@@ -21,6 +21,20 @@ class BrokerRefused(BrokerError):
     hint = "Check KAFKA_SECURITY_PROTOCOL, the KAFKA_SASL_* settings, and what this user may read and write."
 
 
+class BrokerUntrusted(BrokerRefused):
+    """TLS with the broker failed: its certificate, or ours, is not accepted, or only one side speaks TLS."""
+
+    code = "broker_tls"
+    hint = "Compare KAFKA_SECURITY_PROTOCOL, KAFKA_CA_BUNDLE and KAFKA_CLIENT_CERT with the broker's listener."
+
+
+class TopicMissing(BrokerError):
+    """The broker has no topic of this name. Reading never makes one."""
+
+    code = "topic_missing"
+    hint = "Check KAFKA_TOPIC, or create the topic; nothing else is read in its place."
+
+
 class DeadLetterRefused(BrokerError):
     """The topic of dead letters takes nothing from us. No error of a run: what was given up is kept in the catalog."""
 

@@ -62,7 +62,8 @@ class Consumer:
             IngestError: the broker refuses us; the disk failed, or the database for too long.
         """
         ending = Stop()
-        tasks = [asyncio.create_task(work) for work in (self._read(), self._commit_often(), self.reception.failed())]
+        endless = (self._read(), self._commit_often(), self.reception.failed(), self.topic.watch())
+        tasks = [asyncio.create_task(work) for work in endless]
         if self.dispatcher is not None:
             tasks.append(asyncio.create_task(self.dispatcher.run(ending, until_empty=False)))
         try:
@@ -72,11 +73,11 @@ class Consumer:
             self.notifier.send("STOPPING=1")
             await self.reception.settle(DRAIN_SECONDS)
         finally:
-            for task in tasks[:3]:
+            for task in tasks[: len(endless)]:
                 task.cancel()
-            await asyncio.gather(*tasks[:3], return_exceptions=True)
+            await asyncio.gather(*tasks[: len(endless)], return_exceptions=True)
             ending.request(signal.SIGTERM)
-            await asyncio.shield(self._wind_down(tasks[3:]))
+            await asyncio.shield(self._wind_down(tasks[len(endless) :]))
 
     async def _wind_down(self, delivering: list[asyncio.Task[None]]) -> None:
         try:
@@ -146,7 +147,7 @@ class Consumer:
             return "stopping"
         if self.dispatcher is not None and self.dispatcher.paused:
             return "paused: the verification service is down"
-        return self.reception.trouble
+        return self.topic.trouble or self.reception.trouble
 
     def snapshot(self) -> Snapshot:
         """The figures of now."""
@@ -165,7 +166,8 @@ class Consumer:
             "undeliverable": counts.dead,
         }
         paused = self.dispatcher is not None and self.dispatcher.paused
-        return Snapshot(self.lag, self.reception.intake.in_flight, paused, counters)
+        lag = {} if self.topic.trouble else self.lag
+        return Snapshot(lag, self.reception.intake.in_flight, paused, counters)
 
 
 @dataclass

@@ -8,7 +8,6 @@ import socket
 from datetime import timedelta
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from ingest.demo.broker import Broker
@@ -19,38 +18,11 @@ from ingest.jobs.stop import Stop
 from ingest.observe.endpoints import Endpoints, serving
 from ingest.observe.metrics import Snapshot
 from ingest.observe.notify import Notifier
+from tests.fixtures.endpoints import ask, until, until_counted
 from tests.fixtures.events import plain, run, sent, settings_for
 from tests.fixtures.servers import Bucket
 
 NOTHING = Snapshot({}, 0, False, {})
-
-
-async def ask(port: int, path: str) -> tuple[int, str]:
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
-        return response.status, await response.text()
-
-
-async def until(port: int, path: str, expected: int) -> str:
-    """What is answered as soon as the status is as expected."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                status, text = await ask(port, path)
-                if status == expected:
-                    return text
-            except aiohttp.ClientConnectionError:
-                pass  # it is still starting
-            await asyncio.sleep(0.05)
-
-
-async def until_counted(port: int, line: str) -> str:
-    """The metrics, as soon as they hold this line."""
-    async with asyncio.timeout(60):
-        while True:
-            _, metrics = await ask(port, "/metrics")
-            if line in metrics.splitlines():
-                return metrics
-            await asyncio.sleep(0.05)
 
 
 async def test_a_consumer_says_how_it_fares(

@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "source": BELOW_THE_JOBS | {"sendable", "http"},
     "store": BELOW_THE_JOBS | {"liveness", "crashpoints", "hashing"},
     "catalog": BELOW_THE_JOBS | {"liveness", "crashpoints"},
-    "delivery": BELOW_THE_JOBS | {"http"},
+    "delivery": BELOW_THE_JOBS | {"http", "trust"},
     "jobs": BELOW_THE_JOBS | {"source", "store", "catalog", "delivery", "http", "crashpoints", "hashing"},
     "demo": BELOW_THE_JOBS | {"source"},
     "cli": BELOW_THE_JOBS | {"jobs", "demo", "interrupts", "__version__"},

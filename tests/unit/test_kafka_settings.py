@@ -41,12 +41,27 @@ def test_the_password_comes_from_a_file_and_shows_nowhere(tmp_path: Path, monkey
     assert "canary" not in repr(settings)
 
 
+def test_a_secret_is_read_again_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "token"
+    file.write_text("canary-1\n")
+    oauth = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "OAUTHBEARER"}
+    settings = load(tmp_path, monkeypatch, KAFKA_SASL_TOKEN_FILE=str(file), **oauth).replace(kafka_group_id="other")
+    file.write_text("canary-2\n")
+    assert settings.secret_now("kafka_sasl_token") == "canary-2"
+    file.unlink()  # it is being replaced
+    assert settings.secret_now("kafka_sasl_token") == "canary-1"
+    monkeypatch.setenv("KAFKA_SASL_TOKEN", "canary-3")  # which outranks the file
+    assert load(tmp_path, monkeypatch).secret_now("kafka_sasl_token") == "canary-3"
+    assert "canary" not in repr(settings)
+
+
 @pytest.mark.parametrize(
     ("variables", "named"),
     [
         ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME"),
         ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "KAFKA_SECURITY_PROTOCOL"),
         ({"KAFKA_SASL_MECHANISM": "MAGIC"}, "KAFKA_SASL_MECHANISM"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "OAUTHBEARER"}, "KAFKA_SASL_TOKEN"),
         ({"KAFKA_CA_BUNDLE": "/nowhere.pem"}, "KAFKA_CA_BUNDLE"),
         ({"KAFKA_SESSION_TIMEOUT": "soon"}, "KAFKA_SESSION_TIMEOUT"),
         ({"KAFKA_BOOTSTRAP_SERVERS": "kafka.example.com:port"}, "KAFKA_BOOTSTRAP_SERVERS"),
