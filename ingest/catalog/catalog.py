@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ingest.catalog import pages, runs, schema, writes
+from ingest.catalog import pages, runs, schema, sources, writes
 from ingest.catalog.batch import Batch
 from ingest.catalog.lane import Dialect, Lane, RunLock, Statement, Steps
+from ingest.catalog.sources import Source
 from ingest.catalog.target import Target
 from ingest.errors import LockedError
 from ingest.model import CatalogRow, Counts, KnownPage, ListingOrder, RunStatus, Shard
@@ -20,6 +21,8 @@ from ingest.plan.shards import key_range
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+__all__ = ["Catalog", "Source"]
 
 _ROW = (
     "SELECT key, size, etag, state, gone_at IS NOT NULL, local_path, attempts, last_error LIKE 'no_such_key:%' "
@@ -32,11 +35,6 @@ _COPIES_OF = (
     "SELECT key, local_path, CASE state WHEN 'present' THEN digest END FROM objects WHERE local_path IS NOT NULL "
     "AND (state = 'pruned' OR state = 'present' AND digest IS NOT NULL) AND source_id = ? AND key "
 )
-_FIND_SOURCE = (
-    "SELECT id, bucket, listing_order, last_complete_sync IS NULL FROM sources WHERE endpoint = ? AND bucket = ?"
-)
-_NAMESAKES = "SELECT endpoint FROM sources WHERE bucket = ? AND id <> ? ORDER BY endpoint"
-_ADD_SOURCE = "INSERT INTO sources (endpoint, bucket) VALUES (?, ?) ON CONFLICT (endpoint, bucket) DO NOTHING"
 _LEARN_ORDER = "UPDATE sources SET listing_order = ? WHERE id = ?"
 _COMPLETE = "UPDATE sources SET last_complete_sync = ? WHERE id = ?"
 _UNLIMITED = 1 << 62
@@ -44,15 +42,6 @@ _DISPOSE_SECONDS = 5.0
 
 _catalog_row: Callable[[Any], CatalogRow] = partial(tuple.__new__, CatalogRow)
 """A third of the cost of the class's own constructor, whose arity the queries already settle."""
-
-
-class Source(NamedTuple):
-    """One bucket at one endpoint."""
-
-    id: int
-    bucket: str
-    order: ListingOrder
-    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -69,9 +58,9 @@ class Catalog:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str) -> AsyncIterator[Catalog]:
-        """Connects, and checks the schema (see `schema.fitting`)."""
-        async with schema.fitting(url) as lane:
+    async def open(cls, url: str, admit: schema.Admission = schema.admit_any) -> AsyncIterator[Catalog]:
+        """Connects, has `admit` look at the catalog's id, and checks the schema (see `schema.fitting`)."""
+        async with schema.fitting(url, admit) as lane:
             catalog = cls(url, lane, Target.of(url))
             try:
                 yield catalog
@@ -107,23 +96,16 @@ class Catalog:
     def is_postgres(self) -> bool:
         return self.target.is_postgres
 
-    async def source(self, endpoint: str, bucket: str) -> Source:
-        """The row of this bucket; made when it is seen for the first time."""
-        found = await self.lane.fetch(_FIND_SOURCE, endpoint, bucket)
-        if found:
-            number, name, order, is_new = found[0]
-            return Source(int(number), name, ListingOrder(order), bool(is_new))
+    async def source(self, endpoint: str, bucket: str, *, directory_id: str | None = None) -> Source:
+        """The row of this bucket; made when it is seen for the first time, with a directory of the bucket's name.
 
-        def add(_dialect: Dialect) -> Steps[int]:
-            yield Statement(_ADD_SOURCE, (endpoint, bucket))
-            rows = yield Statement(_FIND_SOURCE, (endpoint, bucket))
-            return int(rows[0][0])
-
-        return Source(await self.lane.write(add), bucket, ListingOrder.UNKNOWN, is_new=True)
-
-    async def namesakes(self, source: Source) -> list[str]:
-        """The endpoints that are on record with a bucket of the same name."""
-        return [endpoint for (endpoint,) in await self.lane.fetch(_NAMESAKES, source.bucket, source.id)]
+        Raises:
+            DirectoryTaken: another source has that directory.
+        """
+        found = sources.find(await sources.all_sources(self.lane), endpoint, bucket, secure=True)
+        if found is not None:
+            return found
+        return await self.lane.write(partial(sources.add, endpoint, bucket, bucket, directory_id))
 
     async def learn_order(self, source_id: int, order: ListingOrder) -> None:
         """Keeps the listing order; pages are remembered for byte-ordered listings only."""

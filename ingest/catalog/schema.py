@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ingest.catalog import sources
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps, open_lane
 from ingest.catalog.target import Target
 from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing, too_many_files
@@ -47,14 +48,27 @@ async def current(url: str) -> str | None:
 
 
 async def _revision(lane: Lane) -> str | None:
-    table = "to_regclass('alembic_version')" if lane.dialect.is_postgres else _SQLITE_TABLE
-    if (await lane.fetch(f"SELECT {table}"))[0][0] is None:
+    if not await _has_table(lane, "alembic_version"):
         return None
     found = await lane.fetch("SELECT version_num FROM alembic_version")
     return str(found[0][0]) if found else None
 
 
-_SQLITE_TABLE = "(SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version')"
+async def _has_table(lane: Lane, name: str) -> bool:
+    table = f"to_regclass('{name}')" if lane.dialect.is_postgres else _sqlite_table(name)
+    return (await lane.fetch(f"SELECT {table}"))[0][0] is not None
+
+
+def _sqlite_table(name: str) -> str:
+    return f"(SELECT name FROM sqlite_master WHERE type = 'table' AND name = '{name}')"  # noqa: S608 - our own names
+
+
+Admission = Callable[[str | None], None]
+"""Looks at the id of a catalog, None where there is none, before anything is written to it; raises to refuse it."""
+
+
+def admit_any(_catalog_id: str | None) -> None:
+    """Whatever it is called: it is what the settings name."""
 
 
 async def upgrade(url: str, revision: str = "head") -> None:
@@ -74,22 +88,52 @@ async def ensure(url: str) -> None:
 
 
 @asynccontextmanager
-async def fitting(url: str) -> AsyncIterator[Lane]:
+async def fitting(url: str, admit: Admission = admit_any) -> AsyncIterator[Lane]:
     """A lane to a database whose schema fits: SQLite is migrated, PostgreSQL only checked.
 
     Raises:
-        SchemaMissing: missing or behind. SchemaAhead: made by a newer version. DatabaseError: unreachable.
+        SchemaMissing: missing or behind. SchemaAhead: made by a newer version. DatabaseError: unreachable. Whatever
+            `admit` raises, and then nothing is written.
     """
     target = Target.of(url)
     if not target.is_postgres:
+        if is_absent(target.file):
+            admit(None)
         _create_file(target.file)
     async with open_lane(target) as lane:
-        await _fit(url, target, lane)
+        await _fit(url, target, lane, admit)
         yield lane
 
 
-async def _fit(url: str, target: Target, lane: Lane) -> None:
+def is_absent(file: str) -> bool:
+    """Whether there is no SQLite file, or one without a byte: SQLite takes that for a new database."""
+    try:
+        return os.stat(file).st_size == 0
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # it cannot be looked at: opening it says why
+
+
+async def admitted(url: str, admit: Admission) -> None:
+    """Has `admit` look at the catalog as it is; nothing is made or migrated. Raises what it raises, `DatabaseError`."""
+    target = Target.of(url)
+    if not target.is_postgres and is_absent(target.file):
+        admit(None)
+        return
+    async with open_lane(target) as lane:
+        admit(await _catalog_id(lane, await _revision(lane)))
+
+
+async def _catalog_id(lane: Lane, revision: str | None) -> str | None:
+    if revision != revisions()[-1] and not await _has_table(lane, "installation"):
+        return None
+    return await sources.catalog_id(lane)
+
+
+async def _fit(url: str, target: Target, lane: Lane, admit: Admission) -> None:
     found, known = await _revision(lane), revisions()
+    admit(await _catalog_id(lane, found))
     if found == known[-1]:
         return
     if found is not None and found not in known:
@@ -103,7 +147,7 @@ async def _fit(url: str, target: Target, lane: Lane) -> None:
 
 def _create(_dialect: Dialect) -> Steps[bool]:
     """Makes the schema of a new SQLite file at once. Returns whether the file was a new one."""
-    if (yield Statement(f"SELECT {_SQLITE_TABLE}"))[0][0] is not None:
+    if (yield Statement(f"SELECT {_sqlite_table('alembic_version')}"))[0][0] is not None:
         return False
     for statement in SNAPSHOT.read_text(encoding="utf-8").rstrip(";\n").split(";\n\n"):
         yield Statement(statement)

@@ -8,7 +8,7 @@ CREATE TABLE sources (
         endpoint TEXT NOT NULL,
         bucket TEXT NOT NULL,
         listing_order VARCHAR(16) DEFAULT 'unknown' NOT NULL,
-        last_complete_sync VARCHAR(32),
+        last_complete_sync VARCHAR(32), directory TEXT, directory_id VARCHAR(32), forgotten_at VARCHAR(32),
         CONSTRAINT pk_sources PRIMARY KEY (id),
         CONSTRAINT uq_sources_endpoint UNIQUE (endpoint, bucket)
 );
@@ -149,4 +149,23 @@ CREATE INDEX ix_dead_letters_state ON dead_letters (state, next_attempt_at);
 
 CREATE INDEX ix_dead_letters_key ON dead_letters ("key");
 
-INSERT INTO alembic_version (version_num) VALUES ('0004');
+CREATE TABLE installation (
+        number INTEGER NOT NULL,
+        catalog_id VARCHAR(32) NOT NULL,
+        made_at VARCHAR(32) NOT NULL,
+        CONSTRAINT pk_installation PRIMARY KEY (number)
+);
+
+CREATE TABLE directories (
+        id VARCHAR(32) NOT NULL,
+        path TEXT NOT NULL,
+        host TEXT NOT NULL,
+        inode TEXT NOT NULL,
+        catalog_place TEXT NOT NULL,
+        seen_at VARCHAR(32) NOT NULL,
+        CONSTRAINT pk_directories PRIMARY KEY (id)
+);
+
+CREATE UNIQUE INDEX uq_sources_directory ON sources (directory);
+
+INSERT INTO alembic_version (version_num) VALUES ('0005');

@@ -69,7 +69,30 @@ sources = Table(
     Column("bucket", Text, nullable=False),
     Column("listing_order", String(16), nullable=False, server_default="unknown"),
     Column("last_complete_sync", UtcTime),
+    Column("directory", Text),
+    Column("directory_id", String(32)),
+    Column("forgotten_at", UtcTime),
     UniqueConstraint("endpoint", "bucket"),
+    Index("uq_sources_directory", "directory", unique=True),
+)
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("catalog_id", String(32), nullable=False),
+    Column("made_at", UtcTime, nullable=False),
+)
+
+directories = Table(
+    "directories",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("inode", Text, nullable=False),
+    Column("catalog_place", Text, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
 )
 
 objects = Table(

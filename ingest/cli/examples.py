@@ -76,6 +76,17 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.TooLargeForDisk: "'loans/a.iso': File too large",
     errors.TooManyFiles: f"{_SERVER}: Too many open files",
     errors.UnsafePath: "'statements/loans' is a symlink, and is not followed",
+    errors.DirectoryMissing: "the data directory /srv/ingest/data is missing: it does not exist; the copies of "
+    "s3://statements lie in it",
+    errors.DirectoryForeign: "/srv/other is data directory 5f0c12ab, and the copies of s3://statements lie in "
+    "91d4e2c0, last seen at /srv/ingest/data",
+    errors.DirectoryTaken: "s3://statements at new.example.com:9000 is not on record, and the directory 'statements' "
+    "is that of s3://statements at minio.example.com:9000",
+    errors.CatalogMissing: "the catalog of /srv/ingest/data is missing: there is no "
+    "sqlite+aiosqlite:////srv/ingest/data/.ingest/catalog.db",
+    errors.CatalogForeign: "the copies in /srv/ingest/data belong to the catalog at "
+    "postgresql+asyncpg://ingest:***@db.example.com/ingest, and DATABASE_URL leads to another one",
+    errors.SourceUnknown: "no source is called 'minio.example.org:9000'",
     errors.DatabaseError: "postgresql+asyncpg://ingest:***@db.example.com/ingest: Connection refused",
     errors.DatabaseBusy: "sqlite+aiosqlite:////srv/data/.ingest/catalog.db: database is locked",
     errors.DatabaseLost: "postgresql+asyncpg://ingest:***@db.example.com/ingest: connection is closed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ingest.errors.base import IngestError
+from ingest.errors.base import IngestError, SettingsError
 from ingest.exits import ExitCode
 
 
@@ -68,6 +68,26 @@ class TooLargeForDisk(DiskError):
     exit_code = ExitCode.PARTIAL
     of_one_object = True
     hint = "Keep the data directory on a file system with room for such files; FAT has a limit of 4 GiB for each."
+
+
+class DirectoryMissing(DiskError):
+    """The data directory that the copies lie in is not there: its disk is not mounted, or it was removed."""
+
+    code = "directory_missing"
+    hint = (
+        "Mount its disk, or correct INGEST_DATA_DIR, and run again; nothing was changed. If it is gone for good, or is "
+        "to begin anew: `ingest source attach`."
+    )
+
+
+class DirectoryForeign(DiskError):
+    """Another data directory than the one that the copies lie in."""
+
+    code = "directory_foreign"
+    hint = (
+        "Correct INGEST_DATA_DIR or mount the right disk; nothing was changed. If the copies are to lie here from now "
+        "on, or were moved here: `ingest source attach`."
+    )
 
 
 class DatabaseError(IngestError):
@@ -146,6 +166,43 @@ class SchemaAhead(DatabaseError):
 
     code = "schema_ahead"
     hint = "Upgrade `ingest`; an older version never writes to a newer schema."
+
+
+class CatalogMissing(DatabaseError):
+    """The catalog that the copies are recorded in is not where it was: it was removed or emptied."""
+
+    code = "catalog_missing"
+    hint = (
+        "Put its backup back, or correct DATABASE_URL, and run again; nothing was changed. To begin a new catalog for "
+        "the copies that are there: `ingest source attach`."
+    )
+
+
+class CatalogForeign(DatabaseError):
+    """Another catalog than the one that the copies are recorded in."""
+
+    code = "catalog_foreign"
+    hint = (
+        "Correct DATABASE_URL or INGEST_DATA_DIR; nothing was changed. If this catalog is to have these copies from "
+        "now on: `ingest source attach`."
+    )
+
+
+class DirectoryTaken(SettingsError):
+    """The directory that a new source's copies would lie in is another source's."""
+
+    code = "directory_taken"
+    hint = (
+        "If the endpoint was renamed: `ingest source rename OLD NEW`. If it is another bucket of that name, give it a "
+        "directory of its own: `ingest source attach --directory NAME`."
+    )
+
+
+class SourceUnknown(IngestError):
+    """No source of the catalog is called so."""
+
+    code = "unknown_source"
+    hint = "`ingest source list` shows them all."
 
 
 class RowNotFound(IngestError):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ingest.catalog import outbox, overview
 from ingest.errors import RowNotFound
-from ingest.jobs.run import open_source
+from ingest.jobs.installation import asked
 from ingest.model import RemoteObject
 from ingest.observe.logs import log
 from ingest.settings import Settings
@@ -41,7 +41,7 @@ async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncGenerat
 
 async def status(settings: Settings) -> dict[str, Any]:
     """Totals by state, of objects and deliveries, and the last run of each command."""
-    async with open_source(settings) as (catalog, source):
+    async with asked(settings) as (catalog, source):
         found = await overview.totals(catalog, source.id)
         recent = await overview.recent_runs(catalog, source.id, 50)
         deliveries = await outbox.totals(catalog, source.id)
@@ -65,7 +65,7 @@ async def status(settings: Settings) -> dict[str, Any]:
 
 
 async def runs(settings: Settings, limit: int) -> list[dict[str, Any]]:
-    async with open_source(settings) as (catalog, source):
+    async with asked(settings) as (catalog, source):
         return await overview.recent_runs(catalog, source.id, limit)
 
 
@@ -90,7 +90,7 @@ async def history(settings: Settings, key: str) -> dict[str, Any]:
     """
     from ingest.catalog import queries
 
-    async with open_source(settings) as (catalog, source):
+    async with asked(settings) as (catalog, source):
         for spelled in spellings(key, source.bucket):
             row, events = await queries.story(catalog, source.id, spelled)
             if row is not None:

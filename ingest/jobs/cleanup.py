@@ -55,7 +55,7 @@ async def cleanup(
     async def work(run: Run) -> None:
         await _check_clock(run, options, clock())
         async with AsyncExitStack() as stack:
-            store = stack.enter_context(closing(FileStore(settings.data_dir, settings.required("bucket"))))
+            store = stack.enter_context(closing(FileStore(settings.data_dir, run.source.directory)))
             copies = stack.enter_context(closing(Copies(run.catalog, run.source.id, store.replacing)))
             bucket = await stack.enter_async_context(Bucket.open(settings, connections=_HEADS_AT_ONCE))
             await _Cleanup(run, options, store, copies, bucket, clock, age).work()
@@ -117,7 +117,7 @@ class _Cleanup:
     async def _finish(self, found: Sequence[Candidate]) -> list[Candidate]:
         """Ends what a killed cleanup began: intents whose file is gone already. Returns the others."""
         begun = [row.copy for row in found if row.copy.pruning]
-        inspector = Inspector(self.run.settings.data_dir, self.run.source.bucket)
+        inspector = Inspector(self.run.settings.data_dir, self.run.source.directory)
         expected = [Expected(copy.local_path or "", copy.remote.size, None) for copy in begun]
         verdicts = await asyncio.to_thread(inspector.inspect, expected) if begun else []
         looked_at = zip(begun, verdicts, strict=True)

@@ -10,9 +10,10 @@ from ingest.catalog import deadletters
 from ingest.catalog.deadletters import LetterRow
 from ingest.errors import MessagesDied, RowNotFound
 from ingest.jobs.errands import Errand
+from ingest.jobs.installation import asked
 from ingest.jobs.letterbox import as_letter
 from ingest.jobs.reception import receiving
-from ingest.jobs.run import Run, execute, open_source
+from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
 from ingest.model import LetterState, RunReport
 from ingest.observe.progress import Progress
@@ -24,7 +25,7 @@ _SETTLE_SECONDS = 600.0
 
 async def list_letters(settings: Settings, limit: int | None) -> list[dict[str, Any]]:
     """Kept messages, oldest first: where they stood, why they are kept, and every try."""
-    async with open_source(settings) as (catalog, source):
+    async with asked(settings) as (catalog, source):
         return [_shown(row) for row in await deadletters.letters(catalog, source.id, limit=limit)]
 
 

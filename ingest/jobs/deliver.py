@@ -50,7 +50,7 @@ async def deliver(settings: Settings, options: DeliverOptions, *, progress: Prog
     arguments: dict[str, object] = {"limit": options.limit, "again": [state.value for state in options.again]}
 
     async def work(run: Run) -> None:
-        store = FileStore(settings.data_dir, settings.required("bucket"))
+        store = FileStore(settings.data_dir, run.source.directory)
         try:
             async with dispatching(run, store, limit=options.limit, patience=options.patience) as dispatcher:
                 await _prepare(run, dispatcher, options)

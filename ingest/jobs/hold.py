@@ -13,9 +13,10 @@ from typing import Any
 from ingest.catalog import queries
 from ingest.catalog.holds import Holder, all_holds
 from ingest.errors import RowNotFound
+from ingest.jobs.installation import asked
 from ingest.jobs.options import HoldOptions
 from ingest.jobs.prefixes import is_on_record, read_prefix
-from ingest.jobs.run import Run, execute, open_source
+from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
 from ingest.model import RunReport
 from ingest.observe.logs import log
@@ -60,7 +61,7 @@ async def release(settings: Settings, options: HoldOptions, stop: Stop) -> RunRe
 
 async def listed(settings: Settings) -> list[dict[str, Any]]:
     """Every hold, in key order."""
-    async with open_source(settings) as (catalog, source):
+    async with asked(settings) as (catalog, source):
         return [hold._asdict() for hold in await all_holds(catalog, source.id)]
 
 

@@ -37,18 +37,18 @@ async def find_orphans(run: Run, prefix: str) -> Orphans:
     Raises:
         DiskError: a directory cannot be read. InterruptedRun: asked to stop.
     """
-    bucket, symlinks = run.source.bucket, 0
+    own, symlinks = run.source.directory, 0
     busy = await inventory.others_at_work(run.catalog, run.source.id, run.id)
     suspects = _Suspects()
     try:
-        found = walk(run.settings.data_dir, bucket, lambda directory: _may_hold(directory, prefix))
+        found = walk(run.settings.data_dir, own, lambda directory: _may_hold(directory, prefix))
         while batch := await asyncio.to_thread(lambda: list(islice(found, _BATCH))):
             run.stop.raise_if_requested()
             batch = [file for file in batch if _in_scope(file.path, prefix)]
             for file in batch:
                 if file.is_symlink:
                     symlinks += 1
-                    log().warning("symlink_refused", path=f"{bucket}/{file.path}")
+                    log().warning("symlink_refused", path=f"{own}/{file.path}")
             suspects.add(await _unnamed(run, [file for file in batch if not file.is_symlink]))
         await _drop_shortened(run, suspects)
         return Orphans(await _report(run, suspects, busy=busy), symlinks)
@@ -61,7 +61,7 @@ async def _unnamed(run: Run, files: Sequence[FoundFile]) -> list[FoundFile]:
     keys = {file.path: _key_of(file.path) for file in files}
     asked = [key for key in keys.values() if key is not None]
     named = await inventory.copies_named(run.catalog, run.source.id, asked) if asked else {}
-    return [file for file in files if named.get(keys[file.path] or "") != f"{run.source.bucket}/{file.path}"]
+    return [file for file in files if named.get(keys[file.path] or "") != f"{run.source.directory}/{file.path}"]
 
 
 async def _drop_shortened(run: Run, suspects: _Suspects) -> None:
@@ -84,7 +84,7 @@ async def _report(run: Run, suspects: _Suspects, *, busy: bool) -> int:
             if busy and file.modified > time.time() - _YOUNG:
                 continue
             orphaned += 1
-            log().warning("orphaned", path=f"{run.source.bucket}/{file.path}")
+            log().warning("orphaned", path=f"{run.source.directory}/{file.path}")
     return orphaned
 
 

@@ -264,7 +264,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
     settings = run.settings
     concurrency = concurrency_for(options.transfers)
     async with AsyncExitStack() as stack:
-        store = FileStore(settings.data_dir, settings.required("bucket"))
+        store = FileStore(settings.data_dir, run.source.directory)
         stack.callback(store.close)
         store.sweep()
         connections = concurrency.ceiling + LISTERS

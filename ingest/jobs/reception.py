@@ -119,7 +119,7 @@ async def receiving(
     catalog = PatientCatalog.over(run.catalog, outage)
     concurrency = concurrency_for(transfers)
     async with AsyncExitStack() as stack:
-        store = FileStore(settings.data_dir, settings.required("bucket"))
+        store = FileStore(settings.data_dir, run.source.directory)
         stack.callback(store.close)
         store.sweep()
         bucket = await stack.enter_async_context(SightedBucket.open(settings, connections=concurrency.ceiling))

@@ -226,7 +226,7 @@ class Recorder:
         rows = await self._rows_now(taken)
         late = {id(one) for one in taken if overtaken(one.action.row, rows.get(one.action.remote.key), one.remote)}
         staged = [one.staged for one in taken if isinstance(one.staged, Staged) and id(one) not in late]
-        previous = _places(taken, rows, self.builder.bucket)
+        previous = _places(taken, rows, self.store.bucket)
         versions = {one.action.remote.key: (one.remote.etag, one.remote.size) for one in taken}
         replaced = [
             Replaced(key, path)
@@ -278,7 +278,7 @@ def _changed(entries: Sequence[Entry], results: Sequence[Outcome | Tallied]) -> 
     return changed
 
 
-def _places(taken: Sequence[Taken], rows: Mapping[str, CatalogRow], bucket: str) -> dict[str, str]:
+def _places(taken: Sequence[Taken], rows: Mapping[str, CatalogRow], directory: str) -> dict[str, str]:
     """By key: the recorded path of the copy that a new one replaces.
 
     One that is no place of a copy fails its object while a copy is said to be there, so that somebody looks; where none
@@ -288,7 +288,7 @@ def _places(taken: Sequence[Taken], rows: Mapping[str, CatalogRow], bucket: str)
     for one in taken:
         row = rows.get(one.action.remote.key)
         if row is not None and row.local_path is not None:
-            astray = not is_place(row.local_path, bucket)
+            astray = not is_place(row.local_path, directory)
             if not astray or (row.state == State.PRESENT and one.action.reason != "repair"):
                 found[row.key] = row.local_path
     return found

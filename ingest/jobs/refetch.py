@@ -80,7 +80,7 @@ async def refetching(
 
     `committed` sees each outcome once it is recorded; the audit trail has the copies as `called`.
     """
-    store = FileStore(target, run.source.bucket)
+    store = FileStore(target, run.source.directory)
     try:
         store.sweep()
         concurrency = concurrency_for(None)

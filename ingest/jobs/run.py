@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
+from ingest.catalog import sources
 from ingest.catalog.catalog import Catalog, Source
 from ingest.catalog.lane import RunLock
 from ingest.crashpoints import here
 from ingest.errors import (
+    ConnectionRefused,
+    ConnectionTimedOut,
+    CredentialsError,
     DatabaseError,
     ExitCode,
     IngestError,
     InterruptedRun,
     LockedError,
+    NameNotResolved,
+    NoSuchBucket,
+    SettingsError,
+    TlsError,
     TooManyFiles,
-    UnsafePath,
     too_many_files,
 )
 from ingest.jobs.copies import undo_left
+from ingest.jobs.installation import opened
 from ingest.jobs.stop import Stop
 from ingest.jobs.threads import until_ended
 from ingest.model import Counts, RunReport, RunStatus
 from ingest.observe.logs import bound_to_run, log
 from ingest.observe.progress import Progress
-from ingest.private import make_directories
 from ingest.redaction import protecting, redact_causes
 from ingest.settings import Settings
-from ingest.store.directories import disk_error
 from ingest.store.locks import file_lock
 from ingest.store.owners import sweep_left
 
@@ -40,6 +45,16 @@ _HEARTBEAT_SECONDS = 15.0
 """Often enough that nothing in between takes the lock's connection for one that nobody needs."""
 _NO_WRITE = (DatabaseError, TooManyFiles)
 """Why the catalog takes no note of the run itself."""
+_NEVER_ANSWERED = (
+    ConnectionRefused,
+    ConnectionTimedOut,
+    CredentialsError,
+    NameNotResolved,
+    NoSuchBucket,
+    SettingsError,
+    TlsError,
+)
+"""With what a run ends that has met no server with this bucket."""
 
 
 @dataclass(frozen=True)
@@ -57,34 +72,6 @@ class Run:
     @property
     def counts(self) -> Counts:
         return self.report.counts
-
-
-@asynccontextmanager
-async def open_source(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
-    """The catalog, and the row of the bucket that the settings name."""
-    with protecting(settings.secrets):
-        _require_data_dir(settings)
-        async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-            yield catalog, await catalog.source(settings.required("endpoint"), settings.required("bucket"))
-
-
-def _require_data_dir(settings: Settings) -> None:
-    """An embedded catalog lives in the data directory: if that cannot be written, the disk is at fault.
-
-    Raises:
-        DiskError: it cannot be entered, made, or written. UnsafePath: a symlink would lead out of it.
-    """
-    try:
-        for own in (settings.own_dir, settings.own_dir / "locks"):  # before anything is made there
-            if own.is_symlink():
-                raise UnsafePath(f"{own} is a symlink, and is not followed")
-        if settings.sqlite_path is None or settings.own_dir not in settings.sqlite_path.parents:
-            return
-        make_directories(settings.own_dir)
-        if not os.access(settings.own_dir, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "not writable")
-    except OSError as error:
-        raise disk_error(error, str(settings.data_dir)) from error
 
 
 async def execute(
@@ -108,11 +95,11 @@ async def execute(
             stack.enter_context(
                 protecting(settings.secrets)
             )  # first: what closing the rest has to say is shown as well
-            catalog, source = await stack.enter_async_context(open_source(settings))
+            catalog, source = await stack.enter_async_context(opened(settings))
             stack.enter_context(stop.calling(catalog.lane.hurry))
             held: RunLock | None = None
             if lock is not None:
-                lock_file = settings.own_dir / "locks" / f"{source.bucket}-{lock}.lock"
+                lock_file = settings.own_dir / "locks" / f"{source.directory}-{lock}.lock"
                 stack.enter_context(file_lock(lock_file, command))
                 held = await stack.enter_async_context(catalog.lock(f"{lock} of source {source.id}"))
             here("run.locked")
@@ -121,8 +108,9 @@ async def execute(
                 held.run_id = report.run_id
             here("run.started")
             stack.enter_context(bound_to_run(report.run_id))
-            await _warn_of_namesakes(catalog, source)
             await _work(Run(settings, catalog, source, report.run_id, report, progress, stop), held, work)
+            if source.is_new and isinstance(report.error, _NEVER_ANSWERED):
+                await _disown(catalog, source, report)
     except IngestError as error:
         report.error = report.error or error
     finally:
@@ -131,11 +119,11 @@ async def execute(
     return report
 
 
-async def _warn_of_namesakes(catalog: Catalog, source: Source) -> None:
-    """A new source may be a known bucket under another address; then what was pruned would be downloaded again."""
-    if source.is_new and (known := await catalog.namesakes(source)):
-        said = f"{source.bucket} is on record under {', '.join(known)}: a renamed endpoint is a new source"
-        log().warning("source_renamed", message=f"{said}; docs/operations.md says what to do")
+async def _disown(catalog: Catalog, source: Source, report: RunReport) -> None:
+    """Nothing ever answered under this address: a mistyped one is to leave no source behind."""
+    run_id, report.run_id = report.run_id, None
+    if run_id is not None:
+        await catalog.lane.write(partial(sources.disown, run_id, source.id))
 
 
 async def _work(run: Run, held: RunLock | None, work: Callable[[Run], Awaitable[None]]) -> None:
@@ -143,7 +131,7 @@ async def _work(run: Run, held: RunLock | None, work: Callable[[Run], Awaitable[
     beating = asyncio.create_task(_beat(run, held))
     try:
         await asyncio.to_thread(sweep_left, run.settings.data_dir)
-        await undo_left(run.catalog, run.source.id, run.settings.data_dir, run.source.bucket)
+        await undo_left(run.catalog, run.source.id, run.settings.data_dir, run.source.directory)
         await _while_held(held, work(run))
         here("run.worked")
     except IngestError as error:

@@ -52,7 +52,7 @@ async def verify(settings: Settings, options: VerifyOptions, *, progress: Progre
         prefix = await read_recorded(run, options.prefix)
         async with AsyncExitStack() as stack:
             readers = stack.enter_context(ThreadPoolExecutor(READERS, "verify"))
-            inspector = Inspector(settings.data_dir, run.source.bucket, lambda: stop.requested)
+            inspector = Inspector(settings.data_dir, run.source.directory, lambda: stop.requested)
             found = _Verify(run, replace(options, prefix=prefix), inspector, readers)
             transfers: Refetch | None = None
             if options.repair:
@@ -165,7 +165,7 @@ class _Verify:
 
     def _is_mendable(self, row: CopyRow, finding: Finding) -> bool:
         """Not what a symlink stands in the way of; but what is recorded at no place at all gets its own."""
-        return finding.verdict is not Verdict.UNSAFE or not is_place(row.local_path or "", self.run.source.bucket)
+        return finding.verdict is not Verdict.UNSAFE or not is_place(row.local_path or "", self.run.source.directory)
 
     async def _note(self, suspects: Sequence[Suspect]) -> None:
         """Writes down what is damaged. The state stays; the failed attempt says why, and unsettles the row."""

@@ -1,0 +1,299 @@
+"""What does not belong together is refused before anything is written: directory, catalog and source, one at a time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import select, text
+
+from ingest.catalog import schema
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.engine import create_engine
+from ingest.catalog.tables import metadata, sources
+from ingest.errors import (
+    CatalogForeign,
+    CatalogMissing,
+    DirectoryForeign,
+    DirectoryMissing,
+    DirectoryTaken,
+    IngestError,
+)
+from ingest.jobs import ask
+from ingest.jobs.cleanup import cleanup
+from ingest.jobs.hold import listed
+from ingest.jobs.options import CleanupOptions
+from ingest.jobs.stop import Stop
+from ingest.model import RunReport
+from ingest.observe.progress import Silence
+from ingest.settings import Settings
+from tests.faults.invariants import tree
+from tests.faults.rig import Rig, holding, rigged, run_sync, settings_for
+
+
+@pytest_asyncio.fixture
+async def embedded(tmp_path: Path, swift: None) -> AsyncIterator[Rig]:
+    """A first night is over; the catalog lies in the data directory."""
+    async with rigged(tmp_path, "") as made:
+        await made.run(0)
+        yield made
+
+
+@pytest_asyncio.fixture
+async def apart(tmp_path: Path, each_url: str, swift: None) -> AsyncIterator[Rig]:
+    """The same, and the catalog lies elsewhere, on each database in turn."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db" if each_url.startswith("sqlite") else each_url
+    if url != each_url:
+        shutil.rmtree(tmp_path / "data")
+    async with rigged(tmp_path, url) as made:
+        await made.run(0)
+        yield made
+
+
+async def refused(rig: Rig, kind: type[IngestError], *parts: str, settings: Settings | None = None) -> RunReport:
+    """A sync that ends with this error and has changed nothing."""
+    settings = settings or rig.settings
+    before = list(tree(rig.home, []))
+    report = await run_sync(settings)
+    assert isinstance(report.error, kind), report.error
+    assert report.exit_code == kind.exit_code
+    for part in parts:
+        assert part in report.error.message
+    assert "source attach" in report.error.hint
+    assert list(tree(rig.home, [])) == before
+    return report
+
+
+async def rows_of(settings: Settings) -> list[tuple[str, str]]:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.reading() as connection:
+        return [(row.endpoint, row.bucket) for row in await connection.execute(select(sources))]
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "something else"])
+async def test_the_mount_of_everything_is_missing(embedded: Rig, how: str) -> None:
+    data = embedded.settings.data_dir
+    shutil.move(data, embedded.home / "unmounted")
+    if how != "gone":
+        data.mkdir()
+    if how == "something else":
+        (data / "lost+found").mkdir()
+    await refused(embedded, DirectoryMissing, str(data), "is missing")
+    for question in (ask.status(embedded.settings), listed(embedded.settings)):
+        with pytest.raises(DirectoryMissing):
+            await question
+    if data.exists():
+        shutil.rmtree(data)
+    shutil.move(embedded.home / "unmounted", data)
+    assert (await embedded.run(0)).counts.downloaded == 0
+
+
+@pytest.mark.parametrize("how", ["removed", "empty"])
+async def test_the_embedded_catalog_is_removed(embedded: Rig, how: str) -> None:
+    file = embedded.settings.sqlite_path
+    assert file is not None
+    if how == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(b"")
+    await refused(embedded, CatalogMissing, "catalog", "is missing", str(file))
+
+
+async def test_the_mount_of_the_copies_is_missing(apart: Rig) -> None:
+    """Nothing is pruned that is not there."""
+    data = apart.settings.data_dir
+    shutil.move(data, apart.home / "unmounted")
+    data.mkdir()
+    await refused(apart, DirectoryMissing, str(data), "it is empty")
+    report = await cleanup(
+        apart.settings, CleanupOptions(timedelta(0), trust_catalog=True), progress=Silence(), stop=Stop()
+    )
+    assert (report.exit_code, report.counts.pruned) == (5, 0)
+    data.rmdir()
+    shutil.move(apart.home / "unmounted", data)
+    assert (await apart.run(0)).counts.downloaded == 0
+    await apart.check_catalog()
+
+
+async def test_an_emptied_catalog_is_no_new_one(apart: Rig) -> None:
+    engine = create_engine(apart.settings.database_url.get_secret_value())
+    async with engine.begin() as connection:
+        for table in reversed(metadata.sorted_tables):
+            await connection.execute(text(f'DELETE FROM "{table.name}"'))
+    await engine.dispose()
+    report = await run_sync(apart.settings)
+    assert isinstance(report.error, CatalogMissing)
+    assert "is empty" in report.error.message
+    assert await rows_of(apart.settings) == []
+
+
+async def test_another_catalog_is_named_without_its_password(apart: Rig) -> None:
+    """As when DATABASE_URL is set in one shell, and not in cron's."""
+    other = apart.settings.replace(database_url="")
+    await refused(apart, CatalogForeign, str(apart.settings.data_dir), "belong to the catalog at", settings=other)
+    assert not (apart.settings.own_dir / "catalog.db").exists()
+    third = apart.settings.replace(
+        database_url=f"sqlite:///{apart.home}/third.db", data_dir=apart.home / "third", bucket="statements"
+    )
+    assert (await run_sync(third)).exit_code == 0
+    report = await run_sync(apart.settings.replace(database_url=third.database_url.get_secret_value()))
+    assert isinstance(report.error, CatalogForeign)
+    assert "third.db" in report.error.message
+
+
+async def test_two_data_directories_on_one_catalog(apart: Rig) -> None:
+    other = apart.settings.replace(data_dir=apart.home / "b")
+    where = str(apart.settings.data_dir)
+    await refused(apart, DirectoryForeign, str(other.data_dir), where, settings=other)
+    (apart.home / "b").mkdir()
+    await refused(apart, DirectoryForeign, str(other.data_dir), where, settings=other)
+    # One that has an id already, from a catalog and a source of its own.
+    own = other.replace(database_url="", data_dir=apart.home / "c")
+    assert (await run_sync(own)).exit_code == 0
+    (apart.home / "c" / ".ingest" / "catalog.db").unlink()
+    report = await run_sync(apart.settings.replace(data_dir=apart.home / "c"))
+    assert isinstance(report.error, CatalogForeign)
+
+
+async def test_a_copy_of_the_data_directory_is_no_second_one(apart: Rig) -> None:
+    """`cp -a`: both have one id, and the catalog would say of both what is true of one."""
+    copied = apart.settings.replace(data_dir=apart.home / "copied")
+    shutil.copytree(apart.settings.data_dir, copied.data_dir)
+    await refused(apart, DirectoryForeign, "is a copy of", str(apart.settings.data_dir), settings=copied)
+    assert (await apart.run(0)).counts.unchanged
+    shutil.rmtree(apart.settings.data_dir)  # it was a move after all
+    assert (await run_sync(copied)).exit_code == 0
+
+
+async def test_a_data_directory_under_another_name(apart: Rig) -> None:
+    link = apart.home / "link"
+    link.symlink_to(apart.settings.data_dir)
+    assert (await run_sync(apart.settings.replace(data_dir=link))).exit_code == 0
+    apart.settings.data_dir.rename(apart.home / "renamed")
+    assert (await run_sync(apart.settings.replace(data_dir=apart.home / "renamed"))).exit_code == 0
+
+
+async def test_a_whole_installation_may_be_copied(embedded: Rig) -> None:
+    copied = embedded.settings.replace(database_url="", data_dir=embedded.home / "copied")
+    shutil.copytree(embedded.settings.data_dir, copied.data_dir)
+    assert (await run_sync(copied)).exit_code == 0
+    assert (await embedded.run(0)).counts.downloaded == 0
+
+
+async def test_another_installation_in_its_place(embedded: Rig) -> None:
+    """Two disks were swapped: each has its catalog, and is not the one that was here."""
+    other = embedded.settings.replace(database_url="", data_dir=embedded.home / "other")
+    assert (await run_sync(other)).exit_code == 0
+    shutil.move(embedded.settings.data_dir, embedded.home / "away")
+    shutil.move(other.data_dir, embedded.settings.data_dir)
+    await refused(embedded, DirectoryForeign, str(embedded.settings.data_dir))
+
+
+async def test_a_bucket_of_the_same_name_elsewhere(apart: Rig) -> None:
+    """Its copies would take the places of the first one's."""
+    async with holding({"2026/02/b.pdf": b"of the other"}) as server:
+        other = settings_for(
+            server, apart.settings.data_dir, database_url=apart.settings.database_url.get_secret_value()
+        )
+        report = await refused(apart, DirectoryTaken, apart.settings.endpoint, other.endpoint, settings=other)
+    assert report.error is not None
+    assert "--directory NAME" in report.error.hint
+    assert "source rename" in report.error.hint
+    apart.check_files()
+
+
+@pytest.mark.parametrize("spelled", ["{upper}:{port}", "HTTP://{host}:{port}/"])
+async def test_another_spelling_is_the_same_source(apart: Rig, spelled: str) -> None:
+    host, _, port = apart.settings.endpoint.partition(":")
+    first = apart.settings.replace(endpoint=f"localhost:{port}", data_dir=apart.home / "l", database_url="")
+    assert host == "127.0.0.1"
+    assert (await run_sync(first)).counts.downloaded
+    again = first.replace(endpoint=spelled.format(upper="LOCALHOST", host="localhost", port=port))
+    report = await run_sync(again)
+    assert (report.exit_code, report.counts.downloaded) == (0, 0), report.error
+    assert len(await rows_of(first)) == 1
+
+
+async def test_what_asks_writes_nothing(tmp_path: Path, each_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither where nothing is yet, nor with a mistyped endpoint."""
+    async with holding({"a": b"1"}) as server:
+        fresh = settings_for(server, tmp_path / "fresh" / "data")
+        assert (await ask.status(fresh))["objects"] == 0
+        assert await ask.runs(fresh, 5) == []
+        assert not (tmp_path / "fresh").exists()
+        settings = settings_for(server, tmp_path / "data", database_url=each_url)
+        assert (await run_sync(settings)).exit_code == 0
+        mistyped = settings.replace(endpoint="127.0.0.1:1")
+        caplog.clear()
+        assert (await ask.status(mistyped))["objects"] == 0
+        assert ["unknown_source" in line.getMessage() for line in caplog.records] == [True]
+        assert await ask.runs(mistyped, 5) == []
+        assert await listed(mistyped) == []
+        assert await rows_of(settings) == [(settings.endpoint, settings.bucket)]
+
+
+@pytest.mark.parametrize("mistyped", [{"endpoint": "127.0.0.1:1"}, {"endpoint": "nowhere.invalid"}])
+async def test_a_source_that_never_answered_leaves_no_row(
+    tmp_path: Path, each_url: str, swift: None, mistyped: dict[str, str]
+) -> None:
+    async with holding({"a": b"1"}) as server:
+        settings = settings_for(server, tmp_path / "data", database_url=each_url)
+        report = await run_sync(settings.replace(**mistyped))
+        assert report.exit_code == 4
+        assert await rows_of(settings) == []
+        assert (await run_sync(settings)).counts.downloaded == 1
+
+
+async def test_a_new_catalog_is_announced_once(tmp_path: Path, each_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with holding({"a": b"1"}) as server:
+        settings = settings_for(server, tmp_path / "data", database_url=each_url)
+        await run_sync(settings)
+        await run_sync(settings)
+    said = [line for line in caplog.records if "new_catalog" in line.getMessage()]
+    assert [line.levelname for line in said] == ["WARNING"]
+
+
+EARLIER = (
+    "INSERT INTO sources (id, endpoint, bucket) VALUES (1, 'old.example.com:9000', 'statements'), "
+    "(2, '{endpoint}', 'statements'), (3, '{endpoint}', 'invoices')",
+    "INSERT INTO runs (source_id, command, arguments, host, pid, started_at, heartbeat_at, status, counts) "
+    "VALUES (1, 'sync', '{{}}', 'h', 1, '{now}', '{now}', 'ok', '{{}}')",
+    "INSERT INTO objects (source_id, key, size, etag, last_modified, source_s3_path, state, local_path, digest, "
+    "downloaded_at) VALUES (2, 'a', 1, 'c4ca4238a0b923820dcc509a6f75849b', '{now}', 's3://statements/a', 'present', "
+    "'statements/a', 'md5:c4ca4238a0b923820dcc509a6f75849b', '{now}')",
+)
+
+
+@pytest.mark.parametrize("copies", ["there", "missing"])
+async def test_an_installation_of_an_earlier_version(
+    tmp_path: Path, database_url: str, copies: str, swift: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is taken over without a word, unless its copies are not there; of two namesakes the one with copies goes on."""
+    async with holding({"a": b"1"}) as server:
+        settings = settings_for(server, tmp_path / "data", database_url=database_url)
+        await schema.upgrade(database_url, "0004")
+        engine = create_engine(database_url)
+        async with engine.begin() as connection:
+            for statement in EARLIER:
+                made = statement.format(endpoint=settings.endpoint, now="2026-03-01 00:00:00+00")
+                await connection.exec_driver_sql(made)
+        await engine.dispose()
+        if copies == "there":
+            (tmp_path / "data" / "statements").mkdir(parents=True)
+            (tmp_path / "data" / "statements" / "a").write_bytes(b"1")
+        await schema.upgrade(database_url)
+        report = await run_sync(settings)
+        if copies == "missing":
+            assert isinstance(report.error, DirectoryMissing)
+            assert not (tmp_path / "data").exists()
+            return
+        assert (report.exit_code, report.counts.unchanged) == (0, 1), report.error
+        assert [line for line in caplog.records if line.name == "ingest"] == []
+        async with Catalog.open(database_url) as catalog, catalog.reading() as connection:
+            found = (await connection.execute(select(sources).order_by(sources.c.id))).all()
+        assert [row.directory for row in found] == [None, "statements", "invoices"]
+        await schema.downgrade(database_url, "0004")
+        await schema.upgrade(database_url)

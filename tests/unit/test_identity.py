@@ -1,0 +1,101 @@
+"""What belongs together, row by row of the table; where a directory was seen; how an endpoint is spelled."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingest.plan.identity import (
+    Mark,
+    Place,
+    Recorded,
+    Seen,
+    Verdict,
+    belongs,
+    canonical_endpoint,
+    catalog_fits,
+    same_directory,
+    seen_at,
+)
+
+A, B = Mark("A", "C", "sqlite:///c"), Mark("B", "C", "sqlite:///c")
+NOTHING, OF_A, OF_B = Recorded(), Recorded("A"), Recorded("B")
+
+
+@pytest.mark.parametrize(
+    ("outside", "inside", "catalog", "recorded", "verdict"),
+    [
+        (None, A, None, NOTHING, Verdict.CATALOG_MISSING),
+        (A, A, None, OF_A, Verdict.CATALOG_MISSING),
+        (None, A, "D", NOTHING, Verdict.OTHER_CATALOG),
+        (A, A, "D", OF_A, Verdict.OTHER_CATALOG),
+        (A, None, None, NOTHING, Verdict.DIRECTORY_MISSING),
+        (A, None, "C", OF_A, Verdict.DIRECTORY_MISSING),
+        (None, None, "C", OF_A, Verdict.DIRECTORY_MISSING),
+        (None, None, None, Recorded(copies_astray=True), Verdict.DIRECTORY_MISSING),
+        (None, A, "C", OF_B, Verdict.OTHER_DIRECTORY),
+        (A, A, "C", OF_B, Verdict.OTHER_DIRECTORY),
+        (B, A, "C", NOTHING, Verdict.OTHER_DIRECTORY),
+        (B, A, "C", Recorded("A", embedded=True), Verdict.OTHER_DIRECTORY),
+        (B, A, "C", OF_A, Verdict.FITS),
+        (None, None, None, NOTHING, Verdict.NEW),
+        (None, None, "C", NOTHING, Verdict.NEW),
+        (None, A, "C", NOTHING, Verdict.FITS),
+        (None, A, "C", OF_A, Verdict.FITS),
+        (A, A, "C", NOTHING, Verdict.FITS),
+        (A, A, "C", Recorded("A", embedded=True), Verdict.FITS),
+    ],
+)
+def test_what_belongs_together(
+    outside: Mark | None, inside: Mark | None, catalog: str | None, recorded: Recorded, verdict: Verdict
+) -> None:
+    assert belongs(inside, outside, catalog, recorded) is verdict
+    if verdict in (Verdict.CATALOG_MISSING, Verdict.OTHER_CATALOG):
+        assert catalog_fits(inside, outside, catalog) is verdict  # it shows before a source is looked for
+
+
+HERE = Place("/a", "host", "7")
+
+
+@pytest.mark.parametrize(
+    ("now", "still_there", "copied", "seen"),
+    [
+        (HERE, True, False, Seen.SAME),
+        (Place("/b", "host", "7"), True, False, Seen.SAME),  # another name of the same
+        (Place("/a", "container", "9"), False, False, Seen.SAME),  # restored in its place
+        (Place("/b", "host", "9"), False, False, Seen.MOVED),
+        (Place("/b", "host", "9"), True, False, Seen.TWIN),
+        (Place("/b", "host", "9"), True, True, Seen.MOVED),  # with a catalog of its own
+        (Place("/b", "other", "9"), False, False, Seen.TWIN),  # nobody here can see whether /a is still there
+    ],
+)
+def test_a_directory_is_seen_again(now: Place, still_there: bool, copied: bool, seen: Seen) -> None:
+    assert seen_at(HERE, now, still_there=still_there, copied_with_catalog=copied) is seen
+
+
+@pytest.mark.parametrize(
+    ("written", "secure", "one"),
+    [
+        ("minio.example.com:9000", True, "minio.example.com:9000"),
+        ("MinIO.Example.COM:9000", True, "minio.example.com:9000"),
+        ("minio.example.com.:9000", True, "minio.example.com:9000"),
+        ("minio.example.com.", True, "minio.example.com"),
+        ("minio.example.com:443", True, "minio.example.com"),
+        ("minio.example.com:443", False, "minio.example.com:443"),
+        ("minio.example.com:80", False, "minio.example.com"),
+        ("minio.example.com:09000", True, "minio.example.com:9000"),
+        ("https://minio.example.com:9000", True, "minio.example.com:9000"),
+        ("[::1]:9000", True, "[::1]:9000"),
+        ("[0:0:0:0:0:0:0:1]:443", True, "[::1]"),
+        ("[FE80::1]", True, "[fe80::1]"),
+        ("[fe80::1%eth0]:9000", True, "[fe80::1%eth0]:9000"),
+        ("[nonsense]", True, "[nonsense]"),
+    ],
+)
+def test_one_spelling_of_an_endpoint(written: str, secure: bool, one: str) -> None:
+    assert canonical_endpoint(written, secure=secure) == one
+    assert canonical_endpoint(one, secure=secure) == one
+
+
+def test_directories_that_differ_in_case_may_be_one() -> None:
+    assert same_directory("Data", "data")
+    assert not same_directory("data", "data2")
