@@ -75,7 +75,7 @@ async def run_shown(settings: Settings, run_id: int, limit: int) -> dict[str, An
     Raises:
         RowNotFound: the catalog has no such run of this source.
     """
-    async with open_source(settings) as (catalog, source):
+    async with asked(settings) as (catalog, source):
         run = await overview.run_of(catalog, source.id, run_id)
         if run is None:
             raise RowNotFound(f"run {run_id} of {source.bucket} is not on record", hint="`ingest runs` shows the last.")
