@@ -5,7 +5,7 @@ Nouns that exist once for each listed key are ``NamedTuple``: a million of them 
 tuple costs a fifth of a frozen dataclass.
 
 Units everywhere: sizes in bytes, durations in seconds, times as aware UTC datetimes, keys as ``str`` in the
-order of their UTF-8 bytes (which for ``str`` is the order of ``<``), etags without their quotes.
+order of their UTF-8 bytes (which for ``str`` is the order of ``<``), etags as the names of versions (`plan.etags`).
 """
 
 from __future__ import annotations
@@ -158,6 +158,8 @@ class CatalogRow(NamedTuple):
     attempts: int
     absent: bool | None = False
     """It was listed, and answered that it does not exist, when it was last asked for."""
+    listed_etag: str | None = None
+    """How a listing shows this version, where that is not `etag`; always with the moment (see `plan.etags`)."""
 
 
 class Pair(NamedTuple):

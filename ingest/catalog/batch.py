@@ -10,7 +10,7 @@ from ingest.model import Audit, Delivery, KnownPage, LocalCopy, RemoteObject, Sh
 
 @dataclass(slots=True)
 class PageNotes:
-    """What the batch means for the page memory."""
+    """What the batch means for the listings to come, and for their memory of pages."""
 
     relisted: list[tuple[str, str, str | None]] = field(default_factory=list)
     """Ranges ``(after, upto]`` of a prefix whose remembered pages no longer hold; None is the end of the listing."""
@@ -19,6 +19,14 @@ class PageNotes:
     changed: dict[str | None, list[str]] = field(default_factory=dict)
     """Keys of which the catalog says something else now, by the prefix of the listing that relists them; None: of those
     that no listing came upon."""
+    shown_as: dict[str, str] = field(default_factory=dict)
+    """By key: how a listing shows the version that is recorded, where it shows another etag (see `CatalogRow`)."""
+    etags: str | None = None
+    """What is known of the server's etags, as `plan.etags` writes it; None: nothing new."""
+
+    @property
+    def is_news(self) -> bool:
+        return bool(self.relisted or self.settled or self.shown_as or self.etags)
 
 
 @dataclass(slots=True)
@@ -58,4 +66,4 @@ class Batch:
     def is_empty(self) -> bool:
         rows = ("known", "present", "failed", "blocked", "gone", "returned", "pruned", "kept", "sound")
         marks = ("audits", "cursors", "deliveries", "announced")
-        return not (any(getattr(self, name) for name in (*rows, *marks)) or self.pages.relisted or self.pages.settled)
+        return not (any(getattr(self, name) for name in (*rows, *marks)) or self.pages.is_news)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ingest.catalog import pages, runs, schema, sources, writes
 from ingest.catalog.batch import Batch
-from ingest.catalog.lane import Dialect, Lane, RunLock, Statement, Steps
+from ingest.catalog.lane import VERSION, Dialect, Lane, RunLock, Statement, Steps
 from ingest.catalog.sources import Source
 from ingest.catalog.target import Target
 from ingest.errors import LockedError
 from ingest.model import CatalogRow, Counts, KnownPage, ListingOrder, RunStatus, Shard
+from ingest.plan.etags import Etags
 from ingest.plan.shards import key_range
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Catalog", "Source"]
 
 _ROW = (
-    "SELECT key, size, etag, state, gone_at IS NOT NULL, local_path, attempts, last_error LIKE 'no_such_key:%' "
-    "FROM objects"
+    f"SELECT key, size, {VERSION}, state, gone_at IS NOT NULL, local_path, attempts, "  # noqa: S608 - our own words
+    "last_error LIKE 'no_such_key:%', listed_etag FROM objects"
 )
 _ROWS_UPTO = f"{_ROW} WHERE source_id = ? AND key > ? AND key <= ? ORDER BY key LIMIT ?"
 _ROWS_AFTER = f"{_ROW} WHERE source_id = ? AND key > ? ORDER BY key LIMIT ?"
@@ -36,6 +37,7 @@ _COPIES_OF = (
     "AND (state = 'pruned' OR state = 'present' AND digest IS NOT NULL) AND source_id = ? AND key "
 )
 _LEARN_ORDER = "UPDATE sources SET listing_order = ? WHERE id = ?"
+_ETAGS = "SELECT etags FROM sources WHERE id = ?"
 _COMPLETE = "UPDATE sources SET last_complete_sync = ? WHERE id = ?"
 _UNLIMITED = 1 << 62
 _DISPOSE_SECONDS = 5.0
@@ -116,6 +118,11 @@ class Catalog:
                 yield from pages.forget_all(source_id, dialect)
 
         await self.lane.write(learn)
+
+    async def etags(self, source_id: int) -> Etags:
+        """What earlier runs have learnt of a server's etags."""
+        rows = await self.lane.fetch(_ETAGS, source_id)
+        return Etags.read(rows[0][0] if rows else None)
 
     async def complete(self, source_id: int, at: datetime) -> None:
         """Notes that the whole bucket was listed and nothing was left to do."""

@@ -24,13 +24,18 @@ def under(prefix: str) -> ColumnElement[bool]:
     return func.substr(objects.c.key, 1, len(prefix)) == literal(prefix)
 
 
+def version_of_row() -> ColumnElement[str]:
+    """The name of the version that a row of `objects` has."""
+    return func.coalesce(objects.c.version, objects.c.etag)
+
+
 def undelivered() -> ColumnElement[bool]:
     """Whether the service has not ruled on the object of a row of `objects`, in the version that is recorded: its copy
     must stay, also when it was given up. For any query on `objects`."""
     waiting = exists().where(
         deliveries.c.source_id == objects.c.source_id,
         deliveries.c.key == objects.c.key,
-        deliveries.c.etag == objects.c.etag,
+        deliveries.c.etag == version_of_row(),
         deliveries.c.state.not_in(_RULED),
     )
     return waiting.correlate(objects)

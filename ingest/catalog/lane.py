@@ -18,6 +18,8 @@ from ingest.catalog.target import Target
 from ingest.units import as_utc
 
 T = TypeVar("T")
+VERSION = "coalesce(version, etag)"
+"""The name of an object's version (`plan.etags`): `version` has it where the etag alone is none."""
 Rows = list[tuple[Any, ...]]
 
 

@@ -37,7 +37,8 @@ _DUE = (
 )
 _CLAIM = "UPDATE deliveries SET claimed_by = ?, claimed_until = ? WHERE id"
 _WITH_OBJECT = (
-    "SELECT d.id, d.key, d.etag, d.fields, d.attempts, o.etag, o.state, o.size, o.digest, o.local_path "
+    "SELECT d.id, d.key, d.etag, d.fields, d.attempts, coalesce(o.version, o.etag), "
+    "o.state, o.size, o.digest, o.local_path "
     "FROM deliveries d LEFT JOIN objects o ON o.source_id = d.source_id AND o.key = d.key WHERE d.id"
 )
 _OURS = f"SELECT id FROM deliveries WHERE claimed_by = ? AND state = '{_PENDING}' AND id"  # noqa: S608 - as above

@@ -31,7 +31,8 @@ _TROUBLES = (
 _LETTERS = "SELECT state, count(*) FROM dead_letters WHERE source_id = ? GROUP BY state"
 _UNANNOUNCED = (
     "SELECT count(*) FROM objects WHERE source_id = ? AND downloaded_at >= ? "
-    "AND (announced_etag IS NULL OR announced_etag <> etag) AND NOT EXISTS (SELECT 1 FROM dead_letters "
+    "AND (announced_etag IS NULL OR announced_etag <> coalesce(version, etag)) "
+    "AND NOT EXISTS (SELECT 1 FROM dead_letters "
     "WHERE dead_letters.source_id = objects.source_id AND dead_letters.key = objects.key)"
 )
 

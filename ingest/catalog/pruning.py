@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, false, func, select, text, update
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.conditions import undelivered
+from ingest.catalog.conditions import undelivered, version_of_row
 from ingest.catalog.holds import is_held
 from ingest.catalog.queries import CopyRow, as_copy
 from ingest.catalog.tables import objects, runs
@@ -59,7 +59,7 @@ async def intend(
         if catalog.is_postgres:  # SQLite's write lock does the same: a hold comes before the intent, or sees it
             await connection.execute(text("LOCK TABLE holds, deliveries IN SHARE MODE"))
         looked_at = {(copy.remote.key, copy.remote.etag, copy.local_path, copy.downloaded_at) for copy in copies}
-        query = select(objects.c.key, objects.c.etag, objects.c.local_path, objects.c.downloaded_at)
+        query = select(objects.c.key, version_of_row(), objects.c.local_path, objects.c.downloaded_at)
         still = [tuple(row) for row in await connection.execute(query.where(*of_keys, *allowed))]
         intended = {str(row[0]) for row in still if row in looked_at}
         marked = objects.c.source_id == source_id, objects.c.key.in_(intended)

@@ -82,7 +82,8 @@ def _copies(source_id: int) -> Any:
 
 
 def as_copy(row: Any) -> CopyRow:
-    remote = RemoteObject(row.key, row.size, row.etag, row.last_modified, row.storage_class or "STANDARD")
+    version = row.etag if row.version is None else row.version
+    remote = RemoteObject(row.key, row.size, version, row.last_modified, row.storage_class or "STANDARD")
     return CopyRow(
         remote,
         row.state,

@@ -8,7 +8,7 @@ CREATE TABLE sources (
         endpoint TEXT NOT NULL,
         bucket TEXT NOT NULL,
         listing_order VARCHAR(16) DEFAULT 'unknown' NOT NULL,
-        last_complete_sync VARCHAR(32), directory TEXT, directory_id VARCHAR(32), forgotten_at VARCHAR(32),
+        last_complete_sync VARCHAR(32), directory TEXT, directory_id VARCHAR(32), forgotten_at VARCHAR(32), etags TEXT,
         CONSTRAINT pk_sources PRIMARY KEY (id),
         CONSTRAINT uq_sources_endpoint UNIQUE (endpoint, bucket)
 );
@@ -31,7 +31,7 @@ CREATE TABLE objects (
         gone_at VARCHAR(32),
         hold BOOLEAN DEFAULT 0 NOT NULL,
         attempts INTEGER DEFAULT '0' NOT NULL,
-        last_error TEXT, announced_etag TEXT,
+        last_error TEXT, announced_etag TEXT, version TEXT, listed_etag TEXT,
         CONSTRAINT pk_objects PRIMARY KEY (source_id, "key"),
         CONSTRAINT fk_objects_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
 )
@@ -168,4 +168,4 @@ CREATE TABLE directories (
 
 CREATE UNIQUE INDEX uq_sources_directory ON sources (directory);
 
-INSERT INTO alembic_version (version_num) VALUES ('0005');
+INSERT INTO alembic_version (version_num) VALUES ('0006');

@@ -72,6 +72,7 @@ sources = Table(
     Column("directory", Text),
     Column("directory_id", String(32)),
     Column("forgotten_at", UtcTime),
+    Column("etags", Text),
     UniqueConstraint("endpoint", "bucket"),
     Index("uq_sources_directory", "directory", unique=True),
 )
@@ -117,6 +118,8 @@ objects = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
     Column("announced_etag", Text),
+    Column("version", Text),
+    Column("listed_etag", Text),
     sqlite_with_rowid=False,
 )
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from ingest.catalog import audit, pages
 from ingest.catalog.batch import Batch
-from ingest.catalog.lane import Dialect, Insert, Statement, Steps
+from ingest.catalog.lane import VERSION, Dialect, Insert, Statement, Steps
 from ingest.crashpoints import here
 from ingest.model import SUPERSEDED, DeliveryState, RemoteObject, Shard, State
+from ingest.plan.etags import etag_of
 
-_LISTED = ("source_id", "key", "size", "etag", "last_modified", "storage_class", "source_s3_path", "state")
+_LISTED = ("source_id", "key", "size", "etag", "version", "last_modified", "storage_class", "source_s3_path", "state")
 _COPIED = (*_LISTED, "local_path", "digest", "verified", "downloaded_at")
-_RELISTED = ("size", "etag", "last_modified", "storage_class", "state")
+_RELISTED = ("size", "etag", "version", "last_modified", "storage_class", "state")
 _HAD_A_COPY = f"objects.state IN ('{State.PRESENT}', '{State.PRUNED}')"
 
 
@@ -23,7 +24,11 @@ def _taken(columns: Sequence[str]) -> list[str]:
 
 
 _ONE = ("source_id", "key")
-_PUT_KNOWN = Insert("objects", _LISTED, _ONE, tuple(_taken(_RELISTED)), where=f"NOT {_HAD_A_COPY}")
+_SAME_VERSION = (
+    "coalesce(objects.version, objects.etag) = coalesce(excluded.version, excluded.etag) "
+    "AND objects.size = excluded.size"
+)
+_PUT_KNOWN = Insert("objects", _LISTED, _ONE, (*_taken(_RELISTED), "listed_etag = NULL"), where=f"NOT {_HAD_A_COPY}")
 """Another run may have taken the object since it was decided that this one does not want it."""
 _PUT_PRESENT = Insert(
     "objects",
@@ -32,6 +37,7 @@ _PUT_PRESENT = Insert(
     (
         *_taken((*_RELISTED, "local_path", "digest", "verified", "downloaded_at")),
         *("pruned_at = NULL", "gone_at = NULL", "attempts = 0", "last_error = NULL"),
+        f"listed_etag = CASE WHEN {_SAME_VERSION} THEN objects.listed_etag END",
     ),
 )
 _PUT_TROUBLE = Insert(
@@ -74,13 +80,18 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
         (batch.pruned, "state = ?", (State.PRUNED.value,)),
         (batch.kept, "pruned_at = NULL", ()),
         (batch.sound, "attempts = 0, last_error = NULL", ()),
-        (batch.announced, "announced_etag = etag", ()),
+        (batch.announced, f"announced_etag = {VERSION}", ()),
     ):
         if keys:
             # A copy that came after the intent to prune has taken the intent away: it stays.
             intended = " AND pruned_at IS NOT NULL" if keys is batch.pruned else ""
             sql = f"UPDATE objects SET {assignment} WHERE source_id = ?{intended} AND key {dialect.among}"  # noqa: S608
             yield Statement(sql, (*values, batch.source_id, dialect.listed(keys)))
+    if batch.pages.shown_as:
+        rows = [(shown, batch.source_id, key) for key, shown in batch.pages.shown_as.items()]
+        yield Statement("UPDATE objects SET listed_etag = ? WHERE source_id = ? AND key = ?", rows=rows)
+    if batch.pages.etags is not None:
+        yield Statement("UPDATE sources SET etags = ? WHERE id = ?", (batch.pages.etags, batch.source_id))
     here("batch.rows-written")
     yield from audit.append(dialect, batch.run_id, batch.source_id, batch.at, batch.audits)
     yield from pages.keep(batch, dialect)
@@ -100,17 +111,24 @@ def _shard(run_id: int, shard: Shard, cursor: str, done: bool) -> tuple[Any, ...
 
 
 def _listed(batch: Batch, dialect: Dialect, remote: RemoteObject, state: State) -> tuple[Any, ...]:
-    key, size, etag, last_modified, storage_class = remote
+    key, size, name, last_modified, storage_class = remote
+    etag, version = _named(name)
     path = f"s3://{batch.bucket}/{key}"
-    return (batch.source_id, key, size, etag, dialect.time(last_modified), storage_class, path, state.value)
+    return (batch.source_id, key, size, etag, version, dialect.time(last_modified), storage_class, path, state.value)
+
+
+def _named(name: str) -> tuple[str, str | None]:
+    """The etag, and the name of the version where that is more."""
+    etag = etag_of(name) if name.endswith("Z") else name
+    return etag, None if etag == name else name
 
 
 def _put_known(batch: Batch, dialect: Dialect) -> Steps[None]:
     if batch.known:
         source_id, where, time, state = batch.source_id, f"s3://{batch.bucket}/", dialect.time, State.KNOWN.value
         rows = [
-            (source_id, key, size, etag, time(last_modified), storage_class, where + key, state)
-            for key, size, etag, last_modified, storage_class in batch.known
+            (source_id, key, size, *_named(name), time(last_modified), storage_class, where + key, state)
+            for key, size, name, last_modified, storage_class in batch.known
         ]
         yield _PUT_KNOWN.of(rows)
 

@@ -35,6 +35,7 @@ from ingest.http.pool import Pool
 from ingest.http.route import Route
 from ingest.http.timeouts import Timeouts
 from ingest.http.tls import says_refused_certificate
+from ingest.plan.etags import etag_of
 from ingest.plan.rulings import LONGEST_RETRY_AFTER, Ruling, rule
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Verifier:
         Raises:
             WrongBytes: the copy is not what `parcel` says. OSError: it cannot be read.
         """
-        fields = {"s3_path": f"s3://{self._source[1]}/{parcel.key}", "etag": parcel.etag}
+        fields = {"s3_path": f"s3://{self._source[1]}/{parcel.key}", "etag": etag_of(parcel.etag)}
         # An event's own field never speaks for ours.
         fields |= {name: value for name, value in parcel.fields.items() if name not in (*fields, "file")}
         envelope = wrap(secrets.token_hex(16), parcel.key, fields)

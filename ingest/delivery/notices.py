@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ingest.delivery.envelopes import ENTITIES, Document
 from ingest.errors import Poison
+from ingest.plan.etags import plain
 from ingest.plan.event_names import Kind, kind_of, kind_of_type
 from ingest.plan.storable import is_etag, is_size
 from ingest.units import as_utc
@@ -103,7 +104,7 @@ def etag_hint(written: object) -> str | None:
     """What a message says the etag is, without ``W/`` and quotes; None where it cannot be one."""
     if not isinstance(written, str):
         return None
-    etag = written.removeprefix("W/").strip('"')
+    etag = plain(written)
     return etag if etag and is_etag(etag) else None
 
 

@@ -279,3 +279,8 @@ class DamagedTransfer(SourceError):
     exit_code = ExitCode.PARTIAL
     retryable = True
     hint = "If it happens again, the object is damaged at the source, or a proxy alters it."
+
+    def __init__(self, message: str, *, hint: str | None = None, digest: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.digest = digest
+        """Of what was received, where all of it was: another download of the same bytes has the same."""

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from email.utils import format_datetime
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def http_date(moment: datetime) -> str:
+    """As `parse_http_date` reads it; whole seconds."""
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
 def parse_http_date(text: bytes) -> datetime | None:

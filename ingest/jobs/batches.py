@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from ingest.catalog.batch import Batch
 from ingest.errors import NoSuchKey, ObjectArchived
 from ingest.model import Audit, Block, Delivery, Download, MarkGone, Outcome, Record, RemoteObject, Return, Skip, Status
+from ingest.plan.etags import Etags, timed
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,15 @@ class BatchBuilder:
     """What the audit trail calls a copy that was taken: ``restored`` and ``repaired`` are downloads, too."""
     deliver_to: str = ""
     """The service that every copy taken is put in line for; none when empty."""
+    etags: Etags | None = None
+    """What is known of the server's etags: what is new of it is recorded with the next batch."""
     fields: Mapping[str, dict[str, str]] = field(default_factory=dict)
     """By key: the further fields of the event that asked for it. Such a key is put in line also when its copy is
     present already."""
 
     def build(self, outcomes: Sequence[Outcome]) -> Batch:
         batch = Batch(self.run_id, self.source_id, self.bucket, datetime.now(UTC), target=self.deliver_to)
+        self._add_etags(batch)
         for outcome in outcomes:
             action = outcome.action
             if isinstance(action, Download):
@@ -40,8 +44,7 @@ class BatchBuilder:
                 batch.returned.append(action.remote.key)
                 batch.audits.append(Audit("returned", action.remote.key, {"etag": action.remote.etag}))
             elif isinstance(action, Skip):
-                if action.unchanged and action.remote.key in self.fields:
-                    self._put_in_line(batch, action.remote)
+                self._add_skip(batch, action, outcome.remote or action.remote)
             elif isinstance(action, MarkGone):
                 self._add_gone(batch, action.row.key, action.row.etag)
             if not isinstance(action, MarkGone) and action.remote.key in self.fields:
@@ -52,6 +55,8 @@ class BatchBuilder:
         remote = outcome.remote or action.remote
         if outcome.copy is not None:
             batch.present.append((remote, outcome.copy))
+            if action.is_listed:
+                self._add_listed(batch, action.remote, remote)
             self._put_in_line(batch, remote)
             changed = action.reason == "changed" and action.row is not None
             what = "changed" if changed else self.downloaded
@@ -84,6 +89,22 @@ class BatchBuilder:
     def _put_in_line(self, batch: Batch, remote: RemoteObject) -> None:
         if self.deliver_to:
             batch.deliveries.append(Delivery(remote.key, remote.etag, self.fields.get(remote.key, {})))
+
+    def _add_etags(self, batch: Batch) -> None:
+        if self.etags is not None and self.etags.is_news:
+            batch.pages.etags, self.etags.is_news = self.etags.text, False
+
+    def _add_skip(self, batch: Batch, action: Skip, own: RemoteObject) -> None:
+        self._add_listed(batch, action.remote, own)
+        if action.unchanged and own.key in self.fields:
+            self._put_in_line(batch, own)
+
+    @staticmethod
+    def _add_listed(batch: Batch, listed: RemoteObject, own: RemoteObject) -> None:
+        """A listing shows the version that is recorded as another one: by that it is known again, unless it is that."""
+        shown = timed(listed.etag, listed.last_modified)
+        if own.etag not in (listed.etag, shown):
+            batch.pages.shown_as[own.key] = shown
 
     @staticmethod
     def _add_gone(batch: Batch, key: str, etag: str) -> None:

@@ -99,7 +99,8 @@ class ByPrefix:
                 start_after += "/"  # what is below a key that is a directory, too, comes behind it
             return await listing.ask(shard, token=token, start_after=start_after)
 
-        async with aclosing(pages(ask, listing.source.bucket, shard)) as answers:
+        opaque = listing.bucket.etags.opaque
+        async with aclosing(pages(ask, listing.source.bucket, shard, opaque)) as answers:
             async for listed in answers:
                 self._learn(listed)
                 page = without_unstorable(listed.page)
@@ -121,6 +122,8 @@ class ByPrefix:
 
     def _learn(self, listed: Listed) -> None:
         listing = self.listing
+        if listed.weak:
+            listing.bucket.pins = False
         if listing.order is ListingOrder.UNKNOWN:
             listing.order = order_of_server(listed.server)
         seen = order_of_page(listed.page.objects)

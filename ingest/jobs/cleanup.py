@@ -25,6 +25,7 @@ from ingest.jobs.stop import Stop
 from ingest.model import Audit, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
+from ingest.plan.etags import is_same
 from ingest.plan.retention import clock_fault, reason_to_keep
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket
@@ -57,7 +58,8 @@ async def cleanup(
         async with AsyncExitStack() as stack:
             store = stack.enter_context(closing(FileStore(settings.data_dir, run.source.directory)))
             copies = stack.enter_context(closing(Copies(run.catalog, run.source.id, store.replacing)))
-            bucket = await stack.enter_async_context(Bucket.open(settings, connections=_HEADS_AT_ONCE))
+            etags = await run.catalog.etags(run.source.id)
+            bucket = await stack.enter_async_context(Bucket.open(settings, connections=_HEADS_AT_ONCE, etags=etags))
             await _Cleanup(run, options, store, copies, bucket, clock, age).work()
 
     return await execute("cleanup", settings, arguments, work, lock="retention", progress=progress, stop=stop)
@@ -141,7 +143,9 @@ class _Cleanup:
         asked = not (self.options.trust_catalog or row.held or row.undelivered or row.copy.gone)
         if asked:
             try:
-                etag = (await retried(lambda: self.bucket.head(remote.key), attempts=_ATTEMPTS)).etag
+                head = await retried(lambda: self.bucket.head(remote.key), attempts=_ATTEMPTS)
+                same = is_same(head.version, remote.etag) and head.size == remote.size
+                etag = remote.etag if same else head.version
             except NoSuchKey:
                 etag = None
         return reason_to_keep(

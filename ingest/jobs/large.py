@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,13 @@ from ingest.errors import (
     SourceError,
 )
 from ingest.jobs.chain import Chain, Update
+from ingest.jobs.doubts import Doubts
 from ingest.jobs.part_digests import PartDigests
+from ingest.jobs.proof import Proof
 from ingest.jobs.threads import in_thread, together
 from ingest.model import Check, RemoteObject, Verified
-from ingest.plan.checks import Hasher
+from ingest.plan.checks import Hashed, Hasher
+from ingest.plan.etags import MOST_LOOKS, is_same, seconds_until_settled
 from ingest.plan.pieces import MOST_BYTES, PIECE, Pieces, cut
 from ingest.source.checksums import check_for_head
 from ingest.store.files import Staged
@@ -35,6 +38,7 @@ from ingest.store.notes import Identity
 if TYPE_CHECKING:
     from ingest.jobs.room import Room
     from ingest.source.bucket import Bucket
+    from ingest.source.heads import ObjectHead
     from ingest.store.files import FileStore
     from ingest.store.partials import Partial
 
@@ -51,10 +55,15 @@ class LargeFetch:
     bucket: Bucket
     store: FileStore
     room: Room
+    doubts: Doubts
     hashing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="hash"))
 
-    async def __call__(self, remote: RemoteObject) -> tuple[Staged, int]:
-        """The staged copy, and the bytes that crossed the network.
+    def __post_init__(self) -> None:
+        self._proof = Proof(self.doubts, self.hashing)
+
+    async def __call__(self, remote: RemoteObject, earlier: Collection[str] = ()) -> tuple[Staged, int]:
+        """The staged copy, and the bytes that crossed the network. `earlier` are the digests of earlier downloads of
+        the same object that did not match its etag.
 
         Raises:
             SourceError: the bucket's side failed; ObjectChanged, where it is another version now.
@@ -63,7 +72,8 @@ class LargeFetch:
         """
         if remote.size > MOST_BYTES:
             raise ObjectTooLarge(f"{remote.key!r}: it is said to have {remote.size} bytes")
-        check = await self._check(remote)
+        head = await self._head(remote)
+        check = await self.bucket.sharpen(check_for_head(head), remote.key, remote.etag)
         pieces = cut(remote.size, check.part_size)
         identity = Identity(self.store.bucket, remote.key, remote.etag, remote.size, check.part_size, PIECE)
         proves = check.algorithm is not None and not check.guesses
@@ -76,7 +86,7 @@ class LargeFetch:
                 await assembly.by_ranges()
             except RangeIgnored:
                 await assembly.whole()
-            digest, verdict = assembly.conclude()
+            found = await self._proof.conclude(assembly.found(), check, head, partial, earlier)
         except (DamagedTransfer, ObjectChanged, NoSuchKey, DiskError):
             self.store.partials.release(partial.temporary, remove=True)
             raise
@@ -85,13 +95,19 @@ class LargeFetch:
                 error.progressed = len(partial.finished) > kept
             self.store.partials.leave(partial)
             raise
-        return Staged(remote.key, partial.temporary, remote.size, digest, verdict), assembly.received
+        verdict = found.verdict or Verified.UNVERIFIABLE
+        return Staged(remote.key, partial.temporary, remote.size, found.digest, verdict), assembly.received
 
-    async def _check(self, remote: RemoteObject) -> Check:
-        head = await self.bucket.head(remote.key)
-        if (head.etag, head.size) != (remote.etag, remote.size):
-            raise ObjectChanged(f"{remote.key!r}: it is {head.etag} now, and was listed as {remote.etag}")
-        return await self.bucket.sharpen(check_for_head(head), remote.key, remote.etag)
+    async def _head(self, remote: RemoteObject) -> ObjectHead:
+        for _ in range(MOST_LOOKS):
+            head = await self.bucket.head(remote.key)
+            if not is_same(head.version, remote.etag) or head.size != remote.size:
+                raise ObjectChanged(f"{remote.key!r}: it is {head.version} now, and was listed as {remote.etag}")
+            pause = seconds_until_settled(head.version, head.date)
+            if not pause:
+                break
+            await asyncio.sleep(pause)
+        return head
 
 
 @dataclass
@@ -116,7 +132,8 @@ class _Assembly:
             self._parts = PartDigests(self.partial, self.pieces, self.owner.hashing)
             for number in self._on_disk:
                 self._parts.written(number)
-        self._hasher = Hasher(self.check if self._parts is None else Check(None))
+        by_parts = self.check.algorithm == "md5-parts"  # of guessed ones when all is there: `proof`
+        self._hasher = Hasher(Check(None) if by_parts else self.check)
         self._chain = Chain(self._hasher.update, self.owner.hashing)
 
     async def by_ranges(self) -> None:
@@ -131,15 +148,12 @@ class _Assembly:
         self._start_hashing()
         await together(self._stream_whole(), *self._hash_parts())
 
-    def conclude(self) -> tuple[str, Verified]:
-        """The digest for the catalog, and how far it proves the bytes. Raises `DamagedTransfer`."""
+    def found(self) -> Hashed:
+        """What was hashed, and whether it is what `check` expects."""
         verdict = self._hasher.verdict()
         if self._parts is not None:
             verdict = Verified.VERIFIED if self._parts.etag() == self.check.expected else None
-        if verdict is None:
-            key = self.partial.identity.key
-            raise DamagedTransfer(f"{key!r}: received bytes that do not match what the server says of them")
-        return self._hasher.digest(), verdict
+        return Hashed(self._hasher.digest(), verdict)
 
     async def _stream(self, missing: Iterator[int]) -> None:
         more = True

@@ -114,7 +114,10 @@ class Listing:
 
     def read(self, raw: RawPage, shard: Shard, start_after: str) -> Answer:
         """Parses an answer. Raises `ListingUntrusted`."""
-        listed = parse_page(raw, bucket=self.source.bucket, shard=shard, start_after=start_after)
+        opaque = self.bucket.etags.opaque
+        listed = parse_page(raw, bucket=self.source.bucket, shard=shard, start_after=start_after, opaque=opaque)
+        if listed.weak:
+            self.bucket.pins = False
         if not is_ascending(listed.page.objects, start_after):
             self.order = ListingOrder.DIRECTORY
             raise OutOfOrder(f"listing {shard}: the server does not list in the order of the keys' bytes")

@@ -45,6 +45,11 @@ class PartDigests:
             self._ready.append(part)
             self._news.set()
 
+    def all_written(self) -> None:
+        """Every piece is."""
+        for number in range(len(self._part_of)):
+            self.written(number)
+
     async def run(self) -> None:
         """Hashes every part. Raises `DiskError`."""
         await together(*(self._hash() for _ in range(1 if self._at_once > 1 else os.cpu_count() or 1)))

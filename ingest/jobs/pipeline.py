@@ -268,7 +268,8 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         stack.callback(store.close)
         store.sweep()
         connections = concurrency.ceiling + LISTERS
-        opening = Bucket.open(settings, connections=connections, bwlimit=options.bwlimit)
+        etags = await run.catalog.etags(run.source.id)
+        opening = Bucket.open(settings, connections=connections, bwlimit=options.bwlimit, etags=etags)
         bucket = await stack.enter_async_context(opening)
         options = replace(options, selection=await read_selection(run, options.selection, bucket))
         adopting = not store.was_empty and (run.source.is_new or await run.catalog.last_run_died(run.source.id))
@@ -281,7 +282,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
             if isinstance(outcome.error, DiskError) and not outcome.error.of_one_object:
                 pool.give_up(outcome.error)  # what stands in one object's way is its own; a failing disk is everyone's
 
-        builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=options.deliver_to)
+        builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=options.deliver_to, etags=etags)
         recorder = Recorder(run.catalog, store, builder, run.counts, committed)
         recorder.start()
         transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)

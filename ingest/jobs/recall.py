@@ -74,10 +74,11 @@ class Recall:
         return recorded.result()
 
     async def _open(self) -> tuple[Transfer, Recorder]:
-        reader = await self.stack.enter_async_context(Bucket.open(self.run.settings, connections=_AT_ONCE))
+        etags = await self.run.catalog.etags(self.run.source.id)
+        reader = await self.stack.enter_async_context(Bucket.open(self.run.settings, connections=_AT_ONCE, etags=etags))
         transfer = Transfer(SameVersionOnly(reader, self.store), Concurrency.fixed(_AT_ONCE), RetryBudget(), log_retry)
         source = self.run.source
-        builder = BatchBuilder(self.run.id, source.id, source.bucket, downloaded="restored")
+        builder = BatchBuilder(self.run.id, source.id, source.bucket, downloaded="restored", etags=etags)
         recorder = Recorder(self.run.catalog, self.store, builder, Counts(), self._committed)
         recorder.start()
         self.stack.push_async_callback(recorder.close)

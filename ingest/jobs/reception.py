@@ -122,7 +122,9 @@ async def receiving(
         store = FileStore(settings.data_dir, run.source.directory)
         stack.callback(store.close)
         store.sweep()
-        bucket = await stack.enter_async_context(SightedBucket.open(settings, connections=concurrency.ceiling))
+        etags = await catalog.etags(run.source.id)
+        opening = SightedBucket.open(settings, connections=concurrency.ceiling, etags=etags)
+        bucket = await stack.enter_async_context(opening)
         fetch = Fetch(bucket, store)
         transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
 
@@ -138,7 +140,9 @@ async def receiving(
                 reception.on_recorded()
 
         fields: dict[str, dict[str, str]] = {}
-        builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=settings.verify_url, fields=fields)
+        builder = BatchBuilder(
+            run.id, run.source.id, run.source.bucket, deliver_to=settings.verify_url, etags=etags, fields=fields
+        )
         recorder = Recorder(catalog, store, builder, run.counts, recorded, interval=_GATHER_SECONDS)
         visitor = Visitor(bucket, fetch, transfer, Gate(concurrency), look_up)
         parser = Parser(run.source.bucket, normalise_key, settings.endpoint)

@@ -84,9 +84,11 @@ async def refetching(
     try:
         store.sweep()
         concurrency = concurrency_for(None)
-        async with Bucket.open(run.settings, connections=concurrency.ceiling, bwlimit=bwlimit) as bucket:
+        etags = await run.catalog.etags(run.source.id)
+        opening = Bucket.open(run.settings, connections=concurrency.ceiling, bwlimit=bwlimit, etags=etags)
+        async with opening as bucket:
             transfer = Transfer(SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
-            builder = BatchBuilder(run.id, run.source.id, run.source.bucket, downloaded=called)
+            builder = BatchBuilder(run.id, run.source.id, run.source.bucket, downloaded=called, etags=etags)
 
             def seen(outcome: Outcome) -> None:
                 _log(outcome)

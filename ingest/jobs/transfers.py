@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ingest.errors import (
     ConnectionTimedOut,
     CredentialsExpired,
+    DamagedTransfer,
     DiskError,
     ExitCode,
     IngestError,
@@ -27,9 +28,9 @@ from ingest.errors import (
 )
 from ingest.jobs.recorder import Taken
 from ingest.jobs.tickets import Ticket
-from ingest.model import Download, Outcome, RemoteObject, Status
+from ingest.model import HAD_A_COPY, Download, Outcome, RemoteObject, Skip, Status
 from ingest.plan.concurrency import Concurrency, RetryBudget
-from ingest.plan.policy import is_believed_absent
+from ingest.plan.policy import is_believed_absent, is_had
 
 if TYPE_CHECKING:
     from ingest.jobs.fetch import Fetch
@@ -51,22 +52,29 @@ class Transfer:
     budget: RetryBudget
     on_retry: Callable[[Download, IngestError, int, float], None]
 
-    async def __call__(self, action: Download) -> Outcome | Taken:  # noqa: C901 - one branch for each fault
+    async def __call__(self, action: Download) -> Outcome | Taken:  # noqa: C901, PLR0912 - one branch for each fault
         """Never raises for the object's own faults: they are the outcome.
 
         Raises:
             DiskError: the local disk failed; no other object would fare better.
         """
-        remote, attempt, versions = action.remote, 0, 1
+        if self._may_be_had(action) and (had := await self._had(action)) is not None:
+            return had
+        remote, attempt, versions, doubtful = action.remote, 0, 1, set[str]()
         while True:
             attempt += 1
             try:
-                fetched = await self.fetch(remote)
+                fetched = await self.fetch(remote, doubtful)
             except ObjectChanged as error:
-                versions += 1
                 newer = await self._look_again(remote)
                 if newer is None:
                     return _absent(action, remote, NoSuchKey(error.message), attempt)
+                if isinstance(newer, RemoteObject):
+                    if (had := _unchanged(action, newer)) is not None:
+                        return had
+                    # The server refuses the very version that it has: that is asked for once more, without a condition.
+                    is_another = (newer.etag, newer.size) != (remote.etag, remote.size)
+                    versions += 1 if is_another or not self.fetch.ask_for_none() else 0
                 if isinstance(newer, IngestError) or versions > MOST_VERSIONS:
                     return Outcome(action, Status.FAILED, remote, error=error, attempts=attempt)
                 remote = newer
@@ -79,6 +87,8 @@ class Transfer:
                     raise
                 return Outcome(action, Status.FAILED, remote, error=error, attempts=attempt)
             except SourceError as error:
+                if isinstance(error, DamagedTransfer) and error.digest:
+                    doubtful.add(error.digest)
                 attempt = 1 if error.progressed else attempt
                 pause = self._pause_before_retry(error, attempt)
                 if pause is None:
@@ -89,7 +99,17 @@ class Transfer:
                 if fetched.seconds is not None:
                     self.concurrency.succeeded(fetched.seconds, time.monotonic())
                 self.budget.earn()
-                return Taken(action, remote, fetched.staged, attempt, fetched.received)
+                return Taken(action, fetched.remote, fetched.staged, attempt, fetched.received)
+
+    def _may_be_had(self, action: Download) -> bool:
+        """Whether the copy may be of this very version, and no request would tell without bringing its bytes."""
+        row, remote = action.row, action.remote
+        had = row is not None and row.state in HAD_A_COPY and row.size == remote.size
+        return had and action.reason == "changed" and not self.fetch.can_ask_for(remote)
+
+    async def _had(self, action: Download) -> Outcome | None:
+        newest = await self._look_again(action.remote)
+        return _unchanged(action, newest) if isinstance(newest, RemoteObject) else None
 
     async def _look_again(self, remote: RemoteObject) -> RemoteObject | IngestError | None:
         try:
@@ -114,6 +134,13 @@ class Transfer:
 def _absent(action: Download, remote: RemoteObject, error: NoSuchKey, attempts: int) -> Outcome:
     status = Status.SKIPPED if is_believed_absent(action) else Status.FAILED
     return Outcome(action, status, remote, error=error, attempts=attempts)
+
+
+def _unchanged(action: Download, newest: RemoteObject) -> Outcome | None:
+    """Where the object as it answers for itself is the version of its copy, and only the listing shows another."""
+    if action.reason != "changed" or not is_had(newest, action.row):
+        return None
+    return Outcome(Skip(action.remote, "listed under another etag", unchanged=True), Status.DONE, newest, attempts=1)
 
 
 @dataclass

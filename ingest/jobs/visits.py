@@ -26,6 +26,7 @@ from ingest.jobs.transfers import Transfer
 from ingest.model import HAD_A_COPY, CatalogRow, Download, MarkGone, Outcome, Pair, RemoteObject, Skip, Status
 from ingest.observe.logs import log
 from ingest.plan.concurrency import Concurrency
+from ingest.plan.etags import etag_of, is_void, shape_of
 from ingest.plan.event_names import Kind
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
@@ -191,13 +192,13 @@ class Visitor:
         if not found:
             raise missing
         visited = Visited()
-        for remote, known in [one for one in found if one[0].etag == event.etag] or found[:1]:
+        for remote, known in [one for one in found if etag_of(one[0].etag) == event.etag] or found[:1]:
             visited = visited.and_also(await self._carry_out(remote, known))
         return visited
 
     async def _facts(self, event: Event, row: CatalogRow | None) -> RemoteObject:
         """The object as it is. The bucket is asked, except where the event says all that matters."""
-        if event.etag:
+        if event.etag and self._is_a_version(event.etag, event.size):
             settled = row is not None and row.state in HAD_A_COPY
             if row is not None and settled and not row.gone and row.etag == event.etag:
                 return RemoteObject(row.key, row.size, row.etag, event.modified or _NEVER)
@@ -214,12 +215,17 @@ class Visitor:
                     return remote, await self.look_up(key)
         return None
 
+    def _is_a_version(self, etag: str, size: int | None) -> bool:
+        """Whether an etag alone tells one version of an object from another."""
+        shape = shape_of(etag)
+        return shape is not None and shape not in self.bucket.etags.opaque and not is_void(etag, size or 1)
+
     async def _newest(self, key: str, row: CatalogRow | None) -> RemoteObject:
         """What the object is now. Without a copy its bytes are wanted next: they may come along."""
         if row is not None and row.state in HAD_A_COPY:
             return await self.fetch.newest(_named(key))
         seen = await self.bucket.look(key)
-        return RemoteObject(key, seen.size, seen.etag, seen.last_modified, seen.storage_class)
+        return RemoteObject(key, seen.size, seen.version, seen.last_modified, seen.storage_class)
 
 
 def _named(key: str) -> RemoteObject:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 from ingest.model import Check, Verified
+from ingest.plan.etags import Shape, etag_of, is_void, shape_of
 
-_MD5 = re.compile(r"[0-9a-f]{32}")
-_MULTIPART = re.compile(r"[0-9a-f]{32}-([1-9][0-9]{0,4})")
 MIB = 1 << 20
 COMMON_PART_SIZES = (
     *(count * MIB for count in (8, 5, 16, 64, 10, 15, 25, 32, 50, 100, 128, 256, 512, 1024)),
@@ -22,25 +21,26 @@ COMMON_PART_SIZES = (
 """Bytes: the part sizes that S3 clients use by default, the usual ones first."""
 MOST_GUESSES = 3
 """Part sizes that are tried at once: each costs one more MD5 over all bytes."""
+_MOST_HASHED = 16 << 30
+"""Bytes that finding out the part size of one object may hash, in all."""
 HASH_BYTES = {"sha256": 32, "sha1": 20, "crc64nvme": 8, "crc32c": 4, "crc32": 4}
 """What `Hasher` knows besides MD5, strongest first, and how long each is."""
 
 
 def check_for(etag: str, size: int, *, encrypted: bool = False, part_size: int | None = None) -> Check:
-    """What can be checked for an etag (without quotes).
+    """What can be checked for an etag, or the name of a version.
 
     `encrypted` says that the server encrypts with KMS or a customer's key: then the etag is no MD5 (S3 API, "ETag").
     `part_size` is the first part's size where it is known; otherwise those that fit the number of parts are guessed.
     """
-    if encrypted:
+    etag = etag_of(etag)
+    shape = shape_of(etag)
+    if encrypted or shape is None or is_void(etag, size):
         return Check(None)
-    if _MD5.fullmatch(etag):
+    if shape is Shape.WHOLE:
         return Check("md5", etag)
-    multipart = _MULTIPART.fullmatch(etag)
-    if multipart is None:
-        return Check(None)
-    parts = int(multipart[1])
-    if parts == 1:
+    parts = int(etag.partition("-")[2])
+    if shape is Shape.ONE_PART:
         return Check("md5-parts", etag, max(size, 1))
     if part_size is not None and part_size != size:  # a server that ignores partNumber answers with the whole object
         return Check("md5-parts", etag, part_size) if _fits(size, part_size, parts) else Check(None)
@@ -49,8 +49,8 @@ def check_for(etag: str, size: int, *, encrypted: bool = False, part_size: int |
 
 
 def is_multipart(etag: str) -> bool:
-    """Whether the object was uploaded in parts, as its etag has it."""
-    return _MULTIPART.fullmatch(etag) is not None
+    """Whether the object was uploaded in parts, as its etag has it (or the name of its version)."""
+    return shape_of(etag_of(etag)) in (Shape.ONE_PART, Shape.PARTS)
 
 
 def check_by_parts(algorithm: str, digest: bytes, parts: int, size: int, part_size: int | None = None) -> Check:
@@ -68,6 +68,22 @@ def check_by_parts(algorithm: str, digest: bytes, parts: int, size: int, part_si
 def inferred_part_sizes(size: int, parts: int) -> Sequence[int]:
     """The common part sizes that cut `size` bytes into `parts`; the likeliest first, and not many."""
     return [guess for guess in COMMON_PART_SIZES if _fits(size, guess, parts)][:MOST_GUESSES]
+
+
+def possible_part_sizes(size: int, parts: int, known: Iterable[int] = ()) -> list[int]:
+    """The part sizes that may have cut `size` bytes into `parts`, the likeliest first: those that are `known` of other
+    uploads, the common ones, every whole MiB, even parts, every million bytes. As many as are worth hashing."""
+    if parts < 2 or size <= 0:
+        return []
+    least, most = -(-size // parts), (size - 1) // (parts - 1)
+    every_mib, every_million = (range(-(-least // unit) * unit, most + 1, unit) for unit in (MIB, 10**6))
+    enough, found = max(MOST_GUESSES, _MOST_HASHED // size), dict[int, None]()
+    for guess in chain(known, COMMON_PART_SIZES, every_mib, (least,), every_million):
+        if _fits(size, guess, parts):
+            found[guess] = None
+        if len(found) == enough:
+            break
+    return list(found)
 
 
 def _fits(size: int, part_size: int, parts: int) -> bool:

@@ -10,6 +10,9 @@
 | yes | same etag and size, `known`, still not wanted | skip |
 | yes | same etag and size, `failed` | download again (retry) |
 | yes | etag or size differ, any state | download (changed); the old copy stays until the new one replaces it |
+| yes | no etag that names a version (empty, constant), last-modified differs, any state | download (changed) |
+| yes | no etag that names a version, same last-modified and size | as for the same etag |
+| yes | not the object's own etag, but what the listing showed when the copy was taken | as for the same etag |
 | yes | `gone_at` set | clear it (returned), then as above |
 | yes, and is not there when asked for | any | gone: believed once; listed again and still not there: failed |
 | yes | archived storage class | block; skip when it is blocked already, or its copy was taken before |
@@ -37,6 +40,7 @@ from ingest.model import (
     Skip,
     State,
 )
+from ingest.plan.etags import etag_of, timed
 from ingest.plan.selection import Selection
 
 ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -50,11 +54,27 @@ def decide(pair: Pair, selection: Selection) -> tuple[Action, ...]:
         return (MarkGone(row),) if row is not None and not row.gone else ()
     if row is None:
         return (_first_seen(remote, selection),)
-    if row.etag == remote.etag and row.size == remote.size:
-        action = _same(remote, row, selection)
-    else:
-        action = _differing(remote, row, selection)
+    decide_one = _same if is_unchanged(remote, row) else _differing
+    action = decide_one(remote, row, selection)
     return (Return(remote), action) if row.gone else (action,)
+
+
+def is_unchanged(remote: RemoteObject, row: CatalogRow) -> bool:
+    """Whether a listed object is the version of its row.
+
+    A listing may show another etag than the object has: what it showed when the copy was taken is kept beside it. An
+    etag that names versions after all needs no moment.
+    """
+    if row.size != remote.size:
+        return False
+    if row.etag == remote.etag or etag_of(row.etag) == remote.etag:
+        return True
+    return row.listed_etag is not None and row.listed_etag == timed(remote.etag, remote.last_modified)
+
+
+def is_had(newest: RemoteObject, row: CatalogRow | None) -> bool:
+    """Whether the object as it answers for itself is the version that a copy was taken of, whatever a listing says."""
+    return row is not None and row.state in HAD_A_COPY and (newest.etag, newest.size) == (row.etag, row.size)
 
 
 def overtaken(decided_on: CatalogRow | None, now: CatalogRow | None, taken: RemoteObject) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from urllib.parse import unquote_plus
 
 from ingest.model import RemoteObject
+from ingest.plan.etags import etag_of
 
 _NEVER_ENCODED = re.compile(r"[^\x21-\x7e]|%(?![0-9A-Fa-f]{2})")
 """What no form-encoding leaves standing: a space, a letter beyond ASCII, a ``%`` that begins no escape."""
@@ -52,7 +53,7 @@ def is_meant(found: RemoteObject, etag: str | None, said_at: datetime | None) ->
     It has the event's etag, or changed since. One that is older than the event and has another etag is another object,
     and the one that was meant is still to come.
     """
-    if etag is None or etag == found.etag:
+    if etag is None or etag == etag_of(found.etag):
         return True
     return said_at is None or found.last_modified >= said_at - _SLACK
 

@@ -22,18 +22,20 @@ from ingest.errors import (
 )
 from ingest.http.dial import Dialer
 from ingest.http.exchange import BodyOverflow, Exchange, Headers, Response
-from ingest.http.http_date import parse_http_date
+from ingest.http.http_date import http_date, parse_http_date
 from ingest.http.pool import Pool
 from ingest.http.proxy import proxy_for
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
 from ingest.model import MOST_KEYS, Check
 from ingest.observe.logs import log
+from ingest.plan.checks import is_multipart
+from ingest.plan.etags import Etags, etag_of, fits_a_header, is_same, is_void, is_weak, moment_of
 from ingest.source.checksums import check_for_part
 from ingest.source.credentials import CredentialSource, credential_source
 from ingest.source.endpoint import Endpoint, quote_key, quote_query
 from ingest.source.errors import error_from_response, is_error_document, shown
-from ingest.source.heads import ObjectHead, parse_head
+from ingest.source.heads import ObjectHead, parse_head, version_in
 from ingest.source.signing import Signer
 from ingest.units import format_size
 
@@ -45,6 +47,7 @@ _UNSIGNED = "accept-encoding: identity\r\nuser-agent: ingest\r\n"
 _CHECKSUMS = ("x-amz-checksum-mode",)
 _PINNED = ("if-match", *_CHECKSUMS)
 _ENABLED = "ENABLED"
+_ANY_SIZE = 1
 
 OnChunks = Callable[[list[bytes]], Awaitable[None]]
 
@@ -71,9 +74,20 @@ class RawPage(NamedTuple):
 
 
 class Bucket:
-    """Use ``async with Bucket.open(settings, connections=32) as bucket``. All methods raise `SourceError`."""
+    """Use ``async with Bucket.open(settings, connections=32) as bucket``. All methods raise `SourceError`.
+
+    A version is named as `plan.etags` has it. Each answer's own version is compared with the one that was asked for;
+    where the server can be asked for that version alone (``If-Match``), it is.
+    """
+
+    etags: Etags
+    """What is known of this server's etags, and goes on being learnt."""
+    pins: bool
+    """Whether this server heeds conditions: not where its etags are weak, nor once it has refused the very version that
+    it has."""
 
     def __init__(self, endpoint: Endpoint, pool: Pool, signer: Signer, credentials: CredentialSource) -> None:
+        self.etags, self.pins = Etags(), True
         self.endpoint = endpoint
         self._pool = pool
         self._signer = signer
@@ -83,10 +97,16 @@ class Bucket:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, settings: Settings, *, connections: int, timeouts: Timeouts | None = None, bwlimit: int | None = None
+        cls,
+        settings: Settings,
+        *,
+        connections: int,
+        timeouts: Timeouts | None = None,
+        bwlimit: int | None = None,
+        etags: Etags | None = None,
     ) -> AsyncIterator[Self]:
         """Connects to nothing yet. `connections` is how many requests may be under way at once, `bwlimit` how many
-        bytes a second they may receive together.
+        bytes a second they may receive together, `etags` what is known of the server's.
 
         Raises:
             SettingsError: the endpoint, bucket or CA file is not usable. CredentialsError: there are none.
@@ -114,7 +134,9 @@ class Bucket:
             _warn_of_rate(bwlimit, times.slowest)
         pool = Pool(dialer, limit=connections, timeouts=times, throttle=throttle)
         try:
-            yield cls(endpoint, pool, signer, credentials)
+            bucket = cls(endpoint, pool, signer, credentials)
+            bucket.etags = etags or bucket.etags
+            yield bucket
         finally:
             await pool.aclose()
             credentials.close()
@@ -161,35 +183,29 @@ class Bucket:
         return parse_http_date(response.headers.get(b"date", b""))
 
     async def get(self, key: str, *, etag: str | None = None, max_body: int) -> Response:
-        """The whole of a small object, at most `max_body` bytes; of exactly the version `etag`, if given.
+        """The whole of a small object, at most `max_body` bytes; of the version `etag`, if given.
 
         Raises:
             ObjectChanged: it is another version. NoSuchKey: it is gone. SourceError: anything else.
         """
         if self._credentials.check_at <= time.monotonic():
             await self._renew()
-        if etag is None:
-            head = self._signer.sign("GET", self._key_root + quote_key(key), "", _CHECKSUMS, (_ENABLED,))
-        else:
-            pinned = f'"{etag}"'
-            head = self._signer.sign("GET", self._key_root + quote_key(key), "", _PINNED, (pinned, _ENABLED))
-        response = await self._pool.fetch(Exchange(head, max_body))
+        response = await self._pool.fetch(Exchange(self._request(key, etag), max_body))
         if response.status != 200:
             await self._refuse(response, f"GET {shown(key)}")
         found = response.headers.get(b"etag")
-        if found is None or (etag is not None and found != pinned.encode()):
+        if found is None or etag is None or found != b'"%b"' % etag.encode():
             self._check_version(response, etag, key)
         return response
 
-    async def get_into(self, key: str, *, etag: str, into: memoryview) -> Response:
-        """The whole of an object that fills `into`, of exactly the version `etag`; the response is without its body.
+    async def get_into(self, key: str, *, etag: str | None, into: memoryview) -> Response:
+        """The whole of an object that fills `into`, of the version `etag`, if given; the response is without its body.
 
         Raises:
             ObjectChanged: it is another version, or of another length. NoSuchKey: it is gone. SourceError: all else.
         """
         if self._credentials.check_at <= time.monotonic():
             await self._renew()
-        head = self._signer.sign("GET", self._key_root + quote_key(key), "", _PINNED, (f'"{etag}"', _ENABLED))
         expected = str(len(into)).encode()
 
         def check(response: Response) -> None:
@@ -200,33 +216,32 @@ class Bucket:
                 raise ObjectChanged(f"GET {shown(key)}: it has another length now than the {len(into)} bytes listed")
 
         try:
-            return await self._fill(head, key, check, into)
+            return await self._fill(self._request(key, etag), key, check, into)
         except RangeIgnored as error:
             raise ObjectChanged(f"GET {shown(key)}: it has not the {len(into)} bytes now that were listed") from error
 
     async def stream(self, key: str, *, etag: str | None = None, on_chunks: OnChunks) -> Headers:
         """The whole object to `on_chunks`, about a megabyte at most at a time. Raises as `get` does."""
         await self._renew()
-        names, values = (_CHECKSUMS, [_ENABLED]) if etag is None else (_PINNED, [f'"{etag}"', _ENABLED])
-        head = self._signer.sign("GET", self._key_root + quote_key(key), "", names, values)
 
         def check(response: Response) -> None:
             if response.status != 200:
                 raise UnexpectedResponse(f"GET {shown(key)}: a part was sent where the whole was asked for")
             self._check_version(response, etag, key)
 
-        return await self._stream(head, key, check, on_chunks)
+        return await self._stream(self._request(key, etag), key, check, on_chunks)
 
     async def get_range(self, key: str, *, etag: str, first: int, into: memoryview) -> None:
-        """The bytes from `first` on that fill `into`. Raises as `get` does.
+        """The bytes from `first` on that fill `into`, of the version `etag`. Raises as `get` does.
 
         Raises:
             RangeIgnored: the server sent something else than this range.
         """
         await self._renew()
         last = first + len(into) - 1
-        values = (f'"{etag}"', f"bytes={first}-{last}")
-        head = self._signer.sign("GET", self._key_root + quote_key(key), "", ("if-match", "range"), values)
+        condition, span = self._condition(etag), f"bytes={first}-{last}"
+        names, values = (("range",), (span,)) if condition is None else ((condition[0], "range"), (condition[1], span))
+        head = self._signer.sign("GET", self._key_root + quote_key(key), "", names, values)
         promised = f"bytes {first}-{last}/".encode()
         length = str(len(into)).encode()
 
@@ -252,14 +267,17 @@ class Bucket:
         response = await self._pool.fetch(Exchange(head, bodyless=True))
         if response.status not in (200, 206):
             await self._refuse(response, f"HEAD {shown(key)}")
-        return parse_head(response.headers, f"HEAD {shown(key)}", is_part=part_number is not None)
+        what, is_part = f"HEAD {shown(key)}", part_number is not None
+        found = parse_head(response.headers, what, is_part=is_part, opaque=self.etags.opaque)
+        self.pins = self.pins and not is_weak(response.headers.get(b"etag", b"").decode("latin-1"))
+        return found
 
     async def sharpen(self, check: Check, key: str, etag: str) -> Check:
         """A better check for a multipart upload whose part size could only be guessed: asks for its first part."""
-        if check.guesses or ("-" in etag and check.algorithm is None):
+        if check.guesses or (check.algorithm is None and is_multipart(etag)):
             with suppress(SourceError):  # not every server knows partNumber: the size stays a guess then
                 part = await self.head(key, part_number=1)
-                if part.etag == etag:
+                if is_same(part.version, etag):
                     return check_for_part(check, part)
         return check
 
@@ -281,15 +299,42 @@ class Bucket:
             raise RangeIgnored(f"GET {shown(key)}: {came} of the {len(into)} bytes asked for were sent")
         return response
 
-    def _check_version(self, response: Response, etag: str | None, key: str) -> None:
-        """An answer to GET names its version. One that does not may be an ``<Error>`` that came with a 200."""
-        found = response.headers.get(b"etag", b"").decode("latin-1").strip('"')
-        if not found and is_error_document(response.body):
+    def can_ask_for(self, version: str) -> bool:
+        """Whether the server sends this version or none: otherwise an answer's own version tells what came."""
+        condition = self._condition(version)
+        return condition is not None and condition[0] == _PINNED[0]
+
+    def version_of(self, headers: Headers, size: int) -> str:
+        """The version that an answer is of, for an object of `size` bytes."""
+        return version_in(headers, size, self.etags.opaque)
+
+    def _condition(self, version: str) -> tuple[str, str] | None:
+        """The header under which only this version is sent; None where there is none that this server heeds."""
+        etag, moment = etag_of(version), moment_of(version)
+        if not self.pins:
+            return None
+        if fits_a_header(etag) and not (moment is not None and is_void(etag, _ANY_SIZE)):
+            return "if-match", f'"{etag}"'
+        return None if moment is None else ("if-unmodified-since", http_date(moment))
+
+    def _request(self, key: str, version: str | None) -> bytes:
+        """For the whole of an object."""
+        path = self._key_root + quote_key(key)
+        if version is None or not self.can_ask_for(version):
+            return self._signer.sign("GET", path, "", _CHECKSUMS, (_ENABLED,))
+        return self._signer.sign("GET", path, "", _PINNED, (f'"{etag_of(version)}"', _ENABLED))
+
+    def _check_version(self, response: Response, version: str | None, key: str) -> None:
+        """An answer to GET says its version. One that does not may be an ``<Error>`` that came with a 200."""
+        written = response.headers.get(b"etag", b"").decode("latin-1")
+        self.pins = self.pins and not is_weak(written)
+        found = self.version_of(response.headers, _ANY_SIZE)
+        if not etag_of(found) and is_error_document(response.body):
             raise error_from_response(response.status, response.headers, response.body, f"GET {shown(key)}")
-        if not found:
+        if not found or (version and etag_of(version) and not etag_of(found)):
             raise UnexpectedResponse(f"GET {shown(key)}: the answer does not say which version it is (no ETag)")
-        if etag is not None and found != etag:
-            raise ObjectChanged(f"GET {shown(key)}: asked for version {shown(etag)}, and got {shown(found)}")
+        if version is not None and not is_same(found, version):
+            raise ObjectChanged(f"GET {shown(key)}: asked for version {shown(version)}, and got {shown(found)}")
 
     async def _renew(self) -> None:
         if self._credentials.check_at <= time.monotonic():

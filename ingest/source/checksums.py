@@ -31,12 +31,23 @@ def check_for_headers(headers: Headers, etag: str, size: int, *, part_size: int 
     by_etag = checks.check_for(etag, size, encrypted=opaque, part_size=part_size)
     if _proves(by_etag):  # nearly always: nothing else needs a look
         return by_etag
+    return _better(by_etag, _stored_check(*stored_in(headers), etag, size, part_size))
+
+
+def stored_in(headers: Headers) -> tuple[Mapping[str, str], str]:
+    """The checksums that an answer says are stored with its object, as in `ObjectHead`, and their type."""
     stored = {
         name.removeprefix(_CHECKSUM).decode("latin-1"): value.decode("latin-1")
         for name, value in headers.items()
         if name.startswith(_CHECKSUM)
     }
-    return _better(by_etag, _stored_check(stored, stored.pop("type", ""), etag, size, part_size))
+    return stored, stored.pop("type", "")
+
+
+def stored_check(stored: Mapping[str, str], kind: str, etag: str, size: int) -> Check | None:
+    """A check of the whole object by a checksum that is stored with it, whatever its etag is; None without one."""
+    check = _stored_check(stored, kind, etag, size, None)
+    return check if check is not None and not check.guesses else None
 
 
 def check_for_head(head: ObjectHead, *, part_size: int | None = None) -> Check:

@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ingest.errors import DamagedTransfer, SourceError
-from ingest.model import RemoteObject, Shard
+from ingest.model import RemoteObject, Shard, Verified
 from ingest.observe.logs import log
 from ingest.plan.checks import Hasher
+from ingest.plan.etags import etag_of
 from ingest.redaction import protecting
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket, RawPage
-from ingest.source.checksums import check_for_head, check_for_headers
+from ingest.source.checksums import check_for_head, check_for_headers, stored_check, stored_in
 from ingest.source.control import ControlPlane
 from ingest.source.endpoint import quote_key
 from ingest.source.heads import ObjectHead
@@ -129,7 +130,7 @@ class S3Client:
                 for raw in listed.page.undecodable:
                     log().warning("undecodable_key", key=repr(raw)[2:-1])
                 for remote in listed.page.objects:
-                    yield remote
+                    yield remote._replace(etag=etag_of(remote.etag))
 
     async def head(self, key: str) -> ObjectHead:
         """Raises `NoSuchKey` when the object does not exist."""
@@ -140,11 +141,14 @@ class S3Client:
 
         async def attempt() -> bytes:
             response = await self._bucket.get(key, max_body=MOST_BYTES_IN_MEMORY)
-            body, etag = response.body, response.headers[b"etag"].decode("latin-1").strip('"')
-            check = check_for_headers(response.headers, etag, len(body))
-            hasher = Hasher(await self._bucket.sharpen(check, key, etag))
-            await asyncio.to_thread(hasher.update, body)
-            _require(hasher, len(body), len(body), key)
+            body, headers = response.body, response.headers
+            etag = self._bucket.version_of(headers, len(body))
+            check = await self._bucket.sharpen(check_for_headers(headers, etag, len(body)), key, etag)
+            stored = stored_check(*stored_in(headers), etag, len(body))
+            hashers = [Hasher(each) for each in (check, stored) if each is not None]
+            for hasher in hashers:
+                await asyncio.to_thread(hasher.update, body)
+            _require(hashers, len(body), len(body), key)
             return body
 
         return await retried(attempt, attempts=_ATTEMPTS)
@@ -177,20 +181,23 @@ class S3Client:
         import aiofiles
 
         temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.part")
-        hasher = Hasher(await self._bucket.sharpen(check_for_head(head), key, head.etag))
+        check = await self._bucket.sharpen(check_for_head(head), key, head.etag)
+        stored = stored_check(head.checksums, head.checksum_type, head.etag, head.size)
+        hashers = [Hasher(each) for each in (check, stored) if each is not None]
         try:
             async with aiofiles.open(temporary, "xb") as file:
 
                 async def take(chunks: list[bytes]) -> None:
                     piece = b"".join(chunks)
-                    await asyncio.to_thread(hasher.update, piece)
+                    for hasher in hashers:
+                        await asyncio.to_thread(hasher.update, piece)
                     await file.write(piece)
 
-                await self._bucket.stream(key, etag=head.etag, on_chunks=take)
+                await self._bucket.stream(key, etag=head.version, on_chunks=take)
                 received = await file.tell()
                 await file.flush()
                 await asyncio.to_thread(os.fsync, file.fileno())
-            _require(hasher, received, head.size, key)
+            _require(hashers, received, head.size, key)
             await asyncio.to_thread(_replace, temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -209,6 +216,8 @@ def _replace(temporary: Path, path: Path) -> None:
         os.close(directory)
 
 
-def _require(hasher: Hasher, received: int, size: int, key: str) -> None:
-    if received != size or hasher.verdict() is None:
+def _require(hashers: Sequence[Hasher], received: int, size: int, key: str) -> None:
+    """Whether any of them proves the bytes: a stored checksum does where the etag is no MD5, and none is wrong else."""
+    verdicts = {hasher.verdict() for hasher in hashers}
+    if received != size or (None in verdicts and Verified.VERIFIED not in verdicts):
         raise DamagedTransfer(f"{key!a}: the {received} bytes received are not what the server says it holds")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_qp
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 from xml.etree.ElementTree import Element, ParseError, XMLParser
 
 from ingest.model import RemoteObject
+from ingest.plan.etags import EMPTY_MD5, Shape, is_weak, named, names_of, plain
 from ingest.plan.memory import entries_span
 from ingest.plan.storable import is_size
 from ingest.units import as_utc
@@ -29,7 +30,8 @@ _MODIFIED = (
     r"<LastModified>(?P<modified>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3})?Z)</LastModified>"
 )
 _QUOTE = r"(?:&quot;|&#34;|\")"
-_ETAG = rf"<ETag>{_QUOTE}(?P<etag>[0-9A-Za-z-]*){_QUOTE}</ETag>"
+_ETAG = rf"<ETag>{_QUOTE}(?P<etag>(?!0{{8}})[0-9a-f]{{32}}(?:-[1-9][0-9]{{0,4}})?){_QUOTE}</ETag>"
+"""One that names a version by itself, as a rule (see `plan.etags`)."""
 _CHECKSUMS = r"(?:<ChecksumAlgorithm>[A-Z0-9]*</ChecksumAlgorithm>)*(?:<ChecksumType>[A-Z_]*</ChecksumType>)?"
 _SIZE = r"<Size>(?P<size>[0-9]{1,18})</Size>"
 _CLASS = r"<StorageClass>(?P<storage_class>[A-Z_]+)</StorageClass>"
@@ -63,22 +65,24 @@ class Entries(NamedTuple):
     objects: Sequence[RemoteObject]
     prefixes: Sequence[str]
     undecodable: Sequence[bytes]
+    weak: bool = False
+    """Some of its etags are weak ones."""
 
 
-def read_entries(body: bytes) -> Entries:
-    """Reads an answer.
+def read_entries(body: bytes, opaque: Collection[Shape] = ()) -> Entries:
+    """Reads an answer. `opaque` are the shapes of etag that are no MD5s on this server.
 
     Raises:
         ValueError: it is no listing, not well-formed, has a document type, or an entry that cannot be read.
     """
     set_aside: list[bytes] = []
     try:
-        entries = _read_uniform(body)
+        entries = _read_uniform(body, opaque)
     except UnicodeDecodeError:
         body, set_aside = _without_undecodable(body)
         entries = None
     if entries is None:
-        entries = _read_any(body)
+        entries = _read_any(body, opaque)
     return entries._replace(undecodable=[*set_aside, *entries.undecodable]) if set_aside else entries
 
 
@@ -93,7 +97,7 @@ def decode_key(written: str) -> str:
     return unquote_to_bytes(written.replace("+", " ")).decode()
 
 
-def _read_uniform(body: bytes) -> Entries | None:
+def _read_uniform(body: bytes, opaque: Collection[Shape] = ()) -> Entries | None:
     """None when the entries do not all have one of the known layouts. Raises `UnicodeDecodeError`."""
     span = entries_span(body)
     if span is None:
@@ -114,32 +118,34 @@ def _read_uniform(body: bytes) -> Entries | None:
     fields = _texts(root, _FIELDS)
     columns = {name: pieces[group::_STRIDE] for name, group in layout.groupindex.items()}
     keys, undecodable = _decoded(columns["key"], fields)
-    records = zip(
-        keys,
-        map(int, columns["size"]),
-        columns["etag"],
-        map(datetime.fromisoformat, columns["modified"]),
-        columns["storage_class"],
-        strict=True,
-    )
+    etags, classes = columns["etag"], columns["storage_class"]
     try:
-        objects = list(map(_remote_object, records))
+        sizes, moments = list(map(int, columns["size"])), list(map(datetime.fromisoformat, columns["modified"]))
     except ValueError:
         return None  # a date that no calendar has: the other way tells whose
+    if opaque or EMPTY_MD5 in etags:
+        etags = names_of(etags, sizes, moments, opaque)
+    objects = list(map(_remote_object, zip(keys, sizes, etags, moments, classes, strict=True)))
     if undecodable:
         objects = [remote for remote in objects if remote.key]
     prefixes, more = _decoded(_prefixes(root), fields)
     return Entries(fields, objects, [prefix for prefix in prefixes if prefix], [*undecodable, *more])
 
 
-def _read_any(body: bytes) -> Entries:
+def _read_any(body: bytes, opaque: Collection[Shape] = ()) -> Entries:
     root = _root(body)
     fields = _texts(root, _FIELDS)
     written = [_entry(child) for child in _children(root, "Contents")]
+    weak = any(is_weak(entry.etag) for entry in written)
     keys, undecodable = _decoded([entry.key for entry in written], fields)
-    objects = [entry._replace(key=key) for key, entry in zip(keys, written, strict=True) if key]
+    objects = [_named(entry, key, opaque) for key, entry in zip(keys, written, strict=True) if key]
     prefixes, more = _decoded(_prefixes(root), fields)
-    return Entries(fields, objects, [prefix for prefix in prefixes if prefix], [*undecodable, *more])
+    return Entries(fields, objects, [prefix for prefix in prefixes if prefix], [*undecodable, *more], weak)
+
+
+def _named(entry: RemoteObject, key: str, opaque: Collection[Shape]) -> RemoteObject:
+    etag = named(plain(entry.etag), entry.size, entry.last_modified, opaque)
+    return entry._replace(key=key, etag=etag)
 
 
 def _root(body: bytes) -> Element:
@@ -185,17 +191,17 @@ def _prefixes(root: Element) -> list[str]:
 
 
 def _entry(element: Element) -> RemoteObject:
-    """One entry; its key as written."""
+    """One entry; its key and etag as written. A server may know no etag."""
     texts = _texts(element, _ONCE)
     key, size, modified = texts.get("Key", ""), texts.get("Size", ""), texts.get("LastModified", "")
-    if not (key and size and modified) or "ETag" not in texts:
-        raise ValueError(f"the entry of {quoted(key)} lacks its key, size, etag or date")
+    if not (key and size and modified):
+        raise ValueError(f"the entry of {quoted(key)} lacks its key, size or date")
     number, moment = whole_number(size), _moment(modified)
     if number is None or not is_size(number):
         raise ValueError(f"the entry of {quoted(key)} has {quoted(size)} for its size")
     if moment is None:
         raise ValueError(f"the entry of {quoted(key)} has {quoted(modified)} for its date")
-    return RemoteObject(key, number, texts["ETag"].strip('"'), moment, texts.get("StorageClass") or "STANDARD")
+    return RemoteObject(key, number, texts.get("ETag", ""), moment, texts.get("StorageClass") or "STANDARD")
 
 
 def whole_number(written: str) -> int | None:

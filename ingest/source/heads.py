@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from ingest.errors import UnexpectedResponse
 from ingest.http.exchange import Headers
 from ingest.http.http_date import parse_http_date
+from ingest.plan.etags import Shape, named, plain
 
 _CHECKSUM = b"x-amz-checksum-"
 _CHECKSUM_TYPE = b"x-amz-checksum-type"
@@ -36,6 +37,10 @@ class ObjectHead(NamedTuple):
     version_id: str
     restore: str
     """``x-amz-restore``: whether a copy of an archived object can be read now; empty where it is not archived."""
+    version: str = ""
+    """The name of the version (see `plan.etags`)."""
+    date: datetime | None = None
+    """The server's clock, where it says."""
 
     @property
     def etag_is_opaque(self) -> bool:
@@ -43,22 +48,29 @@ class ObjectHead(NamedTuple):
         return self.sse.startswith("aws:kms") or self.sse == "customer"
 
 
-def parse_head(headers: Headers, what: str, *, is_part: bool) -> ObjectHead:
+def version_in(headers: Headers, size: int, opaque: Collection[Shape] = ()) -> str:
+    """The name of the version that an answer is of; empty where it says neither an etag nor when it was changed.
+
+    `opaque` are the shapes of etag that are no MD5s on this server.
+    """
+    return named(plain(_text(headers, b"etag")), size, parse_http_date(headers.get(b"last-modified", b"")), opaque)
+
+
+def parse_head(headers: Headers, what: str, *, is_part: bool, opaque: Collection[Shape] = ()) -> ObjectHead:
     """
     Raises:
-        UnexpectedResponse: size, etag or date are missing.
+        UnexpectedResponse: size or date are missing.
     """
     sent = _number(headers.get(b"content-length", b""))
     total = _number(headers.get(b"content-range", b"").rpartition(b"/")[2])
     modified = parse_http_date(headers.get(b"last-modified", b""))
-    etag = _text(headers, b"etag").strip('"')
     size = total if total is not None else sent
-    if size is None or modified is None or not etag:
-        raise UnexpectedResponse(f"{what}: the answer lacks size, etag or date")
+    if size is None or modified is None:
+        raise UnexpectedResponse(f"{what}: the answer lacks size or date")
     customer = b"x-amz-server-side-encryption-customer-algorithm" in headers
     return ObjectHead(
         size=size,
-        etag=etag,
+        etag=plain(_text(headers, b"etag")),
         last_modified=modified,
         storage_class=_text(headers, b"x-amz-storage-class") or "STANDARD",
         parts_count=_number(headers.get(b"x-amz-mp-parts-count", b"")),
@@ -71,6 +83,8 @@ def parse_head(headers: Headers, what: str, *, is_part: bool) -> ObjectHead:
         checksum_type=_text(headers, _CHECKSUM_TYPE),
         sse="customer" if customer else _text(headers, b"x-amz-server-side-encryption"),
         version_id=_text(headers, b"x-amz-version-id"),
+        version=version_in(headers, size, opaque),
+        date=parse_http_date(headers.get(b"date", b"")),
         restore=_text(headers, b"x-amz-restore"),
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ingest.errors import ListingUntrusted
 from ingest.model import MOST_KEYS, ListingOrder, Page, Shard
+from ingest.plan.etags import Shape
 from ingest.plan.shards import is_ascending, order_of_server
 from ingest.source.entries import Entries, decode_key, quoted, read_entries, whole_number
 from ingest.source.errors import parse_error
@@ -29,11 +30,15 @@ class RawPage(Protocol):
 
 
 class Listed(NamedTuple):
-    """One answer: its page, the token of the next one (empty at the end), and the server's name."""
+    """One answer: its page, the token of the next one (empty at the end), and the server's name.
+
+    `weak` says that some of its etags are weak ones.
+    """
 
     page: Page
     token: str
     server: str
+    weak: bool = False
 
 
 class Ask(Protocol):
@@ -42,8 +47,8 @@ class Ask(Protocol):
     def __call__(self, *, token: str, start_after: str) -> Awaitable[RawPage]: ...
 
 
-async def pages(ask: Ask, bucket: str, shard: Shard) -> AsyncGenerator[Listed, None]:
-    """Every page of a shard, from its `start_after`.
+async def pages(ask: Ask, bucket: str, shard: Shard, opaque: Collection[Shape] = ()) -> AsyncGenerator[Listed, None]:
+    """Every page of a shard, from its `start_after`. `opaque` as in `read_entries`.
 
     While a page is worked on, the next one is on its way, and never more than that one. Close the iterator (`aclosing`)
     when leaving it early, so that the request under way ends at once.
@@ -56,7 +61,7 @@ async def pages(ask: Ask, bucket: str, shard: Shard) -> AsyncGenerator[Listed, N
     token, start_after = "", shard.start_after
     raw = await ask(token=token, start_after=start_after)
     while True:
-        listed = cut_at_end(parse_page(raw, bucket=bucket, shard=shard, start_after=start_after))
+        listed = cut_at_end(parse_page(raw, bucket=bucket, shard=shard, start_after=start_after, opaque=opaque))
         progress.check(listed)
         token, start_after = listed.token, listed.page.last_key
         if not token:
@@ -90,20 +95,20 @@ def _behind(page: Page) -> str:
     return last if last.endswith("/") else f"{last}/"
 
 
-def parse_page(raw: RawPage, *, bucket: str, shard: Shard, start_after: str) -> Listed:
-    """Parses one answer.
+def parse_page(raw: RawPage, *, bucket: str, shard: Shard, start_after: str, opaque: Collection[Shape] = ()) -> Listed:
+    """Parses one answer. `opaque` as in `read_entries`.
 
     Raises:
         ListingUntrusted: it is not a complete, well-formed listing of this bucket and prefix.
     """
     try:
-        entries = read_entries(raw.body)
+        entries = read_entries(raw.body, opaque)
         token = _proven_token(entries, bucket)
         _prove_scope(entries, shard)
     except ValueError as error:
         raise ListingUntrusted(f"listing {shard}: {_reason(raw.body, error)}") from error
     page = Page(shard, start_after, entries.objects, not token, entries.prefixes, entries.undecodable)
-    return Listed(page, token, raw.server)
+    return Listed(page, token, raw.server, entries.weak)
 
 
 def _proven_token(entries: Entries, bucket: str) -> str:

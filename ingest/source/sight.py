@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from ingest.errors import NoSuchKey, SourceError
 from ingest.http.exchange import Response
 from ingest.http.pool import Pool
+from ingest.plan.etags import is_same
 from ingest.source.bucket import Bucket
 from ingest.source.credentials import CredentialSource
 from ingest.source.endpoint import Endpoint
@@ -42,7 +43,7 @@ class SightedBucket(Bucket):
         if self._small_in_a_row >= _IN_A_ROW:
             try:
                 answer = await super().get(key, max_body=TINY)
-                seen = parse_head(answer.headers, f"GET {key!a}", is_part=False)
+                seen = parse_head(answer.headers, f"GET {key!a}", is_part=False, opaque=self.etags.opaque)
             except NoSuchKey:
                 raise
             except SourceError:
@@ -57,6 +58,6 @@ class SightedBucket(Bucket):
     async def get(self, key: str, *, etag: str | None = None, max_body: int) -> Response:
         """As `Bucket.get`."""
         answer = self._in_hand.pop(key, None)
-        if answer is not None and answer.headers.get(b"etag") == f'"{etag}"'.encode():
+        if answer is not None and (etag is None or is_same(self.version_of(answer.headers, len(answer.body)), etag)):
             return answer
         return await super().get(key, etag=etag, max_body=max_body)

@@ -91,7 +91,8 @@ class FileStore:
             DamagedTransfer: its digest is not what the server said. DiskError: the disk does not take it.
         """
         if found.verdict is None:
-            raise DamagedTransfer(f"{key!r}: received bytes that do not match what the server says of them")
+            said = f"{key!r}: received bytes that do not match what the server says of them"
+            raise DamagedTransfer(said, digest=found.digest)
         try:
             temporary = self.owner.new_name()
             descriptor = os.open(temporary, _NEW, 0o640, dir_fd=self._temporaries)

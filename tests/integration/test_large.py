@@ -13,6 +13,7 @@ from ingest.errors import ConnectionLost, DamagedTransfer, DiskFull, ObjectChang
 from ingest.hashing import lanes
 from ingest.jobs import fetch as fetch_module
 from ingest.jobs import part_digests
+from ingest.jobs.doubts import Doubts
 from ingest.jobs.fetch import Fetch
 from ingest.jobs.large import LargeFetch
 from ingest.jobs.recorder import Taken
@@ -53,7 +54,7 @@ def temporaries(store: FileStore) -> dict[str, Path]:
 
 async def fetched(served: ServedObject, store: FileStore) -> tuple[Staged, int]:
     async with served.bucket(store.data_dir) as bucket:
-        return await LargeFetch(bucket, store, Room(64 << 20))(served.remote())
+        return await LargeFetch(bucket, store, Room(64 << 20), Doubts(bucket.etags))(served.remote())
 
 
 def published(store: FileStore, staged: Staged) -> bytes:
@@ -103,7 +104,7 @@ async def test_on_real_servers(bucket: servers.Bucket, tmp_path: Path) -> None:
     async with Bucket.open(bucket.settings(tmp_path), connections=8) as source:
         head = await source.head("large")
         remote = ServedObject(BODY, head.etag).remote()
-        staged, _ = await LargeFetch(source, store, Room(1 << 20))(remote)
+        staged, _ = await LargeFetch(source, store, Room(1 << 20), Doubts(source.etags))(remote)
     assert staged.verified is Verified.VERIFIED
     store.publish([staged], {})
     assert (tmp_path / "data" / bucket.name / "large").read_bytes() == BODY

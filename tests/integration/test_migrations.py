@@ -57,3 +57,47 @@ async def test_postgresql_is_never_migrated_by_itself(postgres_url: str) -> None
     with pytest.raises(SchemaMissing, match="missing") as raised:
         await schema.ensure(postgres_url)
     assert "ingest db upgrade" in raised.value.hint
+
+
+async def test_versions_are_named_in_a_catalog_that_has_objects(database_url: str) -> None:
+    """What was recorded without an etag that names it is known again, and so is what was in line for delivery."""
+    await schema.upgrade(database_url)
+    await schema.downgrade(database_url, "0005")
+    md5 = "5d41402abc4b2a76b9719d911017c592"
+    etags = {"empty": "", "md5": md5, "parts": f"{md5}-12", "other": "opaque"}
+    engine = create_engine(database_url)
+    async with engine.begin() as connection:
+        await connection.execute(text("INSERT INTO sources (id, endpoint, bucket) VALUES (1, 'e', 'b')"))
+        for key, etag in etags.items():
+            row = {"key": key, "etag": etag}
+            await connection.execute(
+                text(
+                    "INSERT INTO objects (source_id, key, size, etag, last_modified, source_s3_path, state, announced_etag) "
+                    "VALUES (1, :key, 5, :etag, '2026-11-24 07:10:18.123000+00:00', 's3://b/k', 'pruned', :etag)"
+                ),
+                row,
+            )
+            await connection.execute(
+                text(
+                    "INSERT INTO deliveries (source_id, key, etag, target, state) VALUES (1, :key, :etag, 't', 'pending')"
+                ),
+                row,
+            )
+    await schema.upgrade(database_url)
+    names = "SELECT o.key, o.version, o.announced_etag, d.etag FROM objects o JOIN deliveries d ON d.key = o.key"
+    async with engine.connect() as connection:
+        found = {row[0]: tuple(row[1:]) for row in await connection.execute(text(names))}
+    stamp = "@2026-11-24T07:10:18Z"
+    assert found == {
+        "empty": (stamp, stamp, stamp),
+        "md5": (None, md5, md5),
+        "parts": (None, f"{md5}-12", f"{md5}-12"),
+        "other": (f"opaque{stamp}", f"opaque{stamp}", f"opaque{stamp}"),
+    }
+    await schema.downgrade(database_url, "0005")
+    async with engine.connect() as connection:
+        found = {row[0]: (row[1], row[2]) for row in await connection.execute(
+            text("SELECT o.key, o.announced_etag, d.etag FROM objects o JOIN deliveries d ON d.key = o.key")
+        )}  # fmt: skip
+    await engine.dispose()
+    assert found == {key: (etag, etag) for key, etag in etags.items()}

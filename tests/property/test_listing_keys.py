@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.model import RemoteObject, Shard
+from ingest.plan.etags import named
 from ingest.source import entries
 from ingest.source.listing import parse_page
 
@@ -61,6 +62,10 @@ def render(objects: list[RemoteObject], write: Callable[[str], str], *, encoded:
     return f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode()
 
 
+def as_named(remote: RemoteObject) -> RemoteObject:
+    return remote._replace(etag=named(remote.etag, remote.size, remote.last_modified))
+
+
 def parsed(body: bytes) -> list[RemoteObject]:
     page = parse_page(RawPage(body, ""), bucket="statements", shard=Shard(), start_after="").page
     assert page.undecodable == []
@@ -70,14 +75,14 @@ def parsed(body: bytes) -> list[RemoteObject]:
 @pytest.mark.parametrize("writer", WRITERS)
 @given(objects=remote_objects(any_key | tricky_key), seaweed=st.booleans())
 def test_url_encoded_keys_come_back_exactly(writer: str, objects: list[RemoteObject], seaweed: bool) -> None:
-    assert parsed(render(objects, WRITERS[writer], encoded=True, seaweed=seaweed)) == objects
+    assert parsed(render(objects, WRITERS[writer], encoded=True, seaweed=seaweed)) == list(map(as_named, objects))
 
 
 @given(objects=remote_objects(xml_key | tricky_key), seaweed=st.booleans())
 def test_keys_of_a_server_that_ignores_the_encoding_come_back_exactly(
     objects: list[RemoteObject], seaweed: bool
 ) -> None:
-    assert parsed(render(objects, str, encoded=False, seaweed=seaweed)) == objects
+    assert parsed(render(objects, str, encoded=False, seaweed=seaweed)) == list(map(as_named, objects))
 
 
 @given(raw=st.lists(st.binary(min_size=1, max_size=12), max_size=8))

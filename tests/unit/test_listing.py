@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pytest
 
 from ingest.errors import ConnectionLost, ListingUntrusted
 from ingest.model import RemoteObject, Shard
+from ingest.plan.etags import EMPTY_MD5, Shape
 from ingest.source import listing
 from ingest.source.entries import read_entries
 from ingest.source.listing import Listed, pages, parse_page
@@ -25,6 +27,7 @@ SEAWEED_REST = (
 )
 ENTRY = f"<Contents><Key>a</Key>{REST}</Contents>"
 PROOF = "<Name>statements</Name><Prefix></Prefix><IsTruncated>false</IsTruncated>"
+SECOND = "2026-11-24T07:10:18Z"
 URL = "<EncodingType>url</EncodingType>"
 
 
@@ -85,6 +88,39 @@ def test_every_layout_reads_the_same(rest: str) -> None:
     assert (
         read_entries(document(PROOF, entry("a", rest) * 3)).objects == read_entries(document(PROOF, ENTRY * 3)).objects
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "weak"),
+    [
+        pytest.param(f"<ETag>&quot;{MD5}&quot;</ETag>", MD5, False, id="an MD5"),
+        pytest.param(f"<ETag>{MD5}</ETag>", MD5, False, id="without quotes"),
+        pytest.param(f"<ETag>&quot;&quot;{MD5}&quot;&quot;</ETag>", MD5, False, id="two pairs of quotes"),
+        pytest.param(f"<ETag>&amp;quot;{MD5}&amp;quot;</ETag>", MD5, False, id="escaped twice"),
+        pytest.param(f"<ETag> &quot;{MD5}&quot;\n</ETag>", MD5, False, id="white space"),
+        pytest.param(f"<ETag>W/&quot;{MD5}&quot;</ETag>", MD5, True, id="weak"),
+        pytest.param(f"<ETag>W/{MD5}</ETag>", MD5, True, id="weak, without quotes"),
+        pytest.param(f"<ETag>&quot;{MD5}-gzip&quot;</ETag>", MD5, False, id="of a compressing proxy"),
+        pytest.param("<ETag></ETag>", f"@{SECOND}", False, id="empty"),
+        pytest.param("<ETag>&quot;&quot;</ETag>", f"@{SECOND}", False, id="empty, in quotes"),
+        pytest.param("<ETag/>", f"@{SECOND}", False, id="an empty element"),
+        pytest.param("", f"@{SECOND}", False, id="none"),
+        pytest.param(f"<ETag>&quot;{'0' * 32}-1&quot;</ETag>", f"{'0' * 32}-1@{SECOND}", False, id="zeros"),
+        pytest.param(f"<ETag>&quot;{EMPTY_MD5}&quot;</ETag>", f"{EMPTY_MD5}@{SECOND}", False, id="of no bytes"),
+        pytest.param("<ETag>&quot;1a;2,b&quot;</ETag>", f"1a;2,b@{SECOND}", False, id="no MD5"),
+        pytest.param(f"<ETag>&quot;{'x' * 1024}&quot;</ETag>", f"{'x' * 1024}@{SECOND}", False, id="a kilobyte"),
+    ],
+)
+def test_an_etag_is_read_however_it_is_written(written: str, name: str, weak: bool) -> None:
+    """Where it names no version, the moment of the last change stands behind it."""
+    found = read_entries(document(PROOF, entry("a", re.sub("<ETag>.*</ETag>", written, REST)) * 2))
+    assert [remote.etag for remote in found.objects] == [name, name]
+    assert found.weak is weak
+
+
+def test_an_etag_that_is_no_md5_here_names_no_version() -> None:
+    found = read_entries(document(PROOF, ENTRY * 2), {Shape.WHOLE})
+    assert {remote.etag for remote in found.objects} == {f"{MD5}@{SECOND}"}
 
 
 @pytest.mark.parametrize("namespace", ["", ' xmlns="http://doc.s3.amazonaws.com/2006-03-01"'])
@@ -156,8 +192,7 @@ LIES: Sequence[tuple[str, bytes, str]] = [
     ("odd digits", sized("\u0665"), "entry of 'a' has '\\u0665' for its size"),
     ("more than a database holds", sized("9" * 19), "for its size"),
     ("endless size", sized("9" * 5_000), f"entry of 'a' has '{'9' * 60}'… (5000 characters) for its size"),
-    ("no etag", document(PROOF, entry("a", REST.replace("ETag", "Etag"))), "lacks its key, size, etag"),
-    ("no date", document(PROOF, entry("a", REST.replace(MODIFIED, ""))), "lacks its key, size, etag or date"),
+    ("no date", document(PROOF, entry("a", REST.replace(MODIFIED, ""))), "lacks its key, size or date"),
     ("impossible date", dated("2026-13-24T07:10:18.000Z"), "entry of 'a' has '2026-13-24T07:10:18.000Z' for its date"),
     ("year 0", dated("0000-01-01T00:00:00Z"), "for its date"),
     ("before the first year", dated("0001-01-01T00:00:00+23:00"), "for its date"),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ingest.model import CatalogRow, Counts, Outcome, Pair, RemoteObject, Status
+from ingest.plan.etags import timed
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
 from ingest.plan.tally import tally
@@ -15,14 +16,21 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 EVERYTHING = Selection()
 RECENT = Selection(since=NOW - timedelta(days=7))
 OLD, NEW = NOW - timedelta(days=30), NOW - timedelta(days=1)
+LATER, STAMP = NEW + timedelta(seconds=1), "2026-02-28T00:00:00Z"
 
 
 def remote(modified: datetime = NEW, key: str = "k", size: int = 3, storage_class: str = "STANDARD") -> RemoteObject:
     return RemoteObject(key, size, "e1", modified, storage_class)
 
 
-def row(state: str, etag: str = "e1", *, gone: bool = False, key: str = "k", size: int = 3) -> CatalogRow:
-    return CatalogRow(key, size, etag, state, gone, f"b/{key}", 0)
+def unnamed(modified: datetime) -> RemoteObject:
+    return remote(modified)._replace(etag=timed("", modified))
+
+
+def row(
+    state: str, etag: str = "e1", *, gone: bool = False, key: str = "k", size: int = 3, listed: str | None = None
+) -> CatalogRow:
+    return CatalogRow(key, size, etag, state, gone, f"b/{key}", 0, listed_etag=listed)
 
 
 TABLE = [
@@ -40,6 +48,21 @@ TABLE = [
         for state in ("known", "present", "pruned", "failed", "blocked")
     ],
     (remote(size=4), row("present"), EVERYTHING, ["download k (changed, 4 bytes)"]),
+    # No etag that names a version: its moment does.
+    (unnamed(NEW), row("present", f"@{STAMP}"), EVERYTHING, ["skip k (present)"]),
+    (unnamed(NEW), row("pruned", f"@{STAMP}"), EVERYTHING, ["skip k (pruned)"]),
+    (unnamed(LATER), row("present", f"@{STAMP}"), EVERYTHING, ["download k (changed, 3 bytes)"]),
+    (unnamed(LATER), row("pruned", f"@{STAMP}"), EVERYTHING, ["download k (changed, 3 bytes)"]),
+    (unnamed(NEW)._replace(size=4), row("pruned", f"@{STAMP}"), EVERYTHING, ["download k (changed, 4 bytes)"]),
+    (unnamed(NEW), row("present"), EVERYTHING, ["download k (changed, 3 bytes)"]),
+    # The listing showed another etag than the object has: that, at that moment, is the same again.
+    (remote(), row("pruned", "own", listed=f"e1@{STAMP}"), EVERYTHING, ["skip k (pruned)"]),
+    (remote(LATER), row("pruned", "own", listed=f"e1@{STAMP}"), EVERYTHING, ["download k (changed, 3 bytes)"]),
+    (remote(), row("pruned", "own", listed=f"e2@{STAMP}"), EVERYTHING, ["download k (changed, 3 bytes)"]),
+    (remote(size=4), row("pruned", "own", listed=f"e1@{STAMP}"), EVERYTHING, ["download k (changed, 4 bytes)"]),
+    (remote(), row("pruned", "e1", listed=f"e2@{STAMP}"), EVERYTHING, ["skip k (pruned)"]),
+    # Its etags turned out to name versions.
+    (remote(LATER), row("present", f"e1@{STAMP}"), EVERYTHING, ["skip k (present)"]),
     (remote(OLD), row("present", "e0"), RECENT, ["download k (changed, 3 bytes)"]),
     (remote(OLD), row("known", "e0"), RECENT, ["record k (outside the window)"]),
     (remote(), row("present", "e0"), Selection(exclude=("k",)), ["skip k (excluded)"]),
