@@ -329,7 +329,8 @@ class Settings(KafkaSettings, VerifySettings):
         if not separator or scheme not in _DIALECTS or (scheme.startswith("sqlite") and len(rest) < 2):
             raise ValueError(f"DATABASE_URL is not usable; it wants {VARIABLES['database_url'].wants}")
         try:
-            _ = urlsplit(url).port
+            for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
+                _ = urlsplit(f"//{host}").port
         except ValueError:  # its text would quote the part of a password behind a bare `/`
             raise ValueError(
                 "DATABASE_URL: a `/`, `@`, `#` or `%` in the password is written percent-encoded"

@@ -15,7 +15,7 @@ import asyncpg
 from ingest.catalog.advisory import AdvisoryLock
 from ingest.catalog.deadlines import LEISURE, Deadlines
 from ingest.catalog.lane import Dialect, Insert, Rows, Statement, T, Transaction
-from ingest.catalog.sessions import CLOSE_SECONDS, prepare, require_fitting
+from ingest.catalog.sessions import CLOSE_SECONDS, dial, prepare, require_fitting
 from ingest.catalog.target import Target
 from ingest.errors import DatabaseLost, DatabaseSilent
 
@@ -50,6 +50,7 @@ class PostgresLane:
             init=partial(prepare, deadlines=deadlines),
             reset=_as_it_is,
             timeout=target.reach,
+            connect=dial,
             **target.connect,
         )
 

@@ -48,13 +48,26 @@ _ENCODING_HINT = "Create the database anew: CREATE DATABASE ingest OWNER ingest 
 
 async def connect(target: Target, deadlines: Deadlines, **options: Any) -> Any:
     """A session of its own; `options` are the driver's. Raises whatever the driver does."""
-    connection = await asyncpg.connect(**target.connect, timeout=target.reach, **options)
+    connection = await dial(**target.connect, timeout=target.reach, **options)
     try:
         await prepare(connection, deadlines)
     except BaseException:
         connection.terminate()
         raise
     return connection
+
+
+async def dial(dsn: str | None = None, *, host: Any = None, port: Any = None, **options: Any) -> Any:
+    """As `asyncpg.connect`, which lets one of several hosts that is silent use up the time of all of them."""
+    if not isinstance(host, list):
+        return await asyncpg.connect(dsn, host=host, port=port, **options)
+    failure: Exception | None = None
+    for one, its_port in zip(host, port, strict=True):
+        try:
+            return await asyncpg.connect(dsn, host=one, port=its_port, **options)
+        except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
+            failure = error
+    raise failure or ValueError("no host")
 
 
 async def prepare(connection: Any, deadlines: Deadlines) -> None:

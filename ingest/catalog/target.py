@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from ingest.catalog.deadlines import ANSWER
 from ingest.catalog.faults import as_ours, is_of_a_driver
-from ingest.catalog.parameters import connect_arguments
+from ingest.catalog.parameters import connect_arguments, places
 from ingest.errors import SettingsError
 
 CONNECT_SECONDS = 10.0
@@ -44,11 +44,9 @@ class Target:
             return cls(False, url, file=unquote(rest.removeprefix("/")))
         parts = urlsplit(url)
         further = connect_arguments(parts.query)
-        options: dict[str, Any] = {
-            "host": parts.hostname,
-            "port": parts.port,
-            "database": unquote(parts.path.lstrip("/")),
-        }
+        hosts = parts.netloc.rpartition("@")[2]
+        options: dict[str, Any] = {"database": unquote(parts.path.lstrip("/"))}
+        options |= places(hosts) if "," in hosts else {"host": parts.hostname, "port": parts.port}
         options |= {"user": unquote(parts.username or ""), "password": unquote(parts.password or "")}
         options |= further
         answer = options.pop("command_timeout", ANSWER)

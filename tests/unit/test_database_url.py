@@ -47,6 +47,29 @@ def test_a_place_may_stand_behind_the_question_mark() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+asyncpg://u@db1.example.com,db2.example.com:5433/ingest",
+        "postgresql+asyncpg://u@/ingest?host=db1.example.com,db2.example.com&port=5432,5433",
+        "postgresql+asyncpg://u@/ingest?host=db1.example.com:5432&host=db2.example.com:5433",
+    ],
+)
+def test_several_hosts_are_told_as_libpq_and_sqlalchemy_spell_them(url: str) -> None:
+    connect = Target.of(url).connect
+    assert (connect["host"], connect["port"]) == (["db1.example.com", "db2.example.com"], [5432, 5433])
+    assert connect["target_session_attrs"] == "read-write"
+    chosen = Target.of(f"{url}{'&' if '?' in url else '?'}target_session_attrs=primary").connect
+    assert chosen["target_session_attrs"] == "primary"
+
+
+def test_addresses_and_sockets_may_be_several() -> None:
+    connect = Target.of("postgresql+asyncpg://u@[::1]:5433,[fe80::1]/x").connect
+    assert (connect["host"], connect["port"]) == (["::1", "fe80::1"], [5433, 5432])
+    connect = Target.of("postgresql+asyncpg://u@/x?host=/run/pg,db.example.com&port=6000").connect
+    assert (connect["host"], connect["port"]) == (["/run/pg", "db.example.com"], [6000, 6000])
+
+
+@pytest.mark.parametrize(
     ("url", "says"),
     [
         (f"{PLACE}?foo=bar", "its parameter foo is not known"),
@@ -55,6 +78,9 @@ def test_a_place_may_stand_behind_the_question_mark() -> None:
         (f"{PLACE}?sslmode=", "sslmode wants"),
         (f"{PLACE}?sslrootcert=/nowhere/PwCanary.pem", "sslrootcert names no file that is there"),
         (f"{PLACE}?port=5433x", "port wants a number"),
+        (f"{PLACE}?host=a,b&port=1,2,3", "port wants one number, or one for each host"),
+        (f"{PLACE}?target_session_attrs=standby", "target_session_attrs wants one of any, read-write, primary"),
+        ("postgresql+asyncpg://u@a,b:0/x", "port wants a number"),
         (f"{PLACE}?port=99999999999", "port wants a number"),
         ("postgresql+asyncpg://u:Pw?Canary@db.example.com/x", "its parameter is not known"),
         ("postgresql+asyncpg://u:Pw?canary=x@db.example.com/x", "its parameter is not known"),
