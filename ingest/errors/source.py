@@ -122,7 +122,10 @@ class SignatureMismatch(CredentialsError):
     """The server knows the access key, and the request was not signed with the key's own secret."""
 
     code = "signature"
-    hint = "Check S3_SECRET_KEY (and S3_REGION): the server computed another signature."
+    hint = (
+        "Check S3_SECRET_KEY (and S3_REGION): the server computed another signature. A reverse proxy before it has to "
+        "pass `Host` on as it came (nginx: `proxy_set_header Host $http_host;`)."
+    )
 
 
 class CredentialsExpired(CredentialsError):

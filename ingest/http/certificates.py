@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from ingest.http.dial import Dialer
-from ingest.http.proxy import proxy_for
-from ingest.trust import unchecked_context
+from ingest.http.route import Route
+from ingest.trust import Trust
+
+_SECONDS = 10.0
 
 
 class ServerCertificate(NamedTuple):
@@ -23,8 +25,10 @@ class ServerCertificate(NamedTuple):
     sha256: str
 
 
-async def fetch_certificate(host: str, port: int) -> ServerCertificate:
+async def fetch_certificate(host: str, port: int, trust: Trust) -> ServerCertificate:
     """The certificate that the server shows, whoever vouches for it: for a person to compare, then pin.
+
+    Of `trust`, only our own certificate counts.
 
     Raises:
         SourceError: no connection, or no TLS.
@@ -32,8 +36,8 @@ async def fetch_certificate(host: str, port: int) -> ServerCertificate:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
-    dialer = Dialer(host, port, tls=unchecked_context(), proxy=proxy_for("https", host, port))
-    shown = (await dialer.connect(_Look)).certificate
+    route = Route.to("https", host, port, replace(trust, checked=False))
+    shown = (await route.dialer(_SECONDS).connect(_Look)).certificate
     certificate = x509.load_der_x509_certificate(shown)
     return ServerCertificate(
         pem=ssl.DER_cert_to_PEM_cert(shown),

@@ -13,7 +13,7 @@ from ingest.http.dial import Dialer
 from ingest.http.proxy import Proxy, proxy_for
 from ingest.trust import Trust
 
-_DEFAULT_PORTS = {"https": 443, "http": 80}
+DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 class Route(NamedTuple):
@@ -31,7 +31,7 @@ class Route(NamedTuple):
         Raises:
             SettingsError: a proxy's variable, or a file of `trust`, cannot be used.
         """
-        port = port or _DEFAULT_PORTS[scheme]
+        port = port or DEFAULT_PORTS[scheme]
         tls = trust.context() if scheme == "https" else None
         return cls(scheme, host, port, tls, proxy_for(scheme, host, port))
 
@@ -63,4 +63,4 @@ class Route(NamedTuple):
 def host_header(scheme: str, host: str, port: int) -> str:
     """Host and port as they are sent, and signed: the scheme's default port is left out, as every client does."""
     shown = f"[{host}]" if ":" in host else host
-    return shown if port == _DEFAULT_PORTS[scheme] else f"{shown}:{port}"
+    return shown if port == DEFAULT_PORTS[scheme] else f"{shown}:{port}"

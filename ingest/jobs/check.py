@@ -184,7 +184,7 @@ async def _certificate(settings: Settings) -> ServerCertificate:
     host, _, port = settings.endpoint.rpartition(":")
     address = (host.strip("[]"), int(port)) if port.isdigit() and host else (settings.endpoint, 443)
     try:
-        return await fetch_certificate(*address)
+        return await fetch_certificate(*address, settings.trust)
     except OSError as error:
         raise ConnectionRefused(f"{settings.endpoint}: {error.strerror or error}") from error
 

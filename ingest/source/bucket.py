@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
 from ingest.errors import (
@@ -20,11 +19,9 @@ from ingest.errors import (
     SourceError,
     UnexpectedResponse,
 )
-from ingest.http.dial import Dialer
 from ingest.http.exchange import BodyOverflow, Exchange, Headers, Response
-from ingest.http.http_date import http_date, parse_http_date
+from ingest.http.http_date import http_date
 from ingest.http.pool import Pool
-from ingest.http.proxy import proxy_for
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
 from ingest.model import MOST_KEYS, Check
@@ -113,26 +110,20 @@ class Bucket:
         """
         endpoint = Endpoint.from_settings(settings)
         times = timeouts or Timeouts()
-        tls = settings.trust.context() if settings.secure else None
-        proxy = proxy_for(endpoint.scheme, endpoint.host, endpoint.port)
+        route = endpoint.route(settings.trust)
         credentials = credential_source(settings)
         await credentials.refresh()
-        unsigned, target_prefix = _UNSIGNED, ""
-        if proxy is not None and tls is None:
-            target_prefix = f"http://{endpoint.host_header}"
-            unsigned += f"proxy-authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
         signer = Signer(
             credentials.current,
             region=settings.region,
             host=endpoint.host_header,
-            unsigned=unsigned,
-            target_prefix=target_prefix,
+            unsigned=_UNSIGNED + route.lines,
+            target_prefix=route.target_prefix,
         )
-        dialer = Dialer(endpoint.host, endpoint.port, tls=tls, proxy=proxy, timeout=times.connect)
         throttle = Throttle(bwlimit) if bwlimit else None
         if bwlimit and bwlimit < times.slowest:
             _warn_of_rate(bwlimit, times.slowest)
-        pool = Pool(dialer, limit=connections, timeouts=times, throttle=throttle)
+        pool = Pool(route.dialer(times.connect), limit=connections, timeouts=times, throttle=throttle)
         try:
             bucket = cls(endpoint, pool, signer, credentials)
             bucket.etags = etags or bucket.etags
@@ -173,14 +164,6 @@ class Bucket:
         if response.status != 200 or is_error_document(response.body):
             await self._refuse(response, f"listing {self.endpoint.bucket}/{shown(prefix)}")
         return RawPage(response.body, response.headers, prefix, start_after, token)
-
-    async def server_time(self) -> datetime | None:
-        """The server's clock, from the ``Date`` of an answer; None when it does not say."""
-        await self._renew()
-        response = await self._pool.fetch(Exchange(self._signer.sign("HEAD", self.endpoint.bucket_path), bodyless=True))
-        if response.status not in (200, 403):  # a key for one prefix may not HEAD the bucket, and is told the time
-            await self._refuse(response, f"HEAD {self.endpoint.bucket}")
-        return parse_http_date(response.headers.get(b"date", b""))
 
     async def get(self, key: str, *, etag: str | None = None, max_body: int) -> Response:
         """The whole of a small object, at most `max_body` bytes; of the version `etag`, if given.

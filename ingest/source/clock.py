@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import asyncio
+from datetime import datetime
 
+from ingest.errors import SourceError, TooManyFiles
+from ingest.http.exchange import Exchange
+from ingest.http.http_date import parse_http_date
+from ingest.http.pool import Pool
+from ingest.http.timeouts import Timeouts
 from ingest.settings import Settings
 from ingest.source.endpoint import Endpoint
 
@@ -15,18 +20,18 @@ async def server_time(settings: Settings) -> datetime | None:
     """One HEAD of the bucket, unsigned: it needs no permission and gives no secret away. No redirect is followed.
 
     None when the server does not answer, or does not say. Whoever needs the server finds out why from the next request.
-    """
-    from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
-    from yarl import URL
 
-    endpoint, tls = Endpoint.from_settings(settings), settings.trust.context() if settings.secure else None
-    url = URL(f"{endpoint.scheme}://{endpoint.host_header}{endpoint.bucket_path}", encoded=True)
-    connector = TCPConnector(ssl=tls if tls is not None else True)
+    Raises:
+        SettingsError: a proxy or a certificate is not usable.
+    """
+    endpoint = Endpoint.from_settings(settings)
+    route = endpoint.route(settings.trust)
+    pool = Pool(route.dialer(_SECONDS), limit=1, timeouts=Timeouts())
     try:
-        async with (
-            ClientSession(connector=connector, timeout=ClientTimeout(total=_SECONDS), trust_env=True) as session,
-            session.head(url, allow_redirects=False) as answer,
-        ):
-            return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
-    except (ClientError, OSError, KeyError, ValueError, OverflowError):  # a time-out is an OSError
+        async with asyncio.timeout(_SECONDS):
+            response = await pool.fetch(Exchange(route.head("HEAD", endpoint.bucket_path, {}), bodyless=True))
+    except (SourceError, TooManyFiles, TimeoutError):
         return None
+    finally:
+        await pool.aclose()
+    return parse_http_date(response.headers.get(b"date", b""))

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 from ingest.errors import NoSuchKey
+from ingest.http.route import DEFAULT_PORTS, Route, host_header
 
 if TYPE_CHECKING:
     from ingest.settings import Settings
+    from ingest.trust import Trust
 
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 _KEPT_IN_PATHS = _UNRESERVED + b"/"
-_DEFAULT_PORTS = {"https": 443, "http": 80}
 _ESCAPES = tuple(f"%{byte:02X}" for byte in range(256))
 _PATH_PIECES = tuple(chr(byte) if byte in _KEPT_IN_PATHS else _ESCAPES[byte] for byte in range(256))
 _QUERY_PIECES = tuple(chr(byte) if byte in _UNRESERVED else _ESCAPES[byte] for byte in range(256))
@@ -72,13 +73,12 @@ class Endpoint:
         host = parts.hostname or ""
         if settings.addressing_style == "virtual":
             host = f"{bucket}.{host}"
-        return cls(scheme, host, parts.port or _DEFAULT_PORTS[scheme], settings.addressing_style, bucket)
+        return cls(scheme, host, parts.port or DEFAULT_PORTS[scheme], settings.addressing_style, bucket)
 
     @property
     def host_header(self) -> str:
-        """Host and port as signed and sent; the scheme's default port is left out, as every S3 client does."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        """Host and port as signed and sent."""
+        return host_header(self.scheme, self.host, self.port)
 
     @property
     def bucket_path(self) -> str:
@@ -88,6 +88,10 @@ class Endpoint:
     def key_root(self) -> str:
         """What stands in front of every quoted key: `quote_key` of a key makes the rest of its path."""
         return "/" if self.addressing == "virtual" else f"/{self.bucket}/"
+
+    def route(self, trust: Trust) -> Route:
+        """The way there. Raises `SettingsError`."""
+        return Route.to(self.scheme, self.host, self.port, trust)
 
     def __str__(self) -> str:
         """``host:port`` for messages."""

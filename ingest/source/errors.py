@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ingest.errors import (
     AccessDenied,
     AccessKeyUnknown,
+    ClientCertificateRefused,
     ClockSkewed,
     ConnectionTimedOut,
     CredentialsError,
@@ -32,6 +33,7 @@ from ingest.errors import (
 )
 from ingest.http.exchange import Headers
 from ingest.http.http_date import parse_http_date
+from ingest.http.tls import says_refused_certificate
 
 _BY_CODE: dict[str, type[SourceError]] = {
     "AccessDenied": AccessDenied,
@@ -148,6 +150,10 @@ def error_from_response(
         return RedirectRefused(f"{message}{_redirect_target(headers, document)}")
     if kind is SignatureMismatch and document.region:
         return SignatureMismatch(message, hint=f"Set S3_REGION={document.region}: the bucket is there.")
+    if says_refused_certificate(status, body):
+        return ClientCertificateRefused(
+            f"{what}: the server answered 400: it wants a certificate of ours that it trusts"
+        )
     if status == 407:
         return UnexpectedResponse(
             message, hint="The proxy wants a login: http://user:password@host:port in HTTP_PROXY."

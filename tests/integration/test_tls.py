@@ -20,6 +20,7 @@ from ingest.http.certificates import fetch_certificate
 from ingest.http.timeouts import Timeouts
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket
+from ingest.trust import Trust
 from tests.fixtures import servers
 from tests.fixtures.pools import loop_policy
 from tests.fixtures.raw_server import RawServer, Visit, greeter, raw_server
@@ -121,7 +122,7 @@ async def test_a_certificate_that_was_fetched_can_be_pinned(ca: trustme.CA, tmp_
     """What `check --save-ca` writes is enough as S3_CA_BUNDLE, also without the authority behind it; and the pin holds
     against another certificate of the same authority."""
     async with tls_server(ca.issue_cert("localhost", common_name="minio")) as server:
-        certificate = await fetch_certificate("localhost", server.port)
+        certificate = await fetch_certificate("localhost", server.port, Trust("S3"))
         pinned = tmp_path / "pinned.pem"
         pinned.write_text(certificate.pem)
         assert await list_once(settings(server.port, ca_bundle=pinned)) == b"<ListBucketResult/>"
@@ -138,11 +139,11 @@ async def test_a_certificate_that_was_fetched_can_be_pinned(ca: trustme.CA, tmp_
 async def test_fetching_says_what_is_wrong() -> None:
     async with greeter(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         with pytest.raises(errors.NotTls):
-            await fetch_certificate("127.0.0.1", port)
+            await fetch_certificate("127.0.0.1", port, Trust("S3"))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         with pytest.raises(errors.ConnectionRefused):
-            await fetch_certificate("127.0.0.1", closed.getsockname()[1])
+            await fetch_certificate("127.0.0.1", closed.getsockname()[1], Trust("S3"))
 
 
 async def test_tls_and_plain_http_do_not_mix(weed_tls: servers.Bucket, weed: servers.Bucket, tmp_path: Path) -> None:
