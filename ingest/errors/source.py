@@ -53,7 +53,7 @@ class TlsError(SourceError):
     """The TLS handshake failed. Nothing signed was sent."""
 
     code = "tls"
-    hint = "Compare the server's certificate with what S3_CA_BUNDLE trusts."
+    hint = "Compare the server's certificate with what S3_CA_BUNDLE trusts; does it want one of ours (S3_CLIENT_CERT)?"
 
 
 class CertificateUntrusted(TlsError):

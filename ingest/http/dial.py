@@ -18,7 +18,7 @@ from ingest.errors import (
     TooManyFiles,
 )
 from ingest.http.proxy import Proxy
-from ingest.http.tls import tls_error
+from ingest.http.tls import MAY_WANT_OURS, tls_error
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -47,6 +47,10 @@ class Dialer:
 
     def __str__(self) -> str:
         return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+
+    @property
+    def secure(self) -> bool:
+        return self._tls is not None
 
     async def connect(self, make: Callable[[], P]) -> P:
         """A connected protocol of `make`.
@@ -121,7 +125,8 @@ class Dialer:
         if isinstance(error, ConnectionRefusedError):
             return ConnectionRefused(f"{self} refused the connection{via}")
         if isinstance(error, ConnectionError):
-            return ConnectionLost(f"{self} closed the connection while it was opened{via}")
+            hint = MAY_WANT_OURS if self.secure else None
+            return ConnectionLost(f"{self} closed the connection while it was opened{via}", hint=hint)
         reason = error.strerror or str(error)
         if error.errno in _UNREACHABLE:
             return ConnectionRefused(f"{self} cannot be reached: {reason}{via}")

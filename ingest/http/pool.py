@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from ingest.errors import ConnectionTimedOut
+from ingest.errors import ConnectionLost, ConnectionTimedOut
 from ingest.http.dial import Dialer
 from ingest.http.exchange import STREAMED_STATUS, Exchange, Response, StaleConnection
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
+from ingest.http.tls import MAY_WANT_OURS
 from ingest.http.wire import SCRATCH_BYTES, Connection
 
 _FAREWELL_SECONDS = 1.0
@@ -157,7 +158,12 @@ class Pool:
             except StaleConnection:
                 pass  # the server had closed it; a fresh one tells whether the server is there
         connection = await self._open_one()
-        return connection, await connection.request(exchange)
+        try:
+            return connection, await connection.request(exchange)
+        except ConnectionLost as error:
+            if self._dialer.secure and not connection.received:
+                error.hint = MAY_WANT_OURS  # its alert may be lost with the connection
+            raise
 
     def _reuse(self) -> Connection | None:
         while self._idle:

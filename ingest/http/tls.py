@@ -25,6 +25,10 @@ _ABOUT_OURS = re.compile(
 """Alerts that a server sends about the client's certificate (RFC 8446, 6.2), as OpenSSL names them."""
 _SAID_OF_OURS = re.compile(rb"No required SSL certificate was sent|The SSL certificate error")
 """What nginx answers with 400, behind a handshake that it lets succeed."""
+MAY_WANT_OURS = (
+    "If the server wants a certificate of ours, set one (S3_CLIENT_CERT, VERIFY_CLIENT_CERT): some end the connection "
+    "without a word. Else the server's log says why."
+)
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 _EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64  # OpenSSL, X509_V_ERR_*
 
@@ -46,7 +50,7 @@ def tls_error(error: ssl.SSLError, server: str) -> SourceError:
     if error.reason in _NOT_TLS:
         return NotTls(f"{server} does not speak TLS on this port")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return ConnectionLost(f"{server} closed the connection while TLS was negotiated")
+        return ConnectionLost(f"{server} closed the connection while TLS was negotiated", hint=MAY_WANT_OURS)
     return TlsError(f"{server}: TLS failed ({reason})")
 
 

@@ -53,8 +53,7 @@ class Connection(asyncio.BufferedProtocol):
         throttle: Throttle | None = None,
     ) -> None:
         self.watch = Watch()
-        self.received = 0
-        """Bytes of the current answer, as they crossed the network."""
+        self.received = 0  # bytes of the current answer, as they crossed the network
         self._peer = peer
         self._loop = loop
         self._on_lost = on_lost
@@ -205,7 +204,8 @@ class Connection(asyncio.BufferedProtocol):
             self._wakeup.set_result(None)
 
     def _fail(self, error: SourceError | BodyOverflow) -> None:
-        if self._error is None:
+        # What follows a whole answer to a body says nothing of it: a server may misread the rest of what it refused.
+        if self._error is None and not (self._complete and self._exchange and self._exchange.body is not None):
             self._error = error
         self._into = None
         if self._transport is not None:

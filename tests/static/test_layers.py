@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observe": NOUNS | {"plan", "settings"},
     "http": NOUNS | {"trust"},
     # Siblings: they meet in the jobs alone.
-    "source": BELOW_THE_JOBS | {"sendable", "http"},
+    "source": BELOW_THE_JOBS | {"sendable", "http", "trust"},
     "store": BELOW_THE_JOBS | {"liveness", "crashpoints", "hashing"},
     "catalog": BELOW_THE_JOBS | {"liveness", "crashpoints"},
     "delivery": BELOW_THE_JOBS | {"http", "trust"},
