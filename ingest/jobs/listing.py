@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+from urllib.parse import unquote_to_bytes
 
 from ingest.catalog.catalog import Catalog, Source
 from ingest.errors import IngestError, ListingUntrusted, OutOfOrder
@@ -65,7 +66,11 @@ class Answer(NamedTuple):
     def cut_at(self, shard: Shard) -> Answer:
         """Without what lies behind the end of `shard`, which is the last answer's then."""
         listed = cut_at_end(Listed(self.page._replace(shard=shard), self.token, ""))
-        return self._replace(page=listed.page, token=listed.token)
+        page, end = listed.page, shard.end
+        if page.undecodable and end is not None:  # whoever lists behind the end meets those again
+            inside = [raw for raw in page.undecodable if unquote_to_bytes(raw) <= end.encode()]
+            page = page._replace(undecodable=inside)
+        return self._replace(page=page, token=listed.token)
 
 
 @dataclass
