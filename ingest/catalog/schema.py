@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ingest.catalog import sources
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps, open_lane
+from ingest.catalog.strangers import elsewhere, revision
 from ingest.catalog.target import Target
 from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing, too_many_files
 from ingest.private import make_directories
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 _PACKAGED = Path(__file__).resolve().parents[1] / "_migrations"
 SNAPSHOT = Path(__file__).with_name("schema.sql")
 """What the migrations end in on SQLite (see `snapshot`)."""
+_TAKE_TURNS = (
+    "SET LOCAL lock_timeout = 0",
+    "SET LOCAL statement_timeout = 0",
+    "SELECT pg_advisory_xact_lock(hashtextextended('ingest schema', 0))",
+)
+"""One migration at a time, however long it takes."""
 _CHECKOUT = Path(__file__).resolve().parents[2] / "migrations"
 
 
@@ -44,14 +51,7 @@ async def current(url: str) -> str | None:
     if not target.is_postgres and not os.path.exists(target.file):
         return None
     async with open_lane(target) as lane:
-        return await _revision(lane)
-
-
-async def _revision(lane: Lane) -> str | None:
-    if not await _has_table(lane, "alembic_version"):
-        return None
-    found = await lane.fetch("SELECT version_num FROM alembic_version")
-    return str(found[0][0]) if found else None
+        return await revision(lane, target.shown)
 
 
 async def _has_table(lane: Lane, name: str) -> bool:
@@ -71,14 +71,20 @@ def admit_any(_catalog_id: str | None) -> None:
     """Whatever it is called: it is what the settings name."""
 
 
-async def upgrade(url: str, revision: str = "head") -> None:
-    """Migrates up to `revision`; a SQLite file is created, readable by its owner and group only."""
-    await _migrate(url, revision, down=False)
+async def upgrade(url: str, to: str = "head") -> None:
+    """Migrates up to revision `to`; a SQLite file is created, readable by its owner and group only.
+
+    Several at once wait for one another, and what the first has done the others find done.
+
+    Raises:
+        DatabaseUnfit: it is another application's, or no place for a catalog. SchemaAhead: made by a newer version.
+    """
+    await _migrate(url, to, down=False)
 
 
-async def downgrade(url: str, revision: str) -> None:
-    """Migrates down to `revision` (``base`` drops the schema). For tests and for people who know why."""
-    await _migrate(url, revision, down=True)
+async def downgrade(url: str, to: str) -> None:
+    """Migrates down to revision `to` (``base`` drops the schema). For tests and for people who know why."""
+    await _migrate(url, to, down=True)
 
 
 async def ensure(url: str) -> None:
@@ -92,8 +98,8 @@ async def fitting(url: str, admit: Admission = admit_any) -> AsyncIterator[Lane]
     """A lane to a database whose schema fits: SQLite is migrated, PostgreSQL only checked.
 
     Raises:
-        SchemaMissing: missing or behind. SchemaAhead: made by a newer version. DatabaseError: unreachable. Whatever
-            `admit` raises, and then nothing is written.
+        SchemaMissing: missing or behind. SchemaAhead: made by a newer version. DatabaseUnfit: another application's.
+        DatabaseError: unreachable. Whatever `admit` raises, and then nothing is written.
     """
     target = Target.of(url)
     if not target.is_postgres:
@@ -122,55 +128,62 @@ async def admitted(url: str, admit: Admission) -> None:
         admit(None)
         return
     async with open_lane(target) as lane:
-        admit(await _catalog_id(lane, await _revision(lane)))
+        admit(await _catalog_id(lane, await revision(lane, target.shown)))
 
 
-async def _catalog_id(lane: Lane, revision: str | None) -> str | None:
-    if revision != revisions()[-1] and not await _has_table(lane, "installation"):
+async def _catalog_id(lane: Lane, found: str | None) -> str | None:
+    if found != revisions()[-1] and not await _has_table(lane, "installation"):
         return None
     return await sources.catalog_id(lane)
 
 
 async def _fit(url: str, target: Target, lane: Lane, admit: Admission) -> None:
-    found, known = await _revision(lane), revisions()
+    found, newest = await revision(lane, target.shown), revisions()[-1]
     admit(await _catalog_id(lane, found))
-    if found == known[-1]:
+    if found == newest:
         return
-    if found is not None and found not in known:
-        raise SchemaAhead(f"the database's schema is at {found}, this version of ingest knows up to {known[-1]}")
+    _require_known(found)
     if target.is_postgres:
         state = "missing" if found is None else f"at {found}"
-        raise SchemaMissing(f"the database's schema is {state}, this version of ingest needs {known[-1]}")
+        if found is None and (schemas := await elsewhere(lane)):
+            state = f"missing where search_path leads (there is a catalog in: {', '.join(schemas)})"
+        raise SchemaMissing(f"the database's schema is {state}, this version of ingest needs {newest}")
     if found is not None or not await lane.write(_create):
         await upgrade(url)
 
 
+def _require_known(found: str | None) -> None:
+    known = revisions()
+    if found is not None and found not in known:
+        raise SchemaAhead(f"the database's schema is at {found}, this version of ingest knows up to {known[-1]}")
+
+
 def _create(_dialect: Dialect) -> Steps[bool]:
     """Makes the schema of a new SQLite file at once. Returns whether the file was a new one."""
-    if (yield Statement(f"SELECT {_sqlite_table('alembic_version')}"))[0][0] is not None:
+    if (yield Statement("SELECT count(*) FROM sqlite_master"))[0][0]:
         return False
     for statement in SNAPSHOT.read_text(encoding="utf-8").rstrip(";\n").split(";\n\n"):
         yield Statement(statement)
     return True
 
 
-async def _migrate(url: str, revision: str, *, down: bool) -> None:
+async def _migrate(url: str, to: str, *, down: bool) -> None:
     from alembic import command
+    from sqlalchemy import text
 
     from ingest.catalog.engine import create_engine
 
     target = Target.of(url)
     if not target.is_postgres:
         _create_file(target.file)
+    async with open_lane(target) as lane:  # what does not fit is left alone
+        _require_known(await revision(lane, target.shown))
 
     def run(connection: Connection) -> None:
-        from alembic.migration import MigrationContext
-
-        found = MigrationContext.configure(connection).get_current_revision()
-        if found is not None and found not in revisions():
-            raise SchemaAhead(f"the database's schema is at {found}, which this version of ingest does not know")
-        config = _config(connection)
-        (command.downgrade if down else command.upgrade)(config, revision)
+        if target.is_postgres:  # SQLite's write lock is there already
+            for wait in _TAKE_TURNS:
+                connection.execute(text(wait))
+        (command.downgrade if down else command.upgrade)(_config(connection), to)
 
     engine = create_engine(url)
     try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from ingest.catalog.lane import Dialect, Rows, Statement, T, Transaction, sqlite_time
+from ingest.catalog.strangers import require_ours
 from ingest.catalog.target import Target
 
 BUSY_TIMEOUT_MS = 30_000
@@ -37,7 +39,7 @@ class SqliteLane:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._writer = _connect(target.file)
+        self._writer = _connect(target.file, strangers_to=target.shown)
         self._reader = _connect(target.file)
         self._writing = ThreadPoolExecutor(1, "catalog-writes")
         self._reading = ThreadPoolExecutor(1, "catalog-reads")
@@ -105,11 +107,33 @@ class HeldElsewhere:
         await asyncio.get_running_loop().create_future()  # for ever
 
 
-def _connect(file: str) -> sqlite3.Connection:
+def _connect(file: str, *, strangers_to: str = "") -> sqlite3.Connection:
+    """`strangers_to` is the name of a file that may be another application's still: then nothing in it is changed."""
     connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, cached_statements=256)
-    for pragma in PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        _set(connection, PRAGMAS[0])
+        if strangers_to:
+            require_ours(connection, strangers_to)
+        for pragma in PRAGMAS[1:]:
+            _set(connection, pragma)
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _set(connection: sqlite3.Connection, pragma: str) -> None:
+    """Waits by itself, as SQLite does for anything but a change of the journal's mode."""
+    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _drive(connection: sqlite3.Connection, transaction: Transaction[T]) -> T:
