@@ -21,7 +21,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.lane import Dialect, Statement, Steps, read_time
 from ingest.crashpoints import here
 from ingest.liveness import is_alive
-from ingest.model import Audit, DeliveryState
+from ingest.model import SUPERSEDED, Audit, DeliveryState
 
 LEASE = timedelta(minutes=2)
 """How long a claim holds unless it is renewed."""
@@ -38,7 +38,7 @@ _DUE = (
 _CLAIM = "UPDATE deliveries SET claimed_by = ?, claimed_until = ? WHERE id"
 _WITH_OBJECT = (
     "SELECT d.id, d.key, d.etag, d.fields, d.attempts, coalesce(o.version, o.etag), "
-    "o.state, o.size, o.digest, o.local_path "
+    "o.state, o.size, o.digest, o.local_path, d.response_status "
     "FROM deliveries d LEFT JOIN objects o ON o.source_id = d.source_id AND o.key = d.key WHERE d.id"
 )
 _OURS = f"SELECT id FROM deliveries WHERE claimed_by = ? AND state = '{_PENDING}' AND id"  # noqa: S608 - as above
@@ -54,13 +54,19 @@ _FREE = (
     "AND claimed_by {among} RETURNING id"
 )
 _NEXT_DUE = f"SELECT min(next_attempt_at) FROM deliveries WHERE {_WAITING} AND claimed_by IS NULL"  # noqa: S608
-_COUNT_ELSEWHERE = f"SELECT count(*) FROM deliveries WHERE {_ELSEWHERE}"  # noqa: S608 - as above
+_COUNT_ELSEWHERE = (
+    "SELECT state, count(*) FROM deliveries WHERE source_id = ? AND target <> ? AND state <> 'delivered' "
+    "AND (last_error IS NULL OR last_error <> ?) GROUP BY state"
+)
+_DELIVERED = "SELECT 1 FROM deliveries WHERE source_id = ? AND target = ? AND state = 'delivered' LIMIT 1"
 _SAME_VERSION = "o.source_id = deliveries.source_id AND o.key = deliveries.key AND o.etag = deliveries.etag"
-# Of several earlier addresses, the last one speaks for a version; the others' rows go.
+# Of several earlier addresses, the last one speaks for a version, and the others' rows that wait go; what any address
+# has taken is nobody's to send again.
 _TAKE_OVER = (
-    f"UPDATE deliveries SET target = ? WHERE {_ELSEWHERE} "  # noqa: S608 - as above
-    f"AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE {_SAME_VERSION} AND o.target = ?) "
-    f"AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE {_SAME_VERSION} AND o.state = '{_PENDING}' "
+    f"UPDATE deliveries SET target = ?, state = '{_PENDING}', attempts = 0, next_attempt_at = ?, "  # noqa: S608 - as above
+    "response_status = NULL WHERE source_id = ? AND target <> ? AND state {among} "
+    f"AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE {_SAME_VERSION} AND (o.target = ? OR o.state = 'delivered')) "
+    f"AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE {_SAME_VERSION} AND o.state {{among}} "
     "AND o.id > deliveries.id) RETURNING id"
 )
 _DROP_ELSEWHERE = f"DELETE FROM deliveries WHERE {_ELSEWHERE}"  # noqa: S608 - as above
@@ -84,6 +90,8 @@ class Claimed(NamedTuple):
     size: int | None
     digest: str | None
     local_path: str | None
+    answered: int | None = None
+    """The status of the last answer, of this run or an earlier one."""
 
 
 class Settlement(NamedTuple):
@@ -117,7 +125,7 @@ class Outbox:
     async def claim(self, limit: int, *, untried_first: bool = False) -> list[Claimed]:
         """Up to `limit` rows that are due and in nobody's hands, the longest due first."""
         now = datetime.now(UTC)
-        order = f" {'attempts, ' if untried_first else ''}next_attempt_at, id LIMIT ?"
+        order = f" {'response_status IS NOT NULL, attempts, ' if untried_first else ''}next_attempt_at, id LIMIT ?"
 
         def take(dialect: Dialect) -> Steps[list[Any]]:
             moment, skip = dialect.time(now), " FOR UPDATE SKIP LOCKED" if dialect.is_postgres else ""
@@ -192,16 +200,24 @@ class Outbox:
         ((due,),) = await self.catalog.lane.fetch(_NEXT_DUE, *self._mine)
         return read_time(due) if due is not None else None
 
-    async def waiting_elsewhere(self) -> int:
-        """How many rows wait for another address than ours: nobody delivers them."""
-        ((count,),) = await self.catalog.lane.fetch(_COUNT_ELSEWHERE, *self._mine, leisurely=True)
-        return int(count)
+    async def has_delivered(self) -> bool:
+        """Whether our address ever took anything of this source."""
+        return bool(await self.catalog.lane.fetch(_DELIVERED, *self._mine))
 
-    async def take_over(self) -> int:
-        """Readdresses what waits for another address to ours; returns how many rows."""
+    async def elsewhere(self) -> dict[DeliveryState, int]:
+        """How many rows for other addresses than ours wait, were rejected, or were given up: nobody delivers them."""
+        found = await self.catalog.lane.fetch(_COUNT_ELSEWHERE, *self._mine, SUPERSEDED, leisurely=True)
+        return {DeliveryState(state): int(count) for state, count in found}
 
-        def readdress(_dialect: Dialect) -> Steps[int]:
-            moved = yield Statement(_TAKE_OVER, (self.target, *self._mine, self.target))
+    async def take_over(self, states: Collection[DeliveryState] = ()) -> int:
+        """Readdresses to ours what waits for another address, and what is in one of `states` there, with no attempts
+        against it; returns how many rows."""
+        now, wanted = datetime.now(UTC), [DeliveryState.PENDING.value, *(state.value for state in states)]
+
+        def readdress(dialect: Dialect) -> Steps[int]:
+            among, listed = dialect.among, dialect.listed(wanted)
+            values = (self.target, dialect.time(now), *self._mine, listed, self.target, listed)
+            moved = yield Statement(_TAKE_OVER.format(among=among), values)
             yield Statement(_DROP_ELSEWHERE, self._mine)
             return len(moved)
 

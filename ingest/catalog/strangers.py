@@ -28,7 +28,7 @@ _HINT = "Give ingest a database of its own, as in docs/operations.md, or a schem
 _FILE_HINT = "Name a file of its own in DATABASE_URL, or leave it out; this file was left as it is."
 _PLACE = (
     "SELECT current_schema(), to_regclass('alembic_version')::text, (SELECT count(*) FROM pg_attribute "
-    f"WHERE attrelid = to_regclass('objects') AND attname = '{_COLUMN}' AND NOT attisdropped)"
+    "WHERE attrelid = to_regclass('objects') AND attname = 'source_s3_path' AND NOT attisdropped)"
 )
 _NAMESAKES = (
     "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relname = ANY (?) "
@@ -36,7 +36,7 @@ _NAMESAKES = (
 )
 _ELSEWHERE = (
     "SELECT nspname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace "
-    f"WHERE relname = 'objects' AND attname = '{_COLUMN}' AND NOT attisdropped ORDER BY 1"
+    "WHERE relname = 'objects' AND attname = 'source_s3_path' AND NOT attisdropped ORDER BY 1"
 )
 
 

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 from ingest.delivery.multipart import Envelope, wrap
 from ingest.errors import (
     DeliveryError,
+    EndpointAstray,
     EndpointBusy,
     EndpointFault,
     EndpointRedirects,
@@ -89,7 +90,7 @@ class Verifier:
 
     def __post_init__(self) -> None:
         self.target = self.settings.required("verify_url")
-        self._shown = urlsplit(self.target).netloc
+        self.shown = urlsplit(self.target).netloc
         self._source = (self.settings.required("endpoint"), self.settings.required("bucket"))
         authorization = self.settings.verify_authorization
         secret = authorization.get_secret_value() if authorization is not None else ""
@@ -154,7 +155,7 @@ class Verifier:
             async with asyncio.timeout(self.deadline(parcel.size)):
                 response = await self._pool.fetch(Exchange(head, MOST_ANSWER_BYTES, body=body, lenient=True))
         except TimeoutError:
-            return self._failed(EndpointTimedOut(f"{self._shown}: no answer in time"))
+            return self._failed(EndpointTimedOut(f"{self.shown}: no answer in time"))
         except (SourceError, TooManyFiles) as error:
             return self._failed(_explained(error))
         return self._judge(response, self._text(response))
@@ -164,8 +165,8 @@ class Verifier:
         return Answer(Ruling.ENDPOINT if about_all else Ruling.FAULT, error=error)
 
     def _judge(self, response: Response, body: str) -> Answer:
-        status, ruling = response.status, rule(response.status)
-        said = f"{self._shown} answered {status}"
+        status, ruling = response.status, rule(response.status, body)
+        said = f"{self.shown} answered {status}"
         error: DeliveryError | None = None
         if says_refused_certificate(status, response.body):
             return self._failed(EndpointUntrusted(f"{said}: it wants a certificate of ours, or does not accept it"))
@@ -173,6 +174,8 @@ class Verifier:
             error = EndpointBusy(f"{said}: too many requests")
         elif ruling is Ruling.FAULT:
             error = EndpointFault(said)
+        elif ruling is Ruling.ENDPOINT and status < 300:
+            error = EndpointAstray(f"{said} with a web page: a login, or a proxy, and not the service")
         elif ruling is Ruling.ENDPOINT and status < 400:
             location = response.headers.get(b"location", b"").decode("latin-1")
             error = EndpointRedirects(f"{said}: a redirect to {_host(location)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ingest.errors.base import IngestError, InterruptedRun, LockedError, ReaderGone, SettingsError, TerminatedRun
 from ingest.errors.delivery import (
     DeliveryError,
+    EndpointAstray,
     EndpointBusy,
     EndpointFault,
     EndpointRedirects,
@@ -128,6 +129,7 @@ __all__ = [
     "DirectoryTaken",
     "DiskError",
     "DiskFull",
+    "EndpointAstray",
     "EndpointBusy",
     "EndpointFault",
     "EndpointRedirects",

@@ -54,10 +54,20 @@ class EndpointUntrusted(DeliveryError):
 
 
 class EndpointRefused(DeliveryError):
-    """401, 403, 405 or 407: about our credentials or the address, not about the object."""
+    """401, 403, 405, 407 and others of their kind: about our credentials or the address, not about the object."""
 
     code = "endpoint_refused"
     hint = "Check VERIFY_AUTHORIZATION and VERIFY_URL. Nothing is lost: run `ingest deliver` again."
+
+
+class EndpointAstray(DeliveryError):
+    """The address refuses whatever it gets, and takes nothing: more likely a wrong path than so many wrong objects."""
+
+    code = "endpoint_astray"
+    hint = (
+        "Check VERIFY_URL's path and port, and whether the service is deployed. All of it waits; if these are its "
+        "verdicts indeed, they are recorded as such once it has taken any object."
+    )
 
 
 class EndpointRedirects(DeliveryError):

@@ -71,12 +71,17 @@ async def deliver(settings: Settings, options: DeliverOptions, *, progress: Prog
 async def _prepare(run: Run, dispatcher: Dispatcher, options: DeliverOptions) -> None:
     box = dispatcher.outbox
     if options.take_over:
-        log().info("taken_over", deliveries=await box.take_over())
+        log().info("taken_over", deliveries=await box.take_over(options.again))
     if options.again:
         log().info("taken_up_again", deliveries=await box.reopen(options.again))
-    elsewhere = await box.waiting_elsewhere()
+    found = await box.elsewhere()
+    elsewhere = found.pop(DeliveryState.PENDING, 0)
     if elsewhere:
         log().warning("waiting_elsewhere", deliveries=elsewhere, message="for an earlier VERIFY_URL; see --take-over")
+    if found:
+        said = "by an earlier VERIFY_URL, or given up there; see --take-over with --again"
+        log().info("refused_elsewhere", **{state.value: count for state, count in found.items()}, message=said)
+    run.report.notes |= {"waiting_elsewhere": elsewhere, "refused_elsewhere": sum(found.values())}
     waiting = (await outbox.totals(run.catalog, run.source.id)).get(DeliveryState.PENDING, 0)
     run.progress.planned(waiting - elsewhere, 0)
     dispatcher.on_concluded = lambda one: run.progress.finished(0, failed=one.state is not DeliveryState.DELIVERED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,12 +12,20 @@ from ingest.catalog.catalog import Catalog, Source
 from ingest.catalog.outbox import LEASE, Claimed, Outbox, Settlement
 from ingest.crashpoints import here
 from ingest.delivery.http import Answer, Parcel, Verifier, WrongBytes
-from ingest.errors import DatabaseError, DiskError, IngestError, NoSuchKey, ObjectArchived, ObjectChanged
+from ingest.errors import (
+    DatabaseError,
+    DiskError,
+    IngestError,
+    NoSuchKey,
+    ObjectArchived,
+    ObjectChanged,
+)
+from ingest.jobs.judge import Judge, given_up
 from ingest.jobs.stop import Stop
 from ingest.model import SUPERSEDED, Counts, DeliveryState, LocalCopy, State
 from ingest.observe.logs import log
 from ingest.plan.breaker import Breaker, Circuit
-from ingest.plan.rulings import MOST_ATTEMPTS, Ruling, pause_after
+from ingest.plan.rulings import Ruling
 from ingest.store.files import FileStore
 
 IN_HAND = 256
@@ -32,7 +39,6 @@ PATIENCE = 30.0
 GRACE = 5.0
 """Seconds that requests under way get when the run is asked to stop."""
 _RENEW_SECONDS = LEASE.total_seconds() / 3
-_LONGEST_HOLD = 60.0
 _BUSY_SECONDS = 1.0
 _DATABASE_PAUSE = 2.0
 
@@ -58,8 +64,6 @@ class Dispatcher:
     limit: int | None = None
     patience: float = PATIENCE
     breaker: Breaker = field(default_factory=Breaker)
-    trouble: IngestError | None = None
-    """Why the circuit opened, until a delivery succeeds again."""
     in_flight: int = 0
     """Requests under way."""
     on_concluded: Callable[[Settlement], None] | None = None
@@ -71,9 +75,9 @@ class Dispatcher:
         self.outbox = Outbox(self.catalog, self.source.id, self.verifier.target, self.run_id)
         self.postponed: set[int] = set()
         """Rows that failed in this run, and wait for another attempt."""
-        self._refused_at: dict[int, float] = {}
-        """When the service refused these rows as if it refused everybody."""
-        self._succeeded_at = float("-inf")
+        self.judge = Judge(self.verifier.shown, self.breaker)
+        self._is_known = False
+        """Whether the judge was told of what this address took before."""
         self._in_hand: dict[int, Claimed] = {}
         self._queue: asyncio.Queue[Claimed] = asyncio.Queue()
         self._results: list[Settlement] = []
@@ -88,6 +92,11 @@ class Dispatcher:
     def paused(self) -> bool:
         """Whether the circuit is open: nothing but a probe now and then is sent."""
         return self.breaker.circuit is not Circuit.CLOSED
+
+    @property
+    def trouble(self) -> IngestError | None:
+        """Why the circuit opened, until a delivery succeeds again."""
+        return self.judge.trouble
 
     @property
     def concluded(self) -> int:
@@ -131,12 +140,17 @@ class Dispatcher:
         await self._settle()
         if self._defect is not None:
             raise self._defect
+        if not self._is_known:
+            self.judge.verdicts.ever, self._is_known = await self.outbox.has_delivered(), True
         if self._now() >= self._renew_at:
             self._renew_at = self._now() + _RENEW_SECONDS
             await self.outbox.renew(self._in_hand)
             if self._came_short:  # with much in line the search would cost, and there is enough to do
                 await self.outbox.take_back()
         await self._claim()
+        if self._in_hand and len(self._in_hand) == len(self.judge.verdicts.held):  # nothing else is left to try
+            self._results += self.judge.end_row()
+            await self._settle()
         if not self._in_hand:
             due = await self._next_due()
             if until_empty and (due is None or due > self._progress_at + self.patience or self._room() <= 0):
@@ -209,7 +223,7 @@ class Dispatcher:
             if settlement.pause is not None:
                 self.postponed.add(number)
             return
-        self._refused_at.pop(number, None)
+        self.judge.forget(number)
         self._progress_at = self._now()
         if self.on_concluded is not None:
             self.on_concluded(settlement)
@@ -227,111 +241,56 @@ class Dispatcher:
             claimed = await self._queue.get()
             self.in_flight += 1
             try:
-                settlement = await self._deliver(claimed)
+                settlements = await self._deliver(claimed)
             except Exception as defect:  # noqa: BLE001 - it ends the run, with what was finished recorded
                 self._defect = defect
-                settlement = Settlement(claimed, DeliveryState.PENDING)
+                settlements = [Settlement(claimed, DeliveryState.PENDING)]
             finally:
                 self.in_flight -= 1
-            self._results.append(settlement)
+            self._results += settlements
             self._news.set()
             if len(self._results) >= SETTLE_BATCH or self._queue.qsize() + self.in_flight == 0:
                 self._full.set()
 
-    async def _deliver(self, claimed: Claimed) -> Settlement:
+    async def _deliver(self, claimed: Claimed) -> list[Settlement]:
         if claimed.object_etag != claimed.etag:
             if claimed.object_etag is None:
-                return self._given_up(claimed, "not in the catalog")
+                return [given_up(claimed, "not in the catalog")]
             self.superseded += 1
             log().info("delivery_superseded", key=claimed.key, etag=claimed.etag)
-            return Settlement(claimed, DeliveryState.DEAD, error=SUPERSEDED)
+            return [Settlement(claimed, DeliveryState.DEAD, error=SUPERSEDED)]
         try:
             return await self._post(claimed)
         except (OSError, DiskError, WrongBytes) as error:
             log().warning("copy_unusable", key=claimed.key, message=str(error))
         try:
             if self.recall is None:
-                return self._given_up(claimed, "its copy is missing or damaged")
+                return [given_up(claimed, "its copy is missing or damaged")]
             copy = await self.recall(claimed.key)
             present = claimed._replace(object_state=State.PRESENT, size=copy.size, digest=copy.digest)
             return await self._post(present._replace(local_path=copy.local_path))
         except (NoSuchKey, ObjectChanged, ObjectArchived) as error:
-            return self._given_up(
-                claimed, f"its copy is missing or damaged, and cannot be brought back: {error.message}"
-            )
+            said = f"its copy is missing or damaged, and cannot be brought back: {error.message}"
+            return [given_up(claimed, said)]
         except IngestError as error:
-            return self._again(claimed, Answer(Ruling.FAULT), f"{error.code}: {error.message}")
+            return [self.judge.again(claimed, Answer(Ruling.FAULT), f"{error.code}: {error.message}")]
         except (OSError, WrongBytes) as error:
-            return self._again(claimed, Answer(Ruling.FAULT), str(error))
+            return [self.judge.again(claimed, Answer(Ruling.FAULT), str(error))]
 
-    async def _post(self, claimed: Claimed) -> Settlement:
+    async def _post(self, claimed: Claimed) -> list[Settlement]:
         if claimed.object_state != State.PRESENT or claimed.local_path is None or claimed.size is None:
             raise FileNotFoundError("there is no local copy")
         with self.store.open_copy(claimed.local_path) as descriptor:
             if not self.breaker.may_start(self._now()):
-                return Settlement(claimed, DeliveryState.PENDING)
-            parcel = Parcel(claimed.key, claimed.etag, claimed.size, claimed.digest, claimed.fields)
+                return [Settlement(claimed, DeliveryState.PENDING)]
+            parcel, sent = Parcel(claimed.key, claimed.etag, claimed.size, claimed.digest, claimed.fields), self._now()
             try:
                 answer = await self.verifier.post(parcel, descriptor)
             except BaseException:
                 self.breaker.unused()
                 raise
         here("delivery.answered")
-        return self._learn(claimed, answer)
-
-    def _learn(self, claimed: Claimed, answer: Answer) -> Settlement:
-        """What the answer means for the endpoint, and for the object."""
-        now, was_open = self._now(), self.paused
-        error = answer.error
-        if answer.ruling is Ruling.ENDPOINT and self._is_its_own(claimed):
-            answer = answer._replace(ruling=Ruling.FAULT)
-        if answer.ruling in (Ruling.DELIVERED, Ruling.REJECTED):
-            self.breaker.succeeded()
-            self._succeeded_at = now
-            self.trouble = None
-            state = DeliveryState(answer.ruling.value)
-            if state is DeliveryState.REJECTED:
-                log().error("delivery_rejected", key=claimed.key, status=answer.status)
-            return Settlement(claimed, state, answer.status, answer.body, blamed=True)
-        if answer.ruling is Ruling.BUSY:
-            unasked = min(_LONGEST_HOLD, pause_after(claimed.attempts + 1, 0.0))
-            self.breaker.hold(now, unasked if answer.retry_after is None else answer.retry_after)
-        elif answer.ruling is Ruling.FAULT:
-            self.breaker.failed(now)
-        else:
-            self.breaker.trip(now)
-        if self.paused and error is not None:
-            self.trouble = error
-            if not was_open:
-                log().error("endpoint_paused", error=error.code, message=error.message, hint=error.hint)
-        return self._again(claimed, answer, error.message if error is not None else "")
-
-    def _is_its_own(self, claimed: Claimed) -> bool:
-        """Whether a refusal that seems to be everybody's concerns this object alone: it was refused before, and others
-        fared better meanwhile, or it has had trouble of its own."""
-        before = self._refused_at.setdefault(claimed.id, self._now())
-        return claimed.attempts > 0 or before < self._succeeded_at
-
-    def _again(self, claimed: Claimed, answer: Answer, reason: str) -> Settlement:
-        """Pending still: what is the object's own trouble waits longer each time, and is given up in the end."""
-        now, attempts = self._now(), claimed.attempts + 1
-        log().warning("delivery_postponed", key=claimed.key, message=reason, attempts=attempts)
-        if answer.ruling is Ruling.ENDPOINT:
-            return Settlement(
-                claimed, DeliveryState.PENDING, answer.status, answer.body, reason, 2 * self.breaker.wait(now)
-            )
-        blamed = answer.ruling is Ruling.FAULT or answer.retry_after is None
-        if blamed and attempts >= MOST_ATTEMPTS:
-            return self._given_up(claimed, f"given up after {attempts} attempts: {reason}", answer)
-        pause = pause_after(attempts if blamed else 1, random.random())  # noqa: S311 - no secret
-        # Longer than the circuit's: what failed leaves the probe to others, and where there are none, to what comes.
-        pause = max(pause, answer.retry_after or 0.0, 2 * self.breaker.wait(now) if self.paused else 0.0)
-        return Settlement(claimed, DeliveryState.PENDING, answer.status, answer.body, reason, pause, blamed)
-
-    def _given_up(self, claimed: Claimed, reason: str, answer: Answer | None = None) -> Settlement:
-        log().error("delivery_given_up", key=claimed.key, message=reason)
-        status, body = (answer.status, answer.body) if answer is not None else (None, None)
-        return Settlement(claimed, DeliveryState.DEAD, status, body, reason, blamed=answer is not None)
+        return self.judge.settle(claimed, answer, sent)
 
     async def _wind_down(self, workers: list[asyncio.Task[None]]) -> None:
         while not self._queue.empty():
@@ -343,6 +302,7 @@ class Dispatcher:
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+        self._results += self.judge.end_row()
         settled = {settlement.claimed.id for settlement in self._results}
         left = [claimed for number, claimed in self._in_hand.items() if number not in settled]
         self._results += [Settlement(claimed, DeliveryState.PENDING) for claimed in left]

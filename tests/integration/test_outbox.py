@@ -205,8 +205,8 @@ async def test_what_waits_for_an_earlier_address_is_taken_over_once(catalog: Cat
         batch.target = target
         await catalog.commit(batch)
     ours = box(catalog)
-    assert await ours.waiting_elsewhere() == 4
+    assert await ours.elsewhere() == {DeliveryState.PENDING: 4}
     assert await ours.take_over() == 1, "of two earlier addresses one speaks, and what is ours already stays"
     assert {one.key for one in await ours.claim(10)} == {"in both", "earlier"}
-    assert await ours.waiting_elsewhere() == 0
+    assert await ours.elsewhere() == {}
     assert await outbox.totals(catalog, 1) == {"pending": 2}

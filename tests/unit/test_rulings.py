@@ -17,13 +17,34 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
     [
         (Ruling.DELIVERED, (200, 201, 202, 204, 299)),
         (Ruling.BUSY, (429,)),
-        (Ruling.FAULT, (408, 425, 500, 502, 503, 504, 599)),
-        (Ruling.ENDPOINT, (301, 302, 303, 307, 308, 304, 401, 403, 405, 407)),
+        (Ruling.FAULT, (408, 425, 500, 502, 503, 504, 506, 510, 512, 599)),
+        (
+            Ruling.ENDPOINT,
+            (301, 302, 303, 307, 308, 304, 401, 402, 403, 405, 406, 407, 411, 421, 426, 431, 501, 505, 511),
+        ),
         (Ruling.REJECTED, (400, 404, 409, 410, 413, 415, 422, 451)),
     ],
 )
 def test_ruling(ruling: Ruling, statuses: tuple[int, ...]) -> None:
     assert {rule(status) for status in statuses} == {ruling}
+
+
+@pytest.mark.parametrize(
+    ("body", "ruling"),
+    [
+        ("<!DOCTYPE html><title>Sign in</title>", Ruling.ENDPOINT),
+        ("\ufeff\r\n <HTML><body>", Ruling.ENDPOINT),
+        ("", Ruling.DELIVERED),
+        ('{"verified": true}', Ruling.DELIVERED),
+        ('{"seen": "<html>"}', Ruling.DELIVERED),
+        ("<verified/>", Ruling.DELIVERED),
+        ("<htm", Ruling.DELIVERED),
+    ],
+)
+def test_a_web_page_is_no_consent(body: str, ruling: Ruling) -> None:
+    assert rule(200, body) is ruling
+    assert rule(422, body) is Ruling.REJECTED
+    assert rule(503, body) is Ruling.FAULT
 
 
 def test_pauses_grow_to_a_bound_and_the_jitter_only_shortens_them() -> None:
