@@ -16,11 +16,7 @@ _SOURCES = (
     "path, host, inode, catalog_place FROM sources LEFT JOIN directories ON directories.id = directory_id "
     "WHERE forgotten_at IS NULL ORDER BY sources.id"
 )
-_ADD = (
-    "INSERT INTO sources (endpoint, bucket, directory, directory_id) VALUES (?, ?, ?, ?) "
-    "ON CONFLICT (endpoint, bucket) DO UPDATE SET directory = excluded.directory, "
-    "directory_id = excluded.directory_id, forgotten_at = NULL RETURNING id"
-)
+_ADD = "INSERT INTO sources (endpoint, bucket, directory, directory_id) VALUES (?, ?, ?, ?) RETURNING id"
 _BIND = "UPDATE sources SET directory_id = ? WHERE id = ?"
 _VACATE = "UPDATE sources SET directory = NULL, directory_id = NULL WHERE id = ?"
 _IS_USED = (
@@ -89,6 +85,13 @@ def find(sources: Sequence[Source], endpoint: str, bucket: str, *, secure: bool)
     return None
 
 
+def locked(dialect: Dialect) -> Steps[list[Source]]:
+    """The sources, which nobody else adds to or renames until this transaction ends."""
+    if dialect.is_postgres:
+        yield Statement("LOCK TABLE sources IN SHARE ROW EXCLUSIVE MODE")
+    return [_as_source(row) for row in (yield Statement(_SOURCES))]
+
+
 def add(
     endpoint: str, bucket: str, directory: str, directory_id: str | None, dialect: Dialect, *, secure: bool = True
 ) -> Steps[Source]:
@@ -99,26 +102,34 @@ def add(
     Raises:
         DirectoryTaken: it is another source's.
     """
-    if dialect.is_postgres:
-        yield Statement("LOCK TABLE sources IN SHARE ROW EXCLUSIVE MODE")
-    sources = [_as_source(row) for row in (yield Statement(_SOURCES))]
+    sources = yield from locked(dialect)
     found = find(sources, endpoint, bucket, secure=secure)
     if found is not None:
         return found
-    for other in sources:
-        if same_directory(other.directory, directory):
-            yield from _give_way(other, endpoint, bucket, directory)
+    yield from make_way(sources, endpoint, bucket, directory)
     rows = yield Statement(_ADD, (endpoint, bucket, directory, directory_id))
     return Source(int(rows[0][0]), bucket, ListingOrder.UNKNOWN, True, directory, directory_id, endpoint)
 
 
-def _give_way(other: Source, endpoint: str, bucket: str, directory: str) -> Steps[None]:
-    if (yield Statement(_IS_USED, (other.id,) * _TABLES_OF_USE))[0][0]:
-        raise DirectoryTaken(
-            f"s3://{bucket} at {endpoint} is not on record, and the directory {directory!r} is that of "
-            f"s3://{other.bucket} at {other.endpoint}"
-        )
-    yield Statement(_VACATE, (other.id,))
+def make_way(known: Sequence[Source], endpoint: str, bucket: str, directory: str) -> Steps[None]:
+    """Has whoever has this directory and nothing in it give it up.
+
+    Raises:
+        DirectoryTaken: it is in use.
+    """
+    for other in known:
+        if same_directory(other.directory, directory):
+            if (yield from is_used(other.id)):
+                raise DirectoryTaken(
+                    f"s3://{bucket} at {endpoint} has no directory, and {directory!r} is that of s3://{other.bucket} "
+                    f"at {other.endpoint}"
+                )
+            yield Statement(_VACATE, (other.id,))
+
+
+def is_used(source_id: int) -> Steps[bool]:
+    """Whether anything is recorded of a source."""
+    return bool((yield Statement(_IS_USED, (source_id,) * _TABLES_OF_USE))[0][0])
 
 
 def disown(run_id: int, source_id: int, _dialect: Dialect) -> Steps[None]:
@@ -126,7 +137,7 @@ def disown(run_id: int, source_id: int, _dialect: Dialect) -> Steps[None]:
 
     A source that another run works on by now, or that anything is recorded of, stays.
     """
-    if not (yield Statement(_IS_USED, (source_id,) * _TABLES_OF_USE))[0][0]:
+    if not (yield from is_used(source_id)):
         for sql in _DISOWN_RUN:
             yield Statement(sql, (run_id,))
         yield Statement(_DISOWN_SOURCE, (source_id,))

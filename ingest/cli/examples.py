@@ -81,8 +81,8 @@ EXAMPLES: dict[type[IngestError], str] = {
     "s3://statements lie in it",
     errors.DirectoryForeign: "/srv/other is data directory 5f0c12ab, and the copies of s3://statements lie in "
     "91d4e2c0, last seen at /srv/ingest/data",
-    errors.DirectoryTaken: "s3://statements at new.example.com:9000 is not on record, and the directory 'statements' "
-    "is that of s3://statements at minio.example.com:9000",
+    errors.DirectoryTaken: "s3://statements at new.example.com:9000 has no directory, and 'statements' is that of "
+    "s3://statements at minio.example.com:9000",
     errors.CatalogMissing: "the catalog of /srv/ingest/data is missing: there is no "
     "sqlite+aiosqlite:////srv/ingest/data/.ingest/catalog.db",
     errors.CatalogForeign: "the copies in /srv/ingest/data belong to the catalog at "

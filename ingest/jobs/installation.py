@@ -92,6 +92,10 @@ class Installation:
         self.catalog_id = catalog_id
         self._require(lambda: catalog_fits(self.inside, self.outside, catalog_id), None)
 
+    def note(self, catalog_id: str | None) -> None:
+        """Notes the catalog's id, and compares nothing: for commands that are to say what belongs together."""
+        self.catalog_id = catalog_id
+
     def require(self, source: Source | None, recorded: Recorded) -> None:
         """
         Raises:
@@ -163,7 +167,7 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
     if found.catalog_is_absent:
         found.admit(None)
     if found.is_embedded:
-        _make_own_dir(settings)
+        make_own_dir(settings)
     async with Catalog.open(found.url, found.admit) as catalog:
         known, source = await _look(catalog, found, endpoint, bucket)
         directory_id = await _bind(catalog, found, known, source)
@@ -220,11 +224,11 @@ async def _look(
         recorded = Recorded(source.directory_id, astray, found.is_embedded)
     found.require(source, recorded)
     if source is not None and source.known is not None and not found.is_embedded:
-        _refuse_twin(found, source, source.known, await _catalog_place(catalog, found, source.known))
+        _refuse_twin(found, source, source.known, await catalog_place(catalog, found, source.known))
     return known, source
 
 
-async def _catalog_place(catalog: Catalog, found: Installation, known: Known | None) -> str:
+async def catalog_place(catalog: Catalog, found: Installation, known: Known | None) -> str:
     """Where the catalog itself is: a copy of it is elsewhere. Asked only where the data directory has moved."""
     if known is not None and known.place == found.place():
         return known.catalog_place
@@ -256,7 +260,7 @@ async def _bind(catalog: Catalog, found: Installation, known: list[Source], sour
         found.catalog_id = await catalog.lane.write(partial(sources.name_catalog, identity.new_id()))
         here("identity.catalog-named")
         if not known:
-            _announce(found)
+            announce(found)
     if inside is None:
         inside = found.inside = await asyncio.to_thread(_mark, data_dir, found.catalog_id, found.shown)
         others = await sources.other_directories(catalog.lane, inside.directory)
@@ -268,7 +272,7 @@ async def _bind(catalog: Catalog, found: Installation, known: list[Source], sour
         await asyncio.to_thread(identity.write_inside, data_dir, inside)
     noted = source.known if source else await sources.directory(catalog.lane, inside.directory)
     if noted is None or noted.place != found.place():
-        seen = Known(found.place(), await _catalog_place(catalog, found, None))
+        seen = Known(found.place(), await catalog_place(catalog, found, None))
         await catalog.lane.write(partial(sources.bind, inside.directory, seen, source.id if source else None))
         here("identity.bound")
     if found.outside != inside:
@@ -293,7 +297,8 @@ def _mark(data_dir: Path, catalog_id: str, shown: str) -> Mark:
         return mark
 
 
-def _announce(found: Installation) -> None:
+def announce(found: Installation) -> None:
+    """Says that a catalog is a new one: nobody is to take it for another by mistake."""
     settings = found.settings
     there = identity.holds_anything(settings.data_dir, settings.bucket)
     adopted = "; files that lie there already are adopted where their digest is right" if there else ""
@@ -301,7 +306,7 @@ def _announce(found: Installation) -> None:
     log().warning("new_catalog", message=said)
 
 
-def _make_own_dir(settings: Settings) -> None:
+def make_own_dir(settings: Settings) -> None:
     """An embedded catalog lives in the data directory: if that cannot be written, the disk is at fault.
 
     Raises:

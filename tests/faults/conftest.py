@@ -1,4 +1,4 @@
-"""Migrated databases to copy from, and a user without powers."""
+"""Migrated databases to copy from, a user without powers, and installations after their first night."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -14,6 +15,7 @@ import pytest_asyncio
 from ingest.catalog import schema
 from tests.faults.databases import Template
 from tests.faults.mortal import Mortal
+from tests.faults.rig import Rig, rigged
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -54,3 +56,22 @@ def unprivileged() -> Sequence[str]:
     ):
         pytest.skip("only root, with setpriv, can give a directory to another user and become powerless itself")
     return command
+
+
+@pytest_asyncio.fixture
+async def embedded(tmp_path: Path, swift: None) -> AsyncIterator[Rig]:
+    """A first night is over; the catalog lies in the data directory."""
+    async with rigged(tmp_path, "") as made:
+        await made.run(0)
+        yield made
+
+
+@pytest_asyncio.fixture
+async def apart(tmp_path: Path, each_url: str, swift: None) -> AsyncIterator[Rig]:
+    """The same, and the catalog lies elsewhere, on each database in turn."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db" if each_url.startswith("sqlite") else each_url
+    if url != each_url:
+        shutil.rmtree(tmp_path / "data")
+    async with rigged(tmp_path, url) as made:
+        await made.run(0)
+        yield made

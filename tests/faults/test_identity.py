@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from sqlalchemy import select, text
 
 from ingest.catalog import schema
@@ -32,26 +30,7 @@ from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from tests.faults.invariants import tree
-from tests.faults.rig import Rig, holding, rigged, run_sync, settings_for
-
-
-@pytest_asyncio.fixture
-async def embedded(tmp_path: Path, swift: None) -> AsyncIterator[Rig]:
-    """A first night is over; the catalog lies in the data directory."""
-    async with rigged(tmp_path, "") as made:
-        await made.run(0)
-        yield made
-
-
-@pytest_asyncio.fixture
-async def apart(tmp_path: Path, each_url: str, swift: None) -> AsyncIterator[Rig]:
-    """The same, and the catalog lies elsewhere, on each database in turn."""
-    url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db" if each_url.startswith("sqlite") else each_url
-    if url != each_url:
-        shutil.rmtree(tmp_path / "data")
-    async with rigged(tmp_path, url) as made:
-        await made.run(0)
-        yield made
+from tests.faults.rig import Rig, holding, run_sync, settings_for
 
 
 async def refused(rig: Rig, kind: type[IngestError], *parts: str, settings: Settings | None = None) -> RunReport:
