@@ -6,8 +6,9 @@ import os
 import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from ingest.anchors import anchored, anchored_url
 from ingest.errors import SettingsError
 
 _USUAL_FILE = Path(".env")
@@ -17,46 +18,93 @@ _ALIKE, _VERY_ALIKE = 0.6, 0.85
 """How much of two names must be the same (`difflib`) for one to be taken for the other."""
 
 
-def read_sources(
-    names: Mapping[str, str], secrets: Collection[str], env_file: Path | None
-) -> tuple[dict[str, Any], list[str]]:
-    """Field values from the environment over those from the file, and warnings; empty ones count as not given.
+class Names(NamedTuple):
+    """The variables of the fields; which of them may also come from the file that ``<VARIABLE>_FILE`` names, and which
+    are paths."""
 
-    `secret_files` among them are the files that secrets came from, by field.
+    variables: Mapping[str, str]
+    secrets: Collection[str]
+    paths: Collection[str]
 
-    `names` are the fields' variables; those in `secrets` may also come from the file that ``<VARIABLE>_FILE`` names.
+
+class Found(NamedTuple):
+    """Field values; empty ones count as not given. `secret_files` among them are the files of secrets, by field."""
+
+    values: dict[str, Any]
+    warnings: list[str]
+    origins: dict[str, Origin]
+
+
+class Origin(NamedTuple):
+    """Where a value was read: `file` is None for the environment. Relative paths in a file are relative to it."""
+
+    variable: str
+    file: Path | None = None
+    is_secret: bool = False
+    """The whole file is the value."""
+
+    @property
+    def base(self) -> Path | None:
+        return None if self.file is None else Path(os.path.abspath(self.file)).parent
+
+    def __str__(self) -> str:
+        if self.file is None:
+            return "environment"
+        line = None if self.is_secret else line_of(self.file, self.variable)
+        return f"{self.file}" if line is None else f"{self.file} line {line}"
+
+
+def read_sources(names: Names, env_file: Path | None) -> Found:
+    """What the environment says over what the settings file says. `env_file` of None is ``.env``, if there is one.
 
     Raises:
         SettingsError: a file that is named cannot be read.
     """
-    from_file, warnings = _read_env_file(env_file)
-    known = {*names.values(), *(f"{names[field]}_FILE" for field in secrets)}
-    warnings += _unknown_names(from_file, known, env_file or _USUAL_FILE)
-    written = {**from_file, **os.environ}
+    file = _USUAL_FILE if env_file is None else Path(anchored(str(env_file)))
+    from_file, warnings = _read_env_file(file, must_exist=env_file is not None)
+    known = {*names.variables.values(), *(f"{names.variables[field]}_FILE" for field in names.secrets)}
+    warnings += _unknown_names(from_file, known, file)
     values: dict[str, Any] = {}
-    files: dict[str, Path] = {}
-    for field, name in names.items():
-        value = os.environ.get(name) or ""
-        if not value and field in secrets:
-            value = _read_secret_file(written.get(f"{name}_FILE"), name)
-            if value:
-                files[field] = Path(written[f"{name}_FILE"])
-        value = value or from_file.get(name) or ""
+    origins: dict[str, Origin] = {}
+    for field, name in names.variables.items():
+        value, origin = os.environ.get(name) or "", Origin(name)
+        if not value and field in names.secrets:
+            value, origin = _read_secret(f"{name}_FILE", from_file, file)
+        if not value:
+            value, origin = from_file.get(name) or "", Origin(name, file)
         if value:
-            values[field] = value
-    return values | ({"secret_files": files} if files else {}), warnings
+            values[field] = _anchored(field, value, origin.base, names)
+            origins[field] = origin
+    if env_file is not None and "data_dir" not in values:
+        values["data_dir"] = str(Path(os.path.abspath(file)).parent / "data")
+    files = {field: origin.file for field, origin in origins.items() if origin.is_secret}
+    return Found(values | ({"secret_files": files} if files else {}), warnings, origins)
 
 
-def _read_env_file(env_file: Path | None) -> tuple[dict[str, str], list[str]]:
-    path = env_file or _USUAL_FILE
+def line_of(file: Path, variable: str) -> int | None:
+    """The last line of a settings file that sets `variable`."""
+    from dotenv.parser import parse_stream
+
+    with file.open(encoding="utf-8") as stream:
+        lines = [binding.original.line for binding in parse_stream(stream) if binding.key == variable]
+    return lines[-1] if lines else None
+
+
+def _anchored(field: str, value: str, base: Path | None, names: Names) -> str:
+    if field == "database_url":
+        return anchored_url(value, base)
+    return anchored(value, base) if field in names.paths else value
+
+
+def _read_env_file(path: Path, *, must_exist: bool) -> tuple[dict[str, str], list[str]]:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        if env_file is not None:
+        if must_exist:
             raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
         return {}, []
     if stat.S_ISDIR(mode):
-        if env_file is not None:
+        if must_exist:
             raise SettingsError(f"the settings file {path} cannot be read: it is a directory")
         return {}, []
     from dotenv import dotenv_values  # only where a file exists
@@ -87,10 +135,15 @@ def _unknown_names(written: Mapping[str, str], known: Collection[str], file: Pat
     return warnings
 
 
-def _read_secret_file(name: str | None, variable: str) -> str:
+def _read_secret(variable: str, from_file: Mapping[str, str], file: Path) -> tuple[str, Origin]:
+    """What is in the file that `variable` names, in the environment or in the settings file."""
+    name, named_in = os.environ.get(variable) or "", Origin(variable)
     if not name:
-        return ""
+        name, named_in = from_file.get(variable) or "", Origin(variable, file)
+    if not name:
+        return "", named_in
+    path = Path(anchored(name, named_in.base))
     try:
-        return Path(name).read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip(), Origin(variable, path, is_secret=True)
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{variable}_FILE: {name} cannot be read: {error}") from error
+        raise SettingsError(f"{variable}: {path} cannot be read: {error}") from error

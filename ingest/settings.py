@@ -24,7 +24,8 @@ from pydantic import (
 )
 
 from ingest import sendable
-from ingest.environment import read_sources
+from ingest.anchors import anchored, anchored_url
+from ingest.environment import Names, read_sources
 from ingest.errors import SettingsError
 from ingest.event_settings import KafkaSettings, VerifySettings
 from ingest.trust import Trust
@@ -98,6 +99,12 @@ VARIABLES: dict[str, Variable] = {
 """Field -> variable. The documentation, the error messages and `.env.example`'s test read this table."""
 
 _TLS_FILES = ("ca_bundle", "client_cert", "client_key")
+_TLS_FIELDS = frozenset(f"{whose}{name}" for whose in ("", "kafka_", "verify_") for name in _TLS_FILES)
+NAMES = Names(
+    variables={field: variable.name for field, variable in VARIABLES.items()},
+    secrets={field for field, variable in VARIABLES.items() if variable.secret},
+    paths={"data_dir", *_TLS_FIELDS},
+)
 _DIALECTS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -142,9 +149,7 @@ class Settings(KafkaSettings, VerifySettings):
         Raises:
             SettingsError: a value is wrong; the message names its variable and what it wants.
         """
-        names = {field: variable.name for field, variable in VARIABLES.items()}
-        secrets = {field for field, variable in VARIABLES.items() if variable.secret}
-        values, warnings = read_sources(names, secrets, env_file)
+        values, warnings, _ = read_sources(NAMES, env_file)
         given = {name: value for name, value in (flags or {}).items() if value not in (None, "")}
         if "://" in str(given.get("endpoint", "")):
             values.pop("secure", None)  # a URL on the command line outranks S3_SECURE of the environment
@@ -281,10 +286,13 @@ class Settings(KafkaSettings, VerifySettings):
             raise ValueError("the name is not UTF-8 text")  # and no address of a catalog could name it
         return value
 
-    @field_validator(*(f"{whose}{name}" for whose in ("", "kafka_", "verify_") for name in _TLS_FILES))
+    @field_validator(*_TLS_FIELDS)
     @classmethod
     def _readable_file(cls, value: Path | None) -> Path | None:
-        if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
+        if value is None:
+            return None
+        value = Path(anchored(str(value)))
+        if not (value.is_file() and os.access(value, os.R_OK)):
             raise ValueError(f"{value} is not a readable file")
         return value
 
@@ -322,7 +330,7 @@ class Settings(KafkaSettings, VerifySettings):
         return self
 
     def _full_database_url(self) -> str:
-        url = self.database_url.get_secret_value()
+        url = anchored_url(self.database_url.get_secret_value())
         if not url:
             return f"sqlite+aiosqlite:///{quote(str(self.own_dir / 'catalog.db'))}"
         scheme, separator, rest = url.partition("://")

@@ -12,7 +12,7 @@ import click
 
 from ingest.cli.failures import show_traceback
 from ingest.cli.output import emit, say
-from ingest.cli.params import Text
+from ingest.cli.params import PathText, Text
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.errors import ExitCode, IngestError, NoSuchBucket, ReaderGone
 
@@ -115,7 +115,7 @@ def _refuse(error: IngestError, *, as_json: bool, verbose: bool, steps: Sequence
 @click.option("--upload", is_flag=True, help="Also put and remove test/connection_test.txt.")
 @click.option(
     "--save-ca",
-    type=Text(),
+    type=PathText(),
     metavar="FILE",
     help="Save the server's certificate, to be compared and then pinned, and test with it.",
 )

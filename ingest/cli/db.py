@@ -19,9 +19,13 @@ def command() -> None:
 def upgrade(context: Context) -> None:
     """Migrate the schema to what this version needs; creates it where there is none."""
     from ingest.catalog import schema
+    from ingest.jobs.installation import admit
 
-    url = context.settings.database_url.get_secret_value()
-    run_async(lambda _stop: schema.upgrade(url))
+    async def work(_stop: object) -> None:
+        await admit(context.settings)
+        await schema.upgrade(context.settings.database_url.get_secret_value())
+
+    run_async(work)
     _say(context, "upgrade", f"The schema is at {schema.revisions()[-1]}.", revision=schema.revisions()[-1])
 
 
@@ -43,8 +47,10 @@ def check(context: Context) -> None:
     """Check that the schema fits and that the audit trail's chain is unbroken."""
     from ingest.catalog import queries, schema
     from ingest.catalog.catalog import Catalog
+    from ingest.jobs.installation import admit
 
     async def work(_stop: object) -> list[int]:
+        await admit(context.settings, must_exist=True)
         async with Catalog.open(context.settings.database_url.get_secret_value()) as catalog:
             return await queries.check_chain(catalog)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ingest.cli.output import say
-from ingest.cli.params import Text
+from ingest.cli.params import PathText
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.errors import SettingsError
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 @click.command("demo")
-@click.option("--dir", "directory", type=Text(), metavar="DIR", help="Keep everything there; the default is temporary.")
+@click.option(
+    "--dir", "directory", type=PathText(), metavar="DIR", help="Keep everything there; the default is temporary."
+)
 @click.option("--objects", type=click.IntRange(4, 480), default=200, show_default=True, help="Sample statements.")
 @click.option("--events", is_flag=True, help="Show the events: broker, bucket and /v1/verify, end to end.")
 @click.option("--serve", is_flag=True, help="Only keep the server up, and print the .env lines to use it.")

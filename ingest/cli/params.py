@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ingest.anchors import anchored
 from ingest.plan.vanishing import MostGone
 from ingest.units import is_bare, is_duration, parse_date, parse_duration, parse_size
 
@@ -26,6 +27,15 @@ class Text(click.ParamType[str]):
         except UnicodeEncodeError:  # bytes of the command line that are no text come as surrogates
             self.fail(f"{text!a} is not UTF-8 text", param, ctx)
         return text
+
+
+class PathText(Text):
+    """A file or directory; ``~`` is the home directory also where no shell has expanded it, as in ``--to=~/x``."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return anchored(super().convert(value, param, ctx))
 
 
 class Count(click.IntRange):

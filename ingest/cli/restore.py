@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import click
 
-from ingest.cli.params import Rate, Text
+from ingest.cli.params import PathText, Rate, Text
 from ingest.cli.runner import Context, command_options, run_job
 
 
 @click.command("restore")
 @click.argument("keys", type=Text(), nargs=-1, metavar="[KEY]...")
 @click.option("--prefix", type=Text(), metavar="P", help="All pruned copies whose key starts with P; '' is everything.")
-@click.option("--to", type=Text(), metavar="DIR", help="Write the copies below DIR, and leave the catalog as it is.")
+@click.option(
+    "--to", type=PathText(), metavar="DIR", help="Write the copies below DIR, and leave the catalog as it is."
+)
 @click.option("--bwlimit", type=Rate(), metavar="RATE", help="At most so many bytes a second in all, such as 10MiB.")
 @command_options
 def command(context: Context, keys: tuple[str, ...], prefix: str | None, to: str | None, bwlimit: int | None) -> None:

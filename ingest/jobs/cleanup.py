@@ -82,6 +82,7 @@ class _Cleanup:
     bucket: Bucket
     clock: Clock
     age: timedelta
+    _missing: int = 0
 
     async def work(self) -> None:
         if self.options.dry_run:
@@ -186,32 +187,47 @@ class _Cleanup:
         self.run.counts.kept += len(copies) - len(intended)
         here("cleanup.intended")
         removed: list[CopyRow] = []
+        missing: list[CopyRow] = []
         stuck: list[str] = []
         for copy in copies:
             if copy.remote.key not in intended:
                 continue
             try:
-                if copy.local_path is not None:
-                    await asyncio.to_thread(self.store.remove, copy.local_path)
+                found = copy.local_path is None or await asyncio.to_thread(self.store.remove, copy.local_path)
                 here("cleanup.unlinked")
-                removed.append(copy)
+                (removed if found or copy.pruning else missing).append(copy)
             except DiskError as error:
                 log().error("prune_failed", key=copy.remote.key, error=error.code, message=error.message)
                 stuck.append(copy.remote.key)
-        self.run.counts.failed += len(stuck)
+        self.run.counts.failed += len(stuck) + len(missing)
         here("cleanup.all-unlinked")
         await self._make_durable(removed)
-        await self._record_pruned(removed, stuck)
+        await self._record_pruned(removed, stuck, missing)
 
     async def _make_durable(self, removed: Sequence[CopyRow]) -> None:
         paths = [copy.local_path for copy in removed if copy.local_path is not None]
         await asyncio.to_thread(self.store.make_removals_durable, paths)
 
-    async def _record_pruned(self, removed: Sequence[CopyRow], kept: list[str]) -> None:
+    async def _record_pruned(
+        self, removed: Sequence[CopyRow], kept: Sequence[str], missing: Sequence[CopyRow] = ()
+    ) -> None:
+        """What was not there when it was to go is no pruned copy, but a missing one: as `verify` notes it."""
         result = self._batch()
         result.pruned = [copy.remote.key for copy in removed]
         result.audits = [Audit("pruned", copy.remote.key, {"etag": copy.remote.etag}) for copy in removed]
-        result.kept = kept
+        result.kept = [*kept, *(copy.remote.key for copy in missing)]
+        result.pages.changed[None] = [copy.remote.key for copy in missing]
+        for copy in missing:
+            said = "it was not there when it was to be removed"
+            log().error(
+                "copy_missing", key=copy.remote.key, path=copy.local_path, message=f"{said}; see `ingest verify`"
+            )
+            result.failed.append((copy.remote, f"{Verdict.MISSING.value}: {said}"))
+            detail: dict[str, object] = {"found": Verdict.MISSING.value, "detail": said, "digest": copy.digest}
+            result.audits.append(Audit("damaged", copy.remote.key, detail))
+        self._missing += len(missing)
+        if self._missing:
+            self.run.report.notes["missing"] = self._missing
         await self.run.catalog.commit(result)
         self.run.counts.pruned += len(removed)
 

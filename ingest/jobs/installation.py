@@ -154,6 +154,19 @@ def _short(found: str | None) -> str:
     return found[:_SHOWN_DIGITS] if found else "none"
 
 
+async def admit(settings: Settings, *, must_exist: bool = False) -> None:
+    """Looks at the catalog alone, for commands about nothing else; nothing is made.
+
+    Raises:
+        DirectoryMissing, CatalogMissing, CatalogForeign: it is not that of the data directory. CatalogMissing also
+            where there is none, and one `must_exist`.
+    """
+    found = Installation(settings)
+    await schema.admitted(found.url, found.admit)
+    if must_exist and found.catalog_is_absent:
+        raise CatalogMissing(f"there is no {found.shown}", hint="`ingest sync` makes it; nothing is recorded yet.")
+
+
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
     """The catalog and the source that the settings name, for a command that works; both are made where they are new.

@@ -18,17 +18,25 @@ from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
 from ingest.source.paths import spellings
+from ingest.store.apart import require_apart
 
 _BATCH = 500
 
 
 async def restore(settings: Settings, options: RestoreOptions, *, progress: Progress, stop: Stop) -> RunReport:
-    """Restores the copies of `options`. A key that the catalog does not know ends the run before any download."""
+    """Restores the copies of `options`. A key that the catalog does not know ends the run before any download.
+
+    Raises:
+        SettingsError: the directory to write to is the data directory, or in it, or above it.
+    """
     spelled = [spellings(key, settings.required("bucket")) for key in options.keys]
     arguments: dict[str, object] = {"keys": list(options.keys), "prefix": options.prefix, "to": options.to}
 
+    if options.to:
+        require_apart(Path(options.to).expanduser(), settings.data_dir)
+
     async def work(run: Run) -> None:
-        target = Path(options.to).absolute() if options.to else settings.data_dir
+        target = Path(options.to).expanduser().absolute() if options.to else settings.data_dir
 
         def committed(outcome: Outcome) -> None:
             if outcome.copy is not None:

@@ -190,8 +190,8 @@ class FileStore:
         finally:
             os.close(descriptor)
 
-    def remove(self, local_path: str) -> None:
-        """Unlinks a copy, and the directories that this leaves empty, not yet durably. A missing file is fine.
+    def remove(self, local_path: str) -> bool:
+        """Unlinks a copy, and the directories that this leaves empty, not yet durably. Returns whether it was there.
 
         Raises:
             UnsafePath: a symlink or a directory stands in its place, or no copy may lie there; it is left alone.
@@ -206,10 +206,11 @@ class FileStore:
                     raise UnsafePath(f"{local_path!r} is not a regular file, and is left alone")
                 os.unlink(name, dir_fd=parent)
             except (FileNotFoundError, TakenByFile):
-                return
+                return False
             except OSError as error:
                 raise disk_error(error, local_path) from error
             directories.remove_empty(directory)
+            return True
 
     def make_removals_durable(self, local_paths: Collection[str]) -> None:
         """What was removed at these places stays removed, whatever happens now.
