@@ -54,7 +54,7 @@ async def test_a_run_shows_what_failed_in_it(server: MemoryS3, tmp_path: Path) -
     assert {(each["what"], each["error"]) for each in document["failures"]} == {("failed", "access_denied")}
     assert all("403" in each["message"] for each in document["failures"])
     text = await run_ingest("runs", "show", "1", "--limit", "3", variables=variables, cwd=tmp_path)
-    assert (text.stdout.count("secret/"), text.stdout.count("access_denied  GET 'secret/")) == (6, 3)
+    assert text.stdout.count("access_denied") == 3
     assert "partial" in text.stdout
     listed = await run_ingest("runs", "--limit", "1", variables=variables, cwd=tmp_path)
     assert listed.stdout == (await run_ingest("runs", "list", "--limit", "1", variables=variables, cwd=tmp_path)).stdout

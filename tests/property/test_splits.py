@@ -5,11 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.plan.splits import Probe, branch_points, finer_points, pieces
+from ingest.plan.splits import Probe, branch_points, finer_points, pages_ahead, pieces
 
+INFINITE = float("inf")
 KEYS = st.lists(st.text("ab0129/-z~é\U0001f600", min_size=1, max_size=8), min_size=1, max_size=60, unique=True).map(
     sorted
 )
@@ -43,3 +45,27 @@ def test_years_months_and_numbers_are_found() -> None:
     second = [ask(keys, point, None) for point in finer_points(cursor, first, None)]
     starts = [after for after, _ in pieces(cursor, [*first, *second], None)]
     assert {"s/2017", "s/2018", "s/2019"} <= set(starts)
+
+
+@pytest.mark.parametrize(
+    ("start", "cursor", "end", "pages", "ahead"),
+    [
+        ("", "m", None, 3, INFINITE),  # nobody knows where it ends
+        ("a", "a", "z", 3, INFINITE),  # not a step was made
+        ("k/0", "k/1", "k/2", 5, 5.0),
+        ("k/0", "k/1", "k/4", 5, 15.0),
+        ("k/0", "k/3", "k/4", 6, 2.0),
+        ("k/0", "k/4", "k/4", 6, 0.0),
+        ("k/0", "k/1", "k/2", 0, 0.0),
+        ("", "\x40", "\x7f", 4, 4 * 63 / 64),  # from the very beginning
+        ("long/common/beginning/0", "long/common/beginning/1", "long/common/beginning/3", 2, 4.0),
+    ],
+)
+def test_how_many_pages_lie_ahead(start: str, cursor: str, end: str | None, pages: int, ahead: float) -> None:
+    assert pages_ahead(start, cursor, end, pages) == pytest.approx(ahead)
+
+
+def test_only_the_first_characters_behind_the_common_beginning_count() -> None:
+    tail = "x" * 12
+    assert pages_ahead("k", f"k{tail}1", f"k{tail}2", 4) == pytest.approx(0.0)
+    assert pages_ahead("k/0", "k/\u20ac", "k/\uffff", 4) == 0.0  # above ASCII all are as far

@@ -58,3 +58,41 @@ def test_a_fixed_level_stays() -> None:
     simulate(concurrency, round_trip=0.05, rate=20_000, seconds=1)
     concurrency.overloaded(2.0)
     assert concurrency.current == 7
+
+
+def test_the_average_takes_a_tenth_of_each_answer_and_all_of_the_first() -> None:
+    concurrency = Concurrency()
+    averages = []
+    for latency in (1.0, 2.0, 2.0, 1.0):
+        concurrency.succeeded(latency, 0.0)
+        averages.append(round(concurrency.average, 6))
+    assert averages == [1.0, 1.1, 1.19, 1.171]
+
+
+def at(average: float, *, current: int = 40) -> int:
+    """The level after one answer that leaves the average of a server, whose best is 1 s, at so many seconds."""
+    concurrency = Concurrency(current=current, best=1.0, average=average)
+    concurrency.succeeded(average, 0.0)
+    return concurrency.current
+
+
+def test_one_slow_answer_neither_stops_growth_nor_shrinks_the_level() -> None:
+    concurrency = Concurrency()
+    concurrency.succeeded(1.0, 0.0)
+    before = concurrency.current
+    concurrency.succeeded(6.0, 0.0)  # a tenth of it, and the average is 1.5
+    assert concurrency.current == before + 1
+
+
+def test_the_level_grows_below_one_bound_shrinks_above_the_other_and_rests_between() -> None:
+    assert [at(average) for average in (1.59, 1.6, 3.0, 6.0, 6.01)] == [41, 40, 40, 40, 39]
+    assert [at(9.0, current=current) for current in (33, 32)] == [32, 32]  # not below the floor
+    assert [at(1.0, current=current) for current in (255, 256)] == [256, 256]
+
+
+def test_overload_is_over_after_two_seconds() -> None:
+    for now, level in ((2.9, 20), (3.0, 21)):
+        concurrency = Concurrency(current=40)
+        concurrency.overloaded(1.0)
+        concurrency.succeeded(1.0, now)
+        assert concurrency.current == level

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingest.model import CatalogRow, Counts, Outcome, Pair, RemoteObject, Status
+from ingest.model import CatalogRow, Counts, Download, Outcome, Pair, RemoteObject, Skip, Status
 from ingest.plan.etags import timed
-from ingest.plan.policy import decide
+from ingest.plan.policy import decide, is_believed_absent, overtaken
 from ingest.plan.selection import Selection
 from ingest.plan.tally import tally
 
@@ -71,6 +71,18 @@ TABLE = [
     (remote(storage_class="GLACIER"), None, EVERYTHING, ["block k (archived as GLACIER)"]),
     (remote(storage_class="GLACIER"), row("blocked"), EVERYTHING, ["skip k (archived as GLACIER)"]),
     (remote(storage_class="DEEP_ARCHIVE"), row("pruned"), EVERYTHING, ["skip k (pruned)"]),
+    (remote(storage_class="GLACIER"), row("known"), EVERYTHING, ["block k (archived as GLACIER)"]),
+    (remote(storage_class="DEEP_ARCHIVE"), row("failed"), EVERYTHING, ["block k (archived as DEEP_ARCHIVE)"]),
+    *[  # changed and archived: the new version cannot be had, and the copy of the old one stays
+        (remote(storage_class=archived), row(state, "e0"), EVERYTHING, [f"block k (archived as {archived})"])
+        for archived in ("GLACIER", "DEEP_ARCHIVE")
+        for state in ("known", "present", "pruned", "failed", "blocked")
+    ],
+    (remote(storage_class="GLACIER"), row("present", "e0"), Selection(exclude=("k",)), ["skip k (excluded)"]),
+    (remote(OLD, storage_class="GLACIER"), row("known", "e0"), RECENT, ["record k (outside the window)"]),
+    (remote(), row("blocked"), EVERYTHING, ["download k (wanted, 3 bytes)"]),
+    (remote(NOW), None, Selection(since=NOW), ["download k (new, 3 bytes)"]),
+    (remote(NOW), None, Selection(until=NOW), ["record k (outside the window)"]),
     (remote(storage_class="GLACIER_IR"), None, EVERYTHING, ["download k (new, 3 bytes)"]),
     (remote(key="d/", size=0), None, EVERYTHING, ["record d/ (directory marker)"]),
     (remote(key="d/", size=0), row("known", key="d/", size=0), EVERYTHING, ["skip d/ (directory marker)"]),
@@ -89,6 +101,60 @@ def test_decision(
     listed: RemoteObject | None, known: CatalogRow | None, selection: Selection, actions: list[str]
 ) -> None:
     assert [str(action) for action in decide(Pair(listed, known), selection)] == actions
+
+
+@pytest.mark.parametrize(("listed", "known", "selection", "actions"), TABLE)
+def test_unchanged_is_what_had_a_copy_of_this_version(
+    listed: RemoteObject | None, known: CatalogRow | None, selection: Selection, actions: list[str]
+) -> None:
+    for action in decide(Pair(listed, known), selection):
+        if isinstance(action, Skip):
+            assert known is not None
+            same = known.state in ("present", "pruned") and known.etag == action.remote.etag
+            assert action.unchanged is same, actions
+
+
+VERSION = row("present", "e1")
+
+
+@pytest.mark.parametrize(
+    ("decided_on", "now", "taken", "is_overtaken"),
+    [
+        (None, None, remote(), False),
+        (VERSION, None, remote(), False),
+        (None, VERSION, remote(), False),  # another run has taken the same
+        (row("known", "e0"), VERSION, remote(), False),
+        (row("known", "e0"), row("known", "e0"), remote(), False),  # nothing happened meanwhile
+        (row("known", "e0", size=4), row("present", "e0", size=4), remote(), False),
+        (None, row("present", "e2"), remote(), True),
+        (row("known", "e0"), row("present", "e2"), remote(), True),
+        (row("known", "e0"), row("present", "e0", size=4), remote(), True),
+        (row("known", "e0", size=4), row("present", "e0"), remote(), True),
+        (row("known", "e1"), row("present", "e1", size=4), remote(), True),
+        (None, row("present", "e1", size=4), remote(), True),
+    ],
+)
+def test_when_another_run_was_faster(
+    decided_on: CatalogRow | None, now: CatalogRow | None, taken: RemoteObject, is_overtaken: bool
+) -> None:
+    assert overtaken(decided_on, now, taken) is is_overtaken
+
+
+@pytest.mark.parametrize(
+    ("reason", "known", "believed"),
+    [
+        ("new", None, True),
+        ("retry", row("failed"), True),
+        ("retry", row("failed")._replace(absent=None), True),  # as the databases have it where there is no error
+        ("retry", row("failed")._replace(absent=True), False),
+        ("changed", row("present", "e0")._replace(absent=True), False),
+        ("wanted", row("known")._replace(absent=True), False),
+        ("restore", row("pruned")._replace(absent=True), True),
+        ("repair", row("present")._replace(absent=True), True),
+    ],
+)
+def test_what_is_not_there_is_believed_to_be_gone_once(reason: str, known: CatalogRow | None, believed: bool) -> None:
+    assert is_believed_absent(Download(remote(), known, reason)) is believed
 
 
 def test_the_counts_add_up_for_every_row_of_the_table() -> None:

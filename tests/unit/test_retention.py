@@ -11,7 +11,7 @@ from ingest.plan.retention import clock_fault, reason_to_keep
 
 FREE: dict[str, Any] = {"held": False, "gone": False, "listed_etag": "e", "found_etag": "e", "confirmed": True}
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
-DAY = timedelta(days=1)
+DAY, TICK = timedelta(days=1), timedelta(microseconds=1)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,15 @@ def test_why_a_copy_stays(differs: dict[str, Any], reason: str | None) -> None:
         (NOW + 2 * DAY, NOW, True, None),
         (NOW - DAY, NOW - 2 * DAY, False, "the server's 2026-02-27"),
         (NOW - DAY, NOW + 2 * DAY, True, "the server's 2026-03-03"),  # no word outranks the server
+        # Each bound, and just beyond it.
+        (NOW + DAY, NOW, False, None),
+        (NOW + DAY + TICK, NOW, False, "but the last run was at"),
+        (NOW, NOW + DAY, False, None),
+        (NOW, NOW + DAY + TICK, False, "the server's"),
+        (NOW, NOW - DAY, False, None),
+        (NOW, NOW - DAY - TICK, False, "the server's"),
+        (NOW - 7 * DAY, None, False, None),
+        (NOW - 7 * DAY - TICK, None, False, "does not say what time it is"),
     ],
 )
 def test_when_a_clock_is_not_believed(
