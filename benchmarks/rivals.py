@@ -1,4 +1,5 @@
-"""The contenders: `ingest`, and what people use today, each with its best flags.
+"""The contenders: `ingest`, and what people use today, each with its best flags, and by the command that its users take
+for the case: to fill an empty directory they copy, and compare only where there is something to compare with.
 
 To add a rival: a function here that returns a `Contender`, and its place among a case's contenders.
 """
@@ -76,27 +77,30 @@ def rclone(*flags: str, name: str = "rclone copy") -> Contender:
     return Contender(name, command, _aws_variables)
 
 
-def s5cmd(*flags: str, name: str = "s5cmd sync") -> Contender:
-    """Checks nothing of what it has received."""
+def s5cmd(*flags: str, verb: str = "sync", name: str = "") -> Contender:
+    """``sync`` or ``cp``. Checks nothing of what it has received."""
 
     def command(source: Source, target: Path) -> list[str]:
         trust = ["--no-verify-ssl"] if source.ca else []
         start = [str(TOOLS / "s5cmd"), "--endpoint-url", source.endpoint, *trust, *flags]
-        return [*start, "sync", f"s3://{source.bucket}/*", f"{target / source.bucket}/"]
+        return [*start, verb, f"s3://{source.bucket}/*", f"{target / source.bucket}/"]
 
-    return Contender(name, command, _aws_variables)
+    return Contender(name or f"s5cmd {verb}", command, _aws_variables)
 
 
-def aws(*flags: str, name: str = "aws s3 sync") -> Contender:
+def aws(*flags: str, verb: str = "sync") -> Contender:
+    """``sync`` or ``cp``."""
+
     def command(source: Source, target: Path) -> list[str]:
         trust = ["--ca-bundle", str(source.ca)] if source.ca else []
-        start = [str(TOOLS / "aws"), "--endpoint-url", source.endpoint, *trust, "s3", "sync", "--only-show-errors"]
+        start = [str(TOOLS / "aws"), "--endpoint-url", source.endpoint, *trust, "s3", verb, "--only-show-errors"]
+        start += ["--recursive"] if verb == "cp" else []
         return [*start, *flags, f"s3://{source.bucket}", str(target / source.bucket)]
 
     def variables(source: Source, target: Path) -> dict[str, str]:
         return {**_aws_variables(source, target), "AWS_CONFIG_FILE": str(HOME / "aws.config")}
 
-    return Contender(name, command, variables)
+    return Contender(f"aws s3 {verb}", command, variables)
 
 
 def _aws_variables(_source: Source, _target: Path) -> dict[str, str]:

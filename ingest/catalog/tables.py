@@ -1,4 +1,4 @@
-"""The schema (DESIGN section 3), as SQLAlchemy tables: what the migrations must end in, on both engines.
+"""The schema as SQLAlchemy tables: what the migrations must end in, on both engines.
 
 Keys compare as bytes: SQLite's BINARY collation, PostgreSQL's ``C``. Times are aware UTC datetimes.
 """

@@ -1,4 +1,4 @@
-"""The only writer of object rows: makes a batch's files durable, then commits its rows, audit and cursors.
+"""Writes what transfers and decisions came to: makes a batch's files durable, then commits rows, audit and cursors.
 
 It lives among the jobs because it joins the store with the catalog, which do not know each other. The order is the
 promise: a row says ``present`` only after the file, its rename and its directory are durable. From the first rename to

@@ -1,4 +1,4 @@
-"""The page memory's rules (DESIGN section 8): which pages may be believed, which are listed again, what is kept.
+"""The page memory's rules (docs/decisions/0009): which pages may be believed, which are listed again, what is kept.
 
 A remembered page covers ``(start_after, last_key]``. Asked for by its own `start_after` and count, a page that comes
 back with the same bytes is unchanged, and everything in it was settled: nothing is parsed, read or written. Whatever

@@ -1,4 +1,4 @@
-"""ListObjectsV2 answers, page after page: believed only when they prove themselves (DESIGN section 8)."""
+"""ListObjectsV2 answers, page after page: believed only when they prove themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""What must be true after every fault (I1 to I7), checked on the real files and the real catalog."""
+"""What must be true after every fault, checked on the real files and the real catalog.
+
+I1: a final path only ever holds complete, checked bytes of one version. I2: a row says ``present`` only when file, rename
+and directory are durable; a copy is pruned by intent, unlink, done. I3: the counts add up: listed = new + changed +
+unchanged + skipped, and new + changed = downloaded + adopted + failed, each failure with its reason. I4: when the fault is
+gone, one more run ends in the state of a run that never saw it. I5: no temporary file of ours is left then, and only ours
+are ever swept. I6: nothing outside the data directory is read, written or removed. I7: one plain line names the cause and
+what to do, the exit code is the documented one, and no secret is in any output.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FAULTS.md, rows "network", "TLS" and "status" where they concern the server as a whole, not one object."""
+"""Faulty networks, TLS and answers where they concern the server as a whole, not one object."""
 
 from __future__ import annotations
 

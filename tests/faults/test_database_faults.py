@@ -1,4 +1,4 @@
-"""FAULTS.md, row "database": 6, no row without its file, and a file without a row is adopted by its digest."""
+"""A faulty database: 6, no row without its file, and a file without a row is adopted by its digest."""
 
 from __future__ import annotations
 

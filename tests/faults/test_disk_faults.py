@@ -1,4 +1,4 @@
-"""FAULTS.md, row "disk": new work stops, old copies and rows stay what they are, 5, and the next run makes it good."""
+"""A faulty disk: new work stops, old copies and rows stay what they are, 5, and the next run makes it good."""
 
 from __future__ import annotations
 

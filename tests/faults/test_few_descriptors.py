@@ -1,4 +1,4 @@
-"""FAULTS.md, "too many open files": wherever it strikes a process, an import included, it is named, and 5."""
+"""Too many open files: wherever it strikes a process, an import included, it is named, and 5."""
 
 from __future__ import annotations
 

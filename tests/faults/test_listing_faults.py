@@ -1,4 +1,4 @@
-"""FAULTS.md, row "listing": never a silent end, and nothing is marked gone on the word of a broken listing."""
+"""A faulty listing: never a silent end, and nothing is marked gone on the word of a broken listing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FAULTS.md, rows "network", "bytes" and "status": what goes wrong with one object, and what must follow."""
+"""Faulty networks, bytes and answers: what goes wrong with one object, and what must follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FAULTS.md, row "planted": what others put in the way is refused or left alone, and what a link points to untouched."""
+"""What others put in the way is refused or left alone, and what a link points to untouched."""
 
 from __future__ import annotations
 

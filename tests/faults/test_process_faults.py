@@ -1,4 +1,4 @@
-"""FAULTS.md, row "process", and I7: each class of error as a process says it, by its exit code and one plain line."""
+"""Faults as processes tell them: each class of error as a process says it, by its exit code and one plain line."""
 
 from __future__ import annotations
 

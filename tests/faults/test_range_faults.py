@@ -1,4 +1,4 @@
-"""FAULTS.md, row "status", for a large object that comes in ranges: two versions are never mixed."""
+"""Faulty answers for a large object that comes in ranges: two versions are never mixed."""
 
 from __future__ import annotations
 

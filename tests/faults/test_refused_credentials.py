@@ -1,4 +1,4 @@
-"""FAULTS.md, row "status": credentials refused in mid-run. One further try for each object, and a cap on all of them."""
+"""Credentials refused in mid-run. One further try for each object, and a cap on all of them."""
 
 from __future__ import annotations
 

@@ -19,14 +19,31 @@ import pytest
 import pytest_asyncio
 
 from benchmarks import databases
+from benchmarks.cases import CASES
 from benchmarks.keyspace import KeySpace, Layout
 from benchmarks.report import Samples, Unmeasured, merged, rate, ratio, replace, section
 from benchmarks.synthetic import BUCKET
+from benchmarks.trials import Fresh
 from benchmarks.workshop import Source, child
 from ingest.source.client import S3Client
 
 KEYS, EVERY = 1_500, 7
 MEASURE = Path(__file__).resolve().parents[2] / "benchmarks" / "measure.py"
+
+
+def test_rivals_copy_into_what_is_empty_and_compare_where_something_is() -> None:
+    """By the command that their users take for the case: comparing costs twice the CPU, and finds nothing there."""
+    source, target = Source("http://127.0.0.1:1", "statements", 1, provider="Minio"), Path("t")
+    for case in CASES:
+        for contender in case.contenders:
+            words, copies = contender.command(source, target), case.trial is Fresh
+            name = Path(words[0]).name
+            if name in ("s5cmd", "aws"):
+                assert ("cp" in words, "sync" in words) == (copies, not copies), (case.name, words)
+                assert contender.name.split()[-1 if "," not in contender.name else 1].strip(",") in words
+                assert ("--recursive" in words) is (name == "aws" and copies)
+            elif name == "rclone":
+                assert "copy" in words
 
 
 @pytest_asyncio.fixture(params=["dates", "flat"])

@@ -166,3 +166,27 @@ def test_the_locks_agree_and_cover_the_project() -> None:
     declared = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     assert {re.split(r"[^a-z0-9-]", requirement)[0] for requirement in declared} <= set(everything)
     assert {re.split(r"[^a-z0-9-]", requirement)[0] for requirement in project["dependencies"]} <= set(running)
+
+
+MENTIONED = re.compile(r"\b((?:docs/)?(?:decisions/)?[A-Za-z0-9-]+\.md)\b")
+DECIDED = re.compile(r"docs/decisions/([0-9]{4})")
+MODULE = re.compile(r"`((?:ingest|jobs|plan|store|source|catalog|delivery|cli|http|tests)/[a-z_0-9/]+\.py)`")
+
+
+def missing_of(path: Path) -> list[str]:
+    """What a text refers to, and is not there: documents, decisions, and in documents modules."""
+    text = path.read_text(encoding="utf-8")
+    bases = (ROOT, ROOT / "docs", ROOT / "benchmarks", path.parent)
+    missing = [name for name in MENTIONED.findall(text) if not any((base / name).is_file() for base in bases)]
+    missing += [number for number in DECIDED.findall(text) if not list((ROOT / "docs/decisions").glob(f"{number}-*"))]
+    modules = MODULE.findall(text) if path.suffix == ".md" else []
+    return missing + [name for name in modules if not any((base / name).is_file() for base in (ROOT, ROOT / "ingest"))]
+
+
+def test_no_text_refers_to_a_document_or_a_module_that_is_not_there() -> None:
+    folders = ("ingest", "migrations", "benchmarks", "tests")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py") if ".venv" not in path.parts]
+    found = {name_of(path): missing_of(path) for path in [*sources, *DOCUMENTS]}
+    assert {name: missing for name, missing in found.items() if missing} == {
+        "docs/decisions/0000-record-decisions.md": ["NNNN-title.md"]
+    }
