@@ -186,7 +186,6 @@ def missing_of(path: Path) -> list[str]:
 def test_no_text_refers_to_a_document_or_a_module_that_is_not_there() -> None:
     folders = ("ingest", "migrations", "benchmarks", "tests")
     sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py") if ".venv" not in path.parts]
-    found = {name_of(path): missing_of(path) for path in [*sources, *DOCUMENTS]}
-    assert {name: missing for name, missing in found.items() if missing} == {
-        "docs/decisions/0000-record-decisions.md": ["NNNN-title.md"]
-    }
+    found = {name_of(path): missing_of(path) for path in [*sources, *DOCUMENTS] if path != Path(__file__)}
+    pattern = {"docs/decisions/0000-record-decisions.md": ["NNNN-title.md"]}
+    assert {name: missing for name, missing in found.items() if missing} == pattern
