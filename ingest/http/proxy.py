@@ -85,7 +85,7 @@ def _parsed(url: str, name: str) -> Proxy:
         found, port = parts.hostname, 80 if parts.port is None else parts.port
     except ValueError:
         found, port = None, 0
-    if not found or not port or parts.scheme != "http" or not (url.isascii() and url.isprintable()):
+    if not found or not port or parts.scheme != "http" or not url.isascii() or len(url.split()) != 1:
         raise SettingsError(
             f"{name} is not usable; it wants http://host:port",
             hint="Proxies that want TLS or SOCKS themselves cannot be used; NO_PROXY names servers that need none.",
