@@ -58,6 +58,9 @@ def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
     # Their debug logs carry signatures and tokens.
     for name in ("botocore", "aiobotocore", "aioboto3", "aiohttp", "urllib3", "sqlalchemy", "aiosqlite"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Whoever needs credentials says why there are none; these say it before, with a traceback.
+    for name in ("aiobotocore.credentials", "aiobotocore.tokens"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     for warning in warnings:
         log().warning("setting", message=warning)
 

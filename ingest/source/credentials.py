@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _NEVER = float("inf")
 _QUOTABLE = 2
 """Generations of credentials that a server may still quote."""
+_MALFORMED = (LookupError, TypeError, AttributeError)
+"""What botocore stumbles over where a provider answers JSON of another shape than AWS documents."""
 _REFRESH_CHECK = 60.0
 """Seconds between looks at credentials that expire. botocore renews them 15 minutes ahead, so a minute is early."""
 
@@ -114,10 +116,11 @@ class ChainCredentials:
             if self._chosen is None:
                 raise CredentialsError("no credentials: S3_ACCESS_KEY is not set and the standard AWS chain has none")
             frozen = await self._chosen.get_frozen_credentials()
-        except (BotoCoreError, ClientError, OSError, ValueError) as error:
+            sendable = is_access_key(frozen.access_key) and is_header(frozen.token or "")
+        except (BotoCoreError, ClientError, OSError, ValueError, *_MALFORMED) as error:
             reason = " ".join(str(error).split())
             raise CredentialsError(f"the standard AWS chain failed ({type(error).__name__}): {reason}") from None
-        if not (is_access_key(frozen.access_key) and is_header(frozen.token or "")):
+        if not sendable:
             raise CredentialsError("the standard AWS chain's access key or session token holds line breaks or blanks")
         self._use(Credentials(frozen.access_key, frozen.secret_key, frozen.token or ""))
         expires = isinstance(self._chosen, AioRefreshableCredentials)

@@ -12,7 +12,15 @@ from tests.fixtures.servers import Bucket
 BROKEN = "[default\nthis is no = file [ of that kind\n"
 
 
-@pytest.mark.parametrize("variables", [{"AWS_PROFILE": "nosuch"}, {"AWS_CONFIG_FILE": "broken"}], ids=lambda v: str(*v))
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"AWS_PROFILE": "nosuch"},
+        {"AWS_CONFIG_FILE": "broken"},
+        {"AWS_ROLE_ARN": "arn:aws:iam::1:role/x", "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
 async def test_what_aws_is_told_counts_only_without_keys(
     weed: Bucket, tmp_path: Path, variables: dict[str, str]
 ) -> None:

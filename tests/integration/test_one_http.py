@@ -322,6 +322,25 @@ async def test_what_aws_is_told_is_nothing_to_those_who_have_keys(
     assert b"other" not in head
 
 
+@pytest.mark.parametrize(
+    "answered",
+    [
+        b"{}",
+        b"[]",
+        b"no JSON",
+        b'{"AccessKeyId": 1, "SecretAccessKey": "s", "Token": "t", "Expiration": "2030-01-01T00:00:00Z"}',
+        b'{"AccessKeyId": "k", "SecretAccessKey": "s", "Token": "t", "Expiration": null}',
+    ],
+)
+async def test_a_provider_that_answers_something_else_is_named(
+    answered: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with raw_server(lambda visit: visit.answer(answered)) as provider:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{provider.port}/")
+        with pytest.raises(errors.CredentialsError, match="chain failed"):
+            await CLIENTS["bucket"](settings("http://127.0.0.1:9", **dict.fromkeys(KEYS)))
+
+
 @pytest.mark.parametrize("client", [CLIENTS["bucket"], CLIENTS["control plane"]], ids=["bucket", "control plane"])
 @pytest.mark.parametrize(
     "variables",
