@@ -87,6 +87,8 @@ _BY_CODE: dict[int, tuple[type[DatabaseError], str | None]] = {
 """By SQLite's extended code, or else by its last byte, the primary one."""
 _POOLED = ("26000", "42P05")
 """A prepared statement that is not ours any more, or was somebody else's before."""
+_NO_TRANSACTIONS = "statement pooling mode"
+"""pgbouncer's own words."""
 _POOL_HINT = (
     "Set the pooler's mode for this database to `session` (pgbouncer: pool_mode = session), or name PostgreSQL's own "
     "port in DATABASE_URL: locks and prepared statements belong to a session."
@@ -131,7 +133,7 @@ def _of_sqlite(code: int, message: str, line: str) -> DatabaseError | TooManyFil
 
 def _of_postgres(error: BaseException, where: str, line: str) -> DatabaseError:
     message, state = f"{where}: {line}", str(getattr(error, "sqlstate", None) or "")
-    if state in _POOLED:
+    if state in _POOLED or _NO_TRANSACTIONS in line:
         return pooled(where)
     for beginning, kind, hint in _BY_STATE:
         if state.startswith(beginning):

@@ -25,12 +25,12 @@ _SILENT_SECONDS, _PROBE_SECONDS, _PROBES = 15, 5, 3
 _STATEMENT = "10min"
 """No question of ours takes as long; it ends at the server, too, when nobody waits for it any more."""
 _SETTINGS: tuple[tuple[int, str, str], ...] = (
+    (0, "statement_timeout", _STATEMENT),
+    (17, "transaction_timeout", "0"),
     (0, "default_transaction_isolation", "read committed"),  # the audit trail's turns, and upserts that meet
     (0, "standard_conforming_strings", "on"),
-    (0, "statement_timeout", _STATEMENT),
     (0, "idle_in_transaction_session_timeout", "2min"),  # a process that is stopped holds nobody up for longer
     (14, "idle_session_timeout", "0"),  # the lock's session has little to say
-    (17, "transaction_timeout", "0"),
     (0, "tcp_keepalives_idle", "30"),  # the lock of a machine that is gone is free again within about a minute
     (0, "tcp_keepalives_interval", "10"),
     (0, "tcp_keepalives_count", "3"),
@@ -77,7 +77,7 @@ async def prepare(connection: Any, deadlines: Deadlines) -> None:
     settings = {name: value for since, name, value in _SETTINGS if version >= since}
     settings["lock_timeout"] = str(int(deadlines.answer * 800))  # milliseconds: it speaks before we stop listening
     said = "; ".join(f"SET {name} = '{value}'" for name, value in settings.items())
-    await connection.execute(f"SET application_name = 'ingest'; {said}; {_DURABLE}")
+    await connection.execute(f"{said}; SET application_name = 'ingest'; {_DURABLE}")
 
 
 def _keep_alive(connection: Any) -> None:
