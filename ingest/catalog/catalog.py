@@ -39,6 +39,15 @@ _COPIES_OF = (
 _LEARN_ORDER = "UPDATE sources SET listing_order = ? WHERE id = ?"
 _ETAGS = "SELECT etags FROM sources WHERE id = ?"
 _COMPLETE = "UPDATE sources SET last_complete_sync = ? WHERE id = ?"
+_PLACES_AFTER = (
+    "SELECT source_id, key, local_path, digest FROM objects WHERE state = 'present' AND local_path IS NOT NULL "
+    "AND (source_id, key) > (?, ?) ORDER BY source_id, key LIMIT ?"
+)
+_PLACES_SINCE = (
+    "SELECT local_path, digest FROM objects WHERE state = 'present' AND local_path IS NOT NULL "
+    "AND (source_id, key) IN (SELECT source_id, key FROM events WHERE id > ?)"
+)
+_LAST_EVENT = "SELECT COALESCE(MAX(id), 0) FROM events"
 _UNLIMITED = 1 << 62
 _DISPOSE_SECONDS = 5.0
 
@@ -142,6 +151,18 @@ class Catalog:
         """Key, local path and digest of those of these keys whose copy is present, or pruned: then without digest."""
         dialect = self.lane.dialect
         return [(*row,) for row in await self.lane.fetch(_COPIES_OF + dialect.among, source_id, dialect.listed(keys))]
+
+    async def places_after(self, source_id: int, key: str, limit: int) -> list[tuple[int, str, str, str | None]]:
+        """Source, key, local path and digest of present copies, in order, from that key of that source on."""
+        return [(*row,) for row in await self.lane.fetch(_PLACES_AFTER, source_id, key, limit)]
+
+    async def places_since(self, event_id: int) -> list[tuple[str, str | None]]:
+        """Local path and digest of the present copies of which there is a later event, of all sources."""
+        return [(*row,) for row in await self.lane.fetch(_PLACES_SINCE, event_id)]
+
+    async def last_event(self) -> int:
+        """The id of the newest event; 0 where there is none. They are written in the order of their ids."""
+        return int((await self.lane.fetch(_LAST_EVENT))[0][0])
 
     async def rows_between(
         self, source_id: int, after: str, upto: str | None, limit: int = _UNLIMITED

@@ -74,6 +74,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.DiskError: "statements/loans: Permission denied",
     errors.DiskFull: "statements/loans/a.pdf: No space left on device",
     errors.NameRefused: "statements/loans/a:b.pdf: this disk refuses the name (Invalid argument)",
+    errors.OtherFileSystem: "/srv/ingest/data/statements is on another file system than .ingest",
     errors.TooLargeForDisk: "'loans/a.iso': File too large",
     errors.TooManyFiles: f"{_SERVER}: Too many open files",
     errors.UnsafePath: "'statements/loans' is a symlink, and is not followed",

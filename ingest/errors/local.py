@@ -90,6 +90,14 @@ class DirectoryForeign(DiskError):
     )
 
 
+class OtherFileSystem(DiskError):
+    """A directory of copies is a mount of its own, or its subvolume, where no file can be renamed to."""
+
+    code = "other_file_system"
+    of_one_object = True
+    hint = "Mount the file system one level up, so that INGEST_DATA_DIR and its .ingest directory are on it as well."
+
+
 class DatabaseError(IngestError):
     """The catalog's database cannot be reached, or did not do what it was asked."""
 

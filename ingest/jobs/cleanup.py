@@ -6,7 +6,7 @@ Intent in the catalog, unlink durably, done: a kill in between is finished by th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from ingest.errors import ClockUntrusted, DiskError, NoSuchKey
 from ingest.jobs.copies import Copies
 from ingest.jobs.groups import task_group
 from ingest.jobs.options import CleanupOptions
+from ingest.jobs.places import Places
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
 from ingest.model import Audit, RunReport
@@ -31,6 +32,7 @@ from ingest.settings import Settings
 from ingest.source.bucket import Bucket
 from ingest.source.clock import server_time
 from ingest.source.retries import retried
+from ingest.store import folding
 from ingest.store.files import FileStore
 from ingest.store.inspection import Expected, Inspector, Verdict
 
@@ -60,7 +62,8 @@ async def cleanup(
             copies = stack.enter_context(closing(Copies(run.catalog, run.source.id, store.replacing)))
             etags = await run.catalog.etags(run.source.id)
             bucket = await stack.enter_async_context(Bucket.open(settings, connections=_HEADS_AT_ONCE, etags=etags))
-            await _Cleanup(run, options, store, copies, bucket, clock, age).work()
+            places = Places(run.catalog, store.taken)
+            await _Cleanup(run, options, store, copies, places, bucket, clock, age).work()
 
     return await execute("cleanup", settings, arguments, work, lock="retention", progress=progress, stop=stop)
 
@@ -79,6 +82,7 @@ class _Cleanup:
     options: CleanupOptions
     store: FileStore
     copies: Copies
+    places: Places
     bucket: Bucket
     clock: Clock
     age: timedelta
@@ -135,11 +139,16 @@ class _Cleanup:
         return [row for row in found if row.copy.remote.key not in ended]
 
     async def _reasons(self, found: Sequence[Candidate]) -> list[str | None]:
+        await self.places.refresh()
+        paths = [row.copy.local_path for row in found if row.copy.local_path is not None]
+        shared = await asyncio.to_thread(folding.shared, self.store.data_dir, self.store.taken, paths)
         async with task_group() as group:
-            asked = [group.create_task(self._reason_to_keep(row)) for row in found]
+            asked = [group.create_task(self._reason_to_keep(row, shared)) for row in found]
         return [answer.result() for answer in asked]
 
-    async def _reason_to_keep(self, row: Candidate) -> str | None:
+    async def _reason_to_keep(self, row: Candidate, shared: Collection[str]) -> str | None:
+        if row.copy.local_path in shared:
+            return "its file is another key's as well on this disk; `ingest verify --repair` parts them"
         remote, etag = row.copy.remote, None
         asked = not (self.options.trust_catalog or row.held or row.undelivered or row.copy.gone)
         if asked:

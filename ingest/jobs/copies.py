@@ -19,6 +19,7 @@ from ingest.crashpoints import here
 from ingest.errors import LockedError
 from ingest.observe.logs import log
 from ingest.store.locks import CopiesLock
+from ingest.store.paths import is_place
 from ingest.store.replacing import Replaced, Replacing
 
 PATIENCE = 900.0
@@ -86,6 +87,9 @@ class Copies:
         left = await asyncio.to_thread(self.replacing.left)
         rows = await self.catalog.copies_recorded(self.source_id, [copy.key for copy in left])
         recorded = {Replaced(key, path): digest for key, path, digest in rows}
+        pruned = {key for key, _, digest in rows if digest is None}  # it may have been about to come back elsewhere
+        bucket = self.replacing.bucket
+        recorded |= {copy: None for copy in left if copy.key in pruned and is_place(copy.local_path, bucket)}
         for copy in await asyncio.to_thread(self.replacing.undo, recorded):
             log().info("replacement_undone", key=copy.key, message="the run that placed it ended before its row did")
         await asyncio.to_thread(self.replacing.drop)

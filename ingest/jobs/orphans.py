@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,8 @@ from typing import NamedTuple
 from ingest.catalog import inventory
 from ingest.jobs.run import Run
 from ingest.observe.logs import log
+from ingest.store.folding import PROBES, TakenPlaces
+from ingest.store.names import from_disk, on_disk
 from ingest.store.paths import DIGEST_MARK, decode_path
 from ingest.store.walk import FoundFile, walk
 
@@ -29,8 +30,10 @@ class Orphans(NamedTuple):
     symlinks: int
 
 
-async def find_orphans(run: Run, prefix: str) -> Orphans:
+async def find_orphans(run: Run, prefix: str, taken: TakenPlaces | None) -> Orphans:
     """Names every file of a key with `prefix` that the catalog does not say is a copy.
+
+    `taken` are the copies' places on a disk that may list a file by another name than it was made by.
 
     Memory is flat: what looks like an orphan waits on disk until the end, and is asked for once more then.
 
@@ -41,7 +44,7 @@ async def find_orphans(run: Run, prefix: str) -> Orphans:
     busy = await inventory.others_at_work(run.catalog, run.source.id, run.id)
     suspects = _Suspects()
     try:
-        found = walk(run.settings.data_dir, own, lambda directory: _may_hold(directory, prefix))
+        found = walk(run.settings.data_dir, own, lambda path: path != PROBES and _may_hold(path, prefix))
         while batch := await asyncio.to_thread(lambda: list(islice(found, _BATCH))):
             run.stop.raise_if_requested()
             batch = [file for file in batch if _in_scope(file.path, prefix)]
@@ -51,6 +54,9 @@ async def find_orphans(run: Run, prefix: str) -> Orphans:
                     log().warning("symlink_refused", path=f"{own}/{file.path}")
             suspects.add(await _unnamed(run, [file for file in batch if not file.is_symlink]))
         await _drop_shortened(run, suspects)
+        if taken is not None:
+            for files in suspects.batches():
+                suspects.drop([file.path for file in files if taken.knows(f"{own}/{file.path}")])
         return Orphans(await _report(run, suspects, busy=busy), symlinks)
     finally:
         suspects.close()
@@ -124,19 +130,19 @@ class _Suspects:
         self._connection.execute("CREATE TABLE suspects (path BLOB PRIMARY KEY, modified REAL) WITHOUT ROWID")
 
     def add(self, files: Sequence[FoundFile]) -> None:
-        rows = [(os.fsencode(file.path), file.modified) for file in files]
+        rows = [(on_disk(file.path), file.modified) for file in files]
         self._connection.executemany("INSERT OR REPLACE INTO suspects VALUES (?, ?)", rows)
         self.some_shortened = self.some_shortened or any(DIGEST_MARK in file.path for file in files)
 
     def drop(self, paths: Sequence[str]) -> None:
-        self._connection.executemany("DELETE FROM suspects WHERE path = ?", [(os.fsencode(path),) for path in paths])
+        self._connection.executemany("DELETE FROM suspects WHERE path = ?", [(on_disk(path),) for path in paths])
 
     def batches(self) -> Iterator[list[FoundFile]]:
         after = b""
         query = "SELECT path, modified FROM suspects WHERE path > ? ORDER BY path LIMIT ?"
         while rows := self._connection.execute(query, (after, _BATCH)).fetchall():
             after = rows[-1][0]
-            yield [FoundFile(os.fsdecode(path), is_symlink=False, modified=modified) for path, modified in rows]
+            yield [FoundFile(from_disk(path), is_symlink=False, modified=modified) for path, modified in rows]
 
     def close(self) -> None:
         self._connection.close()

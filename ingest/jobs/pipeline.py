@@ -28,6 +28,7 @@ from ingest.jobs.crawl import LISTERS, crawl
 from ingest.jobs.fetch import Fetch
 from ingest.jobs.listing import Listing
 from ingest.jobs.options import SyncOptions
+from ingest.jobs.places import Places
 from ingest.jobs.prefixes import is_on_record, read_selection, warn_of_nothing, warn_of_selection
 from ingest.jobs.recorder import Recorder, Tallied
 from ingest.jobs.run import Run
@@ -273,6 +274,8 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         bucket = await stack.enter_async_context(opening)
         options = replace(options, selection=await read_selection(run, options.selection, bucket))
         adopting = not store.was_empty and (run.source.is_new or await run.catalog.last_run_died(run.source.id))
+        if adopting:
+            await Places(run.catalog, store.taken).refresh()
         fetch = Fetch(bucket, store, adopting=adopting)
 
         def committed(outcome: Outcome) -> None:

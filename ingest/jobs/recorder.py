@@ -18,6 +18,7 @@ from ingest.crashpoints import here
 from ingest.errors import IngestError, ObjectChanged
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.copies import Copies
+from ingest.jobs.places import Places
 from ingest.jobs.tickets import CursorBook, Ticket
 from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome, RemoteObject, State, Status, key_of
 from ingest.plan.memory import changes, settles
@@ -92,6 +93,7 @@ class Recorder:
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
     _copies: Copies | None = None
+    _places: Places | None = None
     _task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -101,6 +103,7 @@ class Recorder:
         """
         if not self.keeps_rows:
             self._copies = Copies(self.catalog, self.builder.source_id, self.store.replacing)
+            self._places = Places(self.catalog, self.store.taken)
         self._room.set()
         self._task = asyncio.create_task(self._run(), name="recorder")
 
@@ -234,6 +237,8 @@ class Recorder:
             if rows[key].state == State.PRUNED
             or (rows[key].state == State.PRESENT and versions[key] != (rows[key].etag, rows[key].size))
         ]
+        if staged and self._places is not None:
+            await self._places.refresh()
         copies = await asyncio.to_thread(self.store.publish, staged, previous, replaced) if staged else {}
         outcomes: list[Outcome | Tallied] = []
         for result, _ in entries:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -19,6 +19,7 @@ from ingest.crashpoints import here
 from ingest.errors import DamageFound
 from ingest.jobs.options import VerifyOptions
 from ingest.jobs.orphans import find_orphans
+from ingest.jobs.places import Places
 from ingest.jobs.prefixes import read_recorded
 from ingest.jobs.refetch import Refetch, refetching
 from ingest.jobs.run import Run, execute
@@ -27,6 +28,7 @@ from ingest.model import Audit, Outcome, RunReport, State
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
+from ingest.store import folding
 from ingest.store.inspection import Expected, Finding, Inspector, Verdict
 from ingest.store.paths import is_place
 
@@ -50,17 +52,21 @@ async def verify(settings: Settings, options: VerifyOptions, *, progress: Progre
 
     async def work(run: Run) -> None:
         prefix = await read_recorded(run, options.prefix)
-        async with AsyncExitStack() as stack:
-            readers = stack.enter_context(ThreadPoolExecutor(READERS, "verify"))
-            inspector = Inspector(settings.data_dir, run.source.directory, lambda: stop.requested)
-            found = _Verify(run, replace(options, prefix=prefix), inspector, readers)
-            transfers: Refetch | None = None
-            if options.repair:
-                opened = refetching(run, settings.data_dir, found.repaired, called="repaired")
-                transfers = await stack.enter_async_context(opened)
-            await found.work(transfers)
-        run.stop.raise_if_requested()
-        orphans = await find_orphans(run, prefix)
+        taken = await asyncio.to_thread(folding.opened, settings.data_dir, run.source.directory)
+        with closing(taken) if taken is not None else nullcontext():
+            places = Places(run.catalog, taken)
+            async with AsyncExitStack() as stack:
+                readers = stack.enter_context(ThreadPoolExecutor(READERS, "verify"))
+                inspector = Inspector(settings.data_dir, run.source.directory, lambda: stop.requested)
+                found = _Verify(run, replace(options, prefix=prefix), inspector, readers, places)
+                transfers: Refetch | None = None
+                if options.repair:
+                    opened = refetching(run, settings.data_dir, found.repaired, called="repaired")
+                    transfers = await stack.enter_async_context(opened)
+                await found.work(transfers)
+            run.stop.raise_if_requested()
+            await places.refresh()
+            orphans = await find_orphans(run, prefix, taken)
         run.report.notes.update(orphaned=orphans.files, symlinks=orphans.symlinks)
         found.conclude()
 
@@ -73,12 +79,14 @@ class _Verify:
     options: VerifyOptions
     inspector: Inspector
     readers: ThreadPoolExecutor
+    places: Places
     checked: int = 0
     missing: int = 0
 
     async def work(self, transfers: Refetch | None) -> None:
         after = ""
         while rows := await self._next(after):
+            await self.places.refresh()
             after = rows[-1].remote.key
             suspects = await self._suspects(rows)
             self.run.stop.raise_if_requested()
@@ -160,8 +168,25 @@ class _Verify:
         found = await asyncio.gather(
             *(loop.run_in_executor(self.readers, self.inspector.inspect, part) for part in expected)
         )
-        looked_at = zip(rows, (finding for part in found for finding in part), strict=True)
+        findings = [finding for part in found for finding in part]
+        looked_at = zip(rows, await self._parted(rows, findings), strict=True)
         return [(row, finding) for row, finding in looked_at if not _as_it_should_be(row, finding)]
+
+    async def _parted(self, rows: Sequence[CopyRow], findings: Sequence[Finding]) -> list[Finding]:
+        """Of keys of which a disk made one file, one has it: the one whose bytes it holds, of equal ones the first."""
+        found = list(findings)
+        if self.places.taken is None:
+            return found
+        intact = {
+            row.local_path: number
+            for number, (row, finding) in enumerate(zip(rows, findings, strict=True))
+            if finding.verdict is Verdict.INTACT and row.local_path is not None
+        }
+        data_dir, taken = self.run.settings.data_dir, self.places.taken
+        for path, others in (await asyncio.to_thread(folding.shared, data_dir, taken, tuple(intact))).items():
+            if any(other.digest == rows[intact[path]].digest and other.path < path for other in others):
+                found[intact[path]] = Finding(Verdict.DAMAGED, "its file is another key's as well on this disk")
+        return found
 
     def _is_mendable(self, row: CopyRow, finding: Finding) -> bool:
         """Not what a symlink stands in the way of; but what is recorded at no place at all gets its own."""

@@ -6,14 +6,19 @@ import encodings.unicode_escape  # noqa: F401 - at first use no file may be left
 import errno
 import os
 import resource
+import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ingest.errors import DiskError, DiskFull, TooLargeForDisk, TooManyFiles, UnsafePath
+from ingest.store.names import on_disk
 from ingest.store.regular import NotRegular
 
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a directory is opened that is ours."""
+REFUSALS = frozenset({errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ, errno.ENOENT})
+"""What disks answer to a name that they do not take; exFAT's driver knows no better than ENOENT."""
 _KINDS: dict[int, type[DiskError]] = {
     errno.ENOSPC: DiskFull,
     errno.EDQUOT: DiskFull,
@@ -21,6 +26,10 @@ _KINDS: dict[int, type[DiskError]] = {
     errno.ENFILE: TooManyFiles,
     errno.ELOOP: UnsafePath,
 }
+
+
+_STALE = 1.1
+"""Seconds after which a name that FUSE has told the kernel is asked for again (libfuse, ``entry_timeout``: 1)."""
 
 
 class TakenByFile(Exception):
@@ -31,18 +40,31 @@ class TakenByFile(Exception):
         self.depth = depth
 
 
+class RefusedName(OSError):
+    """The disk does not take the name of segment number `depth`, or not with its directory's permissions."""
+
+    def __init__(self, error: OSError, depth: int) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.depth = depth
+
+
+def shown(path: str) -> str:
+    """On one line, and in ASCII, for an operator."""
+    return path.encode("unicode_escape").decode("ascii")
+
+
 def disk_error(error: OSError, path: str) -> DiskError:
     """One line for an operator; the path is shown escaped."""
-    shown = path.encode("unicode_escape").decode("ascii")
+    where = shown(path)
     if isinstance(error, NotRegular):
-        return UnsafePath(f"{shown} is not a regular file, and is left alone", hint="Remove what stands there.")
+        return UnsafePath(f"{where} is not a regular file, and is left alone", hint="Remove what stands there.")
     kind, hint = _KINDS.get(error.errno or 0, DiskError), None
     if error.errno == errno.EFBIG:
         if resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY:
             kind = TooLargeForDisk  # the disk's own limit
         else:
             hint = "This process may write no larger files: raise its limit (ulimit -f)."
-    return kind(f"{shown}: {os.strerror(error.errno) if error.errno else error}", hint=hint)
+    return kind(f"{where}: {os.strerror(error.errno) if error.errno else error}", hint=hint)
 
 
 @dataclass
@@ -52,12 +74,14 @@ class Directories:
     root: str
     keep: int = 128
     _open: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    _renewed: bool = False
 
     def at(self, path: str, *, create: bool = False) -> int:
         """A descriptor of the directory `path` (relative, ``""`` is the root); valid until the next call.
 
         Raises:
             TakenByFile: a file stands in the way. UnsafePath: a symlink does. FileNotFoundError: without `create`.
+            RefusedName: one of the names cannot be made.
         """
         known = self._open.get(path)
         if known is not None:
@@ -74,6 +98,10 @@ class Directories:
             if _is_symlink(parent, name):
                 raise UnsafePath(f"{path!r} is a symlink, and is not followed") from error
             raise TakenByFile(depth) from error
+        except OSError as error:
+            if create and (error.errno in REFUSALS or isinstance(error, PermissionError)):
+                raise RefusedName(error, path.count("/")) from error
+            raise
 
     def remove_empty(self, path: str) -> None:
         """Removes `path` and its parents as far as they are empty, but never the bucket's own directory."""
@@ -81,7 +109,7 @@ class Directories:
         while "/" in path:
             parent, _, name = path.rpartition("/")
             try:
-                os.rmdir(name, dir_fd=self.at(parent))
+                os.rmdir(on_disk(name), dir_fd=self.at(parent))
             except OSError:
                 return
             self.forget()
@@ -93,6 +121,16 @@ class Directories:
             os.close(descriptor)
         self._open.clear()
 
+    def renew(self) -> bool:
+        """Where two names lead to one directory that was removed by the first, the kernel may hold on to the second
+        (FUSE), and nothing can be made in it. Waits until it does not, once; False afterwards."""
+        if self._renewed:
+            return False
+        self._renewed = True
+        self.forget()
+        time.sleep(_STALE)
+        return True
+
     def _remember(self, path: str, descriptor: int) -> int:
         self._open[path] = descriptor
         while len(self._open) > self.keep:
@@ -102,17 +140,17 @@ class Directories:
 
 def _descend(parent: int, name: str, *, create: bool) -> int:
     try:
-        return os.open(name, _OPEN, dir_fd=parent)
+        return os.open(on_disk(name), OPEN, dir_fd=parent)
     except FileNotFoundError:
         if not create:
             raise
     with suppress(FileExistsError):  # another run of ours made it in between
-        os.mkdir(name, 0o750, dir_fd=parent)
-    return os.open(name, _OPEN, dir_fd=parent)
+        os.mkdir(on_disk(name), 0o750, dir_fd=parent)
+    return os.open(on_disk(name), OPEN, dir_fd=parent)
 
 
 def _is_symlink(parent: int, name: str) -> bool:
     try:
-        return os.readlink(name, dir_fd=parent) is not None
+        return os.readlink(on_disk(name), dir_fd=parent) is not None
     except OSError:
         return False

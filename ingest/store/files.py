@@ -17,15 +17,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ingest.crashpoints import here
-from ingest.errors import DamagedTransfer, DiskError, UnsafePath
+from ingest.errors import DamagedTransfer, DiskError, OtherFileSystem, UnsafePath
 from ingest.model import Check, LocalCopy, Verified
 from ingest.plan.checks import Hashed, Hasher
 from ingest.private import make_directories
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
+from ingest.store.folding import TakenPlaces, traits_of
+from ingest.store.mounts import are_one_mount
+from ingest.store.names import on_disk
 from ingest.store.owners import Owner
 from ingest.store.partials import Partials
-from ingest.store.paths import below_file, beside_directory, encode_key, is_place, require_place
+from ingest.store.paths import beside_namesake, is_place, require_place
+from ingest.store.placing import Placing
 from ingest.store.regular import NotRegular, open_regular
 from ingest.store.replacing import Replaced, Replacing
 from ingest.store.writing import write_all
@@ -56,6 +60,10 @@ class FileStore:
     """Temporary files of large objects."""
     replacing: Replacing = field(init=False)
     """The bytes of copies that are being replaced."""
+    taken: TakenPlaces | None = field(init=False)
+    """The places of present copies, which whoever publishes has to name first; None where no two names lead to one
+    file."""
+    placing: Placing = field(init=False)
     was_empty: bool = field(init=False)
     """No copy of this bucket was there when the store was opened."""
     _temporaries: int = field(init=False)
@@ -68,9 +76,15 @@ class FileStore:
             own = self.data_dir / ".ingest" / "tmp"
             make_directories(own)
             with self._walking() as directories:
-                with os.scandir(directories.at(self.bucket, create=True)) as entries:
+                copies = directories.at(self.bucket, create=True)
+                with os.scandir(copies) as entries:
                     self.was_empty = next(entries, None) is None
                 self._temporaries = os.dup(directories.at(".ingest/tmp"))
+                if not are_one_mount(copies, self._temporaries):
+                    raise OtherFileSystem(f"{self.data_dir / self.bucket} is on another file system than .ingest")
+                traits = traits_of(copies)
+            self.taken = TakenPlaces() if traits.folds else None
+            self.placing = Placing(self.bucket, self._temporaries, traits, self.taken)
             self.owner = Owner(self._temporaries)
             self.partials = Partials(self._temporaries, self.bucket, self.owner)
             self.replacing = Replacing(self.data_dir, self.bucket)
@@ -82,6 +96,8 @@ class FileStore:
     def close(self) -> None:
         self.partials.close()
         self.owner.close()
+        if self.taken is not None:
+            self.taken.close()
         os.close(self._temporaries)
 
     def stage(self, key: str, body: Sequence[bytes | memoryview], found: Hashed) -> Staged:
@@ -125,13 +141,15 @@ class FileStore:
         with self._publishing, self._walking() as directories:
             self._make_files_durable([staged.temporary for staged in batch])
             here("batch.barrier-passed")
+            replaced = self.placing.without_others(directories, replaced)
             if replaced:
                 self.replacing.keep(replaced)
             results: dict[str, LocalCopy | DiskError] = {}
             touched: set[str] = set()
             for staged in batch:
                 try:
-                    path = self._place(directories, staged, previous.get(staged.key))
+                    wanted = previous.get(staged.key) or self.placing.first_path(staged.key)
+                    path = self.placing.place(directories, staged.temporary, wanted)
                 except DiskError as error:
                     results[staged.key] = error
                     self.discard(staged)
@@ -155,7 +173,14 @@ class FileStore:
 
     def adopt(self, key: str, size: int, check: Check) -> LocalCopy | None:
         """The copy that a killed run left in place without a row; None unless every byte is right."""
-        path = f"{self.bucket}/{encode_key(key)}"
+        path = self.placing.first_path(key)
+        for form in (path,) if self.taken is None else (path, beside_namesake(path)):
+            copy = self._adopt_at(form, size, check)
+            if copy is not None and (self.taken is None or self.taken.claim(form)):
+                return copy
+        return None
+
+    def _adopt_at(self, path: str, size: int, check: Check) -> LocalCopy | None:
         if check.algorithm is None:
             return None
         try:
@@ -180,7 +205,7 @@ class FileStore:
         directory, _, name = local_path.rpartition("/")
         with self._walking() as directories:
             try:
-                descriptor = open_regular(name, os.O_RDONLY, dir_fd=directories.at(directory))
+                descriptor = open_regular(on_disk(name), os.O_RDONLY, dir_fd=directories.at(directory))
             except TakenByFile as error:
                 raise FileNotFoundError(errno.ENOENT, "a file stands in its directory's place") from error
             except NotRegular as error:
@@ -202,9 +227,9 @@ class FileStore:
         with self._publishing, self._walking() as directories:
             try:
                 parent = directories.at(directory)
-                if not stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                if not stat.S_ISREG(os.stat(on_disk(name), dir_fd=parent, follow_symlinks=False).st_mode):
                     raise UnsafePath(f"{local_path!r} is not a regular file, and is left alone")
-                os.unlink(name, dir_fd=parent)
+                os.unlink(on_disk(name), dir_fd=parent)
             except (FileNotFoundError, TakenByFile):
                 return False
             except OSError as error:
@@ -244,24 +269,6 @@ class FileStore:
 
     def _open_temporary(self, name: str) -> int:
         return open_regular(name, os.O_RDONLY, dir_fd=self._temporaries)
-
-    def _place(self, directories: Directories, staged: Staged, previous: str | None) -> str:
-        path = previous if previous is not None else f"{self.bucket}/{encode_key(staged.key)}"
-        require_place(path, self.bucket)
-        for _ in range(path.count("/") + 3):
-            directory, _, name = path.rpartition("/")
-            try:
-                parent = directories.at(directory, create=True)
-                os.replace(staged.temporary, name, src_dir_fd=self._temporaries, dst_dir_fd=parent)
-            except TakenByFile as taken:
-                path = below_file(path, taken.depth)
-            except IsADirectoryError:
-                path = beside_directory(path)
-            except OSError as error:
-                raise disk_error(error, path) from error
-            else:
-                return path
-        raise DiskError(f"{staged.key!r}: no free name for it below {self.bucket}")
 
     def _make_files_durable(self, temporaries: Sequence[str]) -> None:
         try:

@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 from ingest.errors import UnsafePath
 from ingest.store.directories import Directories, TakenByFile
+from ingest.store.names import on_disk
 from ingest.store.paths import is_place
 
 _CHUNK = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a named pipe must not hold the thread for ever
-_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 
 
 class Expected(NamedTuple):
@@ -73,7 +74,7 @@ class Inspector:
         if not is_place(copy.local_path, self.bucket):
             return Finding(Verdict.UNSAFE, "its path leads out of the bucket's directory")
         try:
-            descriptor = os.open(name, _OPEN, dir_fd=directories.at(directory))
+            descriptor = os.open(on_disk(name), _OPEN, dir_fd=directories.at(directory))
         except TakenByFile:
             return Finding(Verdict.MISSING, "a file stands in its directory's place")
         except UnsafePath:

@@ -1,5 +1,7 @@
 """Key <-> path below the bucket's directory: pure, injective, and the key itself wherever a file system can hold it.
 
+A path that a disk refuses, or takes for another key's, has further forms, each of which still is that of one key.
+
 What it cannot hold is percent-encoded, in upper-case hex: the slash that would make an empty segment, the dots of ``.``
 and ``..``, control characters, and ``%`` itself. A segment over 255 bytes is cut and ends in ``%~`` and half of its
 SHA-256: the only form that cannot be decoded, so there the catalog alone knows the key.
@@ -9,6 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
+from collections.abc import Callable
+from functools import partial
 from urllib.parse import unquote_to_bytes
 
 from ingest.errors import UnsafePath
@@ -22,6 +27,17 @@ _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NO_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What no name holds that is made here: `_UNSAFE` without the sign of its escapes, and halves of letters."""
 _CUT_ESCAPE = re.compile(r"(%[0-9A-F]?)$")
+_FIRST_PLAIN = re.compile(r"((?:%[0-9A-Fa-f]{2})*)([^%])")
+_DEVICE = r"(?:con|prn|aux|nul|(?:com|lpt)[0-9\xb9\xb2\xb3])(?:\.|$)"
+_WINDOWS = re.compile(rf'["*:<>?\\|]|[. ]+$|^(?={_DEVICE}).', re.IGNORECASE)
+"""Signs, endings and names of devices that Windows, and file systems made for it, have no files of."""
+_SHORT_NAME = re.compile(r"~(?=[0-9])")
+_BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
+_SMALLER = (143, 60)
+"""Bytes that a name may have on file systems that encrypt names (eCryptfs), and on the oldest ones."""
+_UNSEEN = re.compile("[\u0307\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0]")
+"""What file systems take for nothing (Unicode, Default_Ignorable_Code_Point) besides the formatting characters (Cf),
+and the dot that is left of a dotted capital I."""
 
 
 def encode_key(key: str) -> str:
@@ -63,6 +79,42 @@ def below_file(path: str, depth: int) -> str:
     return "/".join([*segments[:depth], _shorten(joined), *segments[depth + 2 :]])
 
 
+def beside_namesake(path: str) -> str:
+    """Another path of the same key, below the bucket's own directory, for a file whose place is taken by another key's
+    on a disk that folds names: one more character is escaped, of the last segment that has any left."""
+    segments = path.split("/")
+    for depth in range(len(segments) - 1, 0, -1):
+        found = _FIRST_PLAIN.match(segments[depth])
+        if found is not None:
+            changed = _shorten(found[1] + _escape_all(found[2]) + segments[depth][found.end() :])
+            return "/".join([*segments[:depth], changed, *segments[depth + 1 :]])
+    return beside_directory(path)
+
+
+def other_form(path: str, depth: int, *, too_long: bool) -> str | None:
+    """Another path of the same key, where the disk refuses the name of segment number `depth`, because it is `too_long`
+    or for what is in it; None when there is none left."""
+    segments = path.split("/")
+    for change in _SHORTER if too_long else (*_PLAINER, *_SHORTER):
+        changed = change(segments[depth])
+        if changed != segments[depth]:
+            return "/".join([*segments[:depth], changed, *segments[depth + 1 :]])
+    return None
+
+
+def without_short_names(path: str) -> str:
+    """Another path of the same key, which is no short name (``PROGRA~1``) of any other."""
+    return "/".join(_shorten(_SHORT_NAME.sub("%7E", segment)) for segment in path.split("/"))
+
+
+def folded(path: str) -> str:
+    """The same for all paths that any file system takes for one: whatever the case, however letters are composed, with
+    or without what is not seen and what ends a name in dots and spaces. Some that are two files fold alike as well."""
+    if path.isascii():
+        return "/".join(segment.rstrip(". ") for segment in path.lower().split("/"))
+    return "/".join(map(_fold, path.split("/")))
+
+
 def is_place(local_path: str, bucket: str) -> bool:
     """Whether a copy of `bucket` may lie at `local_path`, relative to the data directory: below the bucket's own, each
     segment a name that `encode_key` can make. A catalog that somebody altered may say anything."""
@@ -90,6 +142,21 @@ def _is_name(segment: str) -> bool:
     return len(segment.encode("utf-8")) <= MOST_BYTES
 
 
+def _plain_for_windows(segment: str) -> str:
+    return _shorten(_WINDOWS.sub(lambda match: _escape_all(match[0]), segment))
+
+
+def _plain_ascii(segment: str) -> str:
+    return _shorten(_BEYOND_ASCII.sub(lambda match: _escape_all(match[0]), segment))
+
+
+def _fold(segment: str) -> str:
+    text = unicodedata.normalize("NFKD", segment).upper().casefold()
+    text = _UNSEEN.sub("", unicodedata.normalize("NFKD", text))
+    text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    return text.rstrip(". ").replace("/", "\N{FULLWIDTH SOLIDUS}")  # which NFKD made of it
+
+
 def _escape(part: str) -> str:
     return _UNSAFE.sub(lambda match: _escape_all(match[0]), part)
 
@@ -114,11 +181,15 @@ def _undot(segment: str) -> str:
     return segment.replace(".", "%2E") if segment in (".", "..") else segment
 
 
-def _shorten(segment: str) -> str:
+def _shorten(segment: str, most: int = MOST_BYTES) -> str:
     raw = segment.encode("utf-8")
-    if len(raw) <= MOST_BYTES:
+    if len(raw) <= most:
         return segment
     digest = hashlib.sha256(raw).hexdigest()[:_DIGEST_LENGTH]
-    room = MOST_BYTES - len(DIGEST_MARK) - _DIGEST_LENGTH
+    room = most - len(DIGEST_MARK) - _DIGEST_LENGTH
     head = raw[:room].decode("utf-8", "ignore")
     return _CUT_ESCAPE.sub("", head) + DIGEST_MARK + digest
+
+
+_PLAINER: tuple[Callable[[str], str], ...] = (_plain_for_windows, _plain_ascii)
+_SHORTER: tuple[Callable[[str], str], ...] = tuple(partial(_shorten, most=most) for most in _SMALLER)

@@ -13,7 +13,9 @@ class NotRegular(OSError):
     """A named pipe, a device or a directory stands where a file is needed."""
 
 
-def open_regular(name: str | os.PathLike[str], flags: int, mode: int = 0o640, *, dir_fd: int | None = None) -> int:
+def open_regular(
+    name: str | bytes | os.PathLike[str], flags: int, mode: int = 0o640, *, dir_fd: int | None = None
+) -> int:
     """As `os.open`, never through a symlink, and without waiting for whoever may be at the other end of a pipe.
 
     Raises:

@@ -25,6 +25,7 @@ from ingest.crashpoints import here
 from ingest.errors import UnsafePath
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import sync_directory, sync_file
+from ingest.store.names import on_disk
 from ingest.store.paths import require_place
 from ingest.store.writing import write_all
 
@@ -163,16 +164,16 @@ def _link(directories: Directories, path: str, place: int, name: str) -> None:
     directory, _, own = path.rpartition("/")
     parent = directories.at(directory)
     try:
-        os.link(own, name, src_dir_fd=parent, dst_dir_fd=place, follow_symlinks=False)
+        os.link(on_disk(own), name, src_dir_fd=parent, dst_dir_fd=place, follow_symlinks=False)
     except FileExistsError:  # left by a power cut, without its intent
         os.unlink(name, dir_fd=place)
-        os.link(own, name, src_dir_fd=parent, dst_dir_fd=place, follow_symlinks=False)
+        os.link(on_disk(own), name, src_dir_fd=parent, dst_dir_fd=place, follow_symlinks=False)
 
 
 def _put_back(directories: Directories, path: str, place: int, name: str) -> None:
     directory, _, own = path.rpartition("/")
     # Where both are names of one file already, a rename leaves both: `drop` removes ours.
-    os.replace(name, own, src_dir_fd=place, dst_dir_fd=directories.at(directory))
+    os.replace(name, on_disk(own), src_dir_fd=place, dst_dir_fd=directories.at(directory))
 
 
 def _take_away(directories: Directories, path: str) -> bool:
@@ -180,9 +181,9 @@ def _take_away(directories: Directories, path: str) -> bool:
     directory, _, own = path.rpartition("/")
     try:
         parent = directories.at(directory)
-        if not stat.S_ISREG(os.stat(own, dir_fd=parent, follow_symlinks=False).st_mode):
+        if not stat.S_ISREG(os.stat(on_disk(own), dir_fd=parent, follow_symlinks=False).st_mode):
             return False  # not ours
-        os.unlink(own, dir_fd=parent)
+        os.unlink(on_disk(own), dir_fd=parent)
         sync_directory(parent)
     except (FileNotFoundError, TakenByFile, UnsafePath):
         return False

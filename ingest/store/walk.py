@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ingest.errors import UnsafePath
 from ingest.store.directories import Directories, TakenByFile, disk_error
+from ingest.store.names import of_disk
 
 
 class FoundFile(NamedTuple):
@@ -46,7 +47,8 @@ def _files(directories: Directories, bucket: str, directory: str, below: list[st
     try:
         with os.scandir(directories.at(f"{bucket}/{directory}" if directory else bucket)) as entries:
             for entry in entries:
-                path = f"{directory}/{entry.name}" if directory else entry.name
+                name = of_disk(entry.name)
+                path = f"{directory}/{name}" if directory else name
                 if entry.is_dir(follow_symlinks=False):
                     below.append(path)
                     continue
