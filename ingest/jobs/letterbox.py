@@ -16,7 +16,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow
 from ingest.crashpoints import here
 from ingest.delivery.messages import Letter
-from ingest.errors import BrokerError, DeadLetterRefused, Poison
+from ingest.errors import BrokerError, DatabaseDataError, DeadLetterRefused, Poison
 from ingest.jobs.errands import Errand
 from ingest.jobs.outages import Outage
 from ingest.model import LetterState
@@ -107,7 +107,9 @@ class Letterbox:
         now = datetime.now(UTC)
         attempts = (*(row.attempts if row else ()), errand.attempt)[-_KEPT_ATTEMPTS:]
         first_at = row.first_at if row else now
-        may_wait = not isinstance(errand.error, Poison) and (row is None or row.state == LetterState.WAITING)
+        may_wait = not isinstance(errand.error, Poison | DatabaseDataError) and (
+            row is None or row.state == LetterState.WAITING
+        )
         again = next_try(first_at, now, len(attempts), self.patience) if may_wait else None
         reason = errand.error.reason if isinstance(errand.error, Poison) else errand.error.code
         letter = errand.letter

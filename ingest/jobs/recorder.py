@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.crashpoints import here
-from ingest.errors import IngestError, ObjectChanged
+from ingest.errors import DatabaseDataError, IngestError, ObjectChanged
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.copies import Copies
 from ingest.jobs.places import Places
@@ -182,9 +182,9 @@ class Recorder:
         here("batch.collected")
         moves = self._copies is not None and any(isinstance(entry.result, Taken) for entry in entries)
         async with self._copies.changing() if self._copies is not None and moves else nullcontext():
-            results = await self._publish(entries)
+            published = await self._publish(entries)
             here("batch.published")
-            await self._record(entries, results)
+            results = await self._record(entries, published)
         for result in results:
             if isinstance(result, Tallied):
                 tally_many(self.counts, result.unchanged, result.skipped + len(result.known))
@@ -192,7 +192,14 @@ class Recorder:
                 tally(self.counts, result)
                 self.on_outcome(result)
 
-    async def _record(self, entries: Sequence[Entry], results: Sequence[Outcome | Tallied]) -> None:
+    async def _record(
+        self, entries: Sequence[Entry], results: Sequence[Outcome | Tallied]
+    ) -> Sequence[Outcome | Tallied]:
+        """What came of each entry in the end.
+
+        Raises:
+            IngestError: nothing was recorded.
+        """
         outcomes = [result for result in results if isinstance(result, Outcome)]
         for (_, ticket), result in zip(entries, results, strict=True):
             if ticket is not None:
@@ -208,9 +215,33 @@ class Recorder:
             batch.pages.changed = _changed(entries, results)
         self._note_pages(batch, {ticket for _, ticket in entries if ticket is not None})
         batch.cursors.extend(self._book.advance())
-        if not batch.is_empty:
+        if batch.is_empty:
+            return results
+        try:
             await self.catalog.commit(batch)
-            here("batch.committed")
+        except DatabaseDataError:
+            if len(outcomes) < len(results) or any(ticket is not None for _, ticket in entries):
+                raise  # a listing goes on from where its cursor is: with the whole of a page, or not at all
+            return await self._record_singly(outcomes)
+        here("batch.committed")
+        return results
+
+    async def _record_singly(self, outcomes: Sequence[Outcome]) -> list[Outcome | Tallied]:
+        """What the database cannot keep of one object is that one's failure, and nobody else's.
+
+        Raises:
+            DatabaseDataError: that object's new copy stands where its row still has the old one.
+        """
+        results: list[Outcome | Tallied] = []
+        for outcome in outcomes:
+            try:
+                await self.catalog.commit(self.builder.build([outcome]))
+                results.append(outcome)
+            except DatabaseDataError as error:
+                if outcome.copy is not None and isinstance(outcome.action, Download) and outcome.action.row is not None:
+                    raise
+                results.append(outcome._replace(status=Status.FAILED, error=error, copy=None))
+        return results
 
     def _note_pages(self, batch: Batch, tickets: set[Ticket]) -> None:
         """What is relisted is forgotten with each of its rows, since another run may remember it in between; what is

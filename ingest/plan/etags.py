@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Self
 
+from ingest.plan.storable import LONGEST_ETAG
+
 _MD5_LIKE = re.compile(r"([0-9a-f]{32})(?:-([1-9][0-9]{0,4}))?")
 _QUOTES = re.compile(r'^(?:"|&quot;|&#34;)+|(?:"|&quot;|&#34;)+$')
 _CODING = re.compile(r"(?:--?|;)(?:gzip|br|zstd|deflate)$")
@@ -122,8 +124,11 @@ def is_made_up(etag: str) -> bool:
 def named(etag: str, size: int, modified: datetime | None, opaque: Collection[Shape] = ()) -> str:
     """The name of a version: its etag, with the moment of its last change behind it where the etag alone is no name.
 
-    `opaque` are the shapes that are no MD5s on this server: an etag that no content makes may be the same for any.
+    `opaque` are the shapes that are no MD5s on this server: an etag that no content makes may be the same for any. One
+    that no catalog can keep counts as none.
     """
+    if len(etag) > LONGEST_ETAG:
+        etag = ""
     shape = shape_of(etag)
     if modified is None or (shape is not None and shape not in opaque and not is_void(etag, size)):
         return etag

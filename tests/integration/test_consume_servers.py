@@ -5,22 +5,29 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import secrets
 import signal
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ingest.catalog.batch import Batch
+from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker, Sent
-from ingest.errors import ExitCode
+from ingest.demo.verify_service import VerifyService
+from ingest.errors import DatabaseDataError, ExitCode
 from ingest.jobs.deadletters import list_letters
+from ingest.jobs.options import SyncOptions
 from ingest.jobs.stop import Stop
+from ingest.jobs.sync import sync
 from ingest.model import RunStatus
+from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from tests.faults.deeds import saying
 from tests.fixtures.events import eventually, plain, record, row_of, run, sent, settings_for
-from tests.fixtures.memory_s3 import Fault, MemoryS3, serving
+from tests.fixtures.memory_s3 import Fault, MemoryS3, Stored, serving
 from tests.fixtures.servers import Bucket
 
 REMOVAL = "s3:ObjectRemoved:Delete"
@@ -207,3 +214,47 @@ async def test_no_hint_of_an_event_stops_the_reading(
     assert (report.exit_code, report.counts.downloaded) == (ExitCode.PARTIAL, 1)
     assert {letter["reason"] for letter in await list_letters(settings, None)} == {"access_denied"}
     assert await shared_broker.committed(topic, settings.kafka_group_id) == {0: len(events) + 1}
+
+
+async def test_an_etag_that_no_index_takes_names_no_version(
+    shared_broker: Broker, service: VerifyService, topic: str, tmp_path: Path, database_url: str
+) -> None:
+    async with serving(MemoryS3()) as server:
+        settings = await settings_for(
+            server.bucket, shared_broker, topic, tmp_path, database_url, verify_url=service.url
+        )
+        for key in ("long.pdf", "longer.pdf"):
+            server.objects[key] = Stored(
+                b"1", secrets.token_hex(450 if key == "long.pdf" else 3_000), datetime.now(UTC)
+            )
+        await shared_broker.create(topic, 1)
+        await shared_broker.send(topic, [plain(key, server.bucket.name) for key in server.objects])
+        report = await run(settings)
+        assert (report.error, report.counts.downloaded, report.counts.delivered) == (None, 2, 2)
+        listed = await sync(settings, SyncOptions(), progress=Silence(), stop=Stop())
+    assert (listed.error, listed.counts.unchanged) == (None, 2)
+
+
+async def test_what_a_database_cannot_keep_is_one_objects_failure(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is: no bound of ours foresees it."""
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, f"sqlite+aiosqlite:///{tmp_path}/catalog.db")
+    keys = ["a.pdf", "b.pdf", "odd.pdf", "c.pdf"]
+    await moto.put(dict.fromkeys(keys, b"1"))
+    commit = Catalog.commit
+
+    async def particular(self: Catalog, batch: Batch) -> None:
+        if any(remote.key == "odd.pdf" for remote, _ in batch.present):
+            raise DatabaseDataError("catalog: no such value")
+        await commit(self, batch)
+
+    monkeypatch.setattr(Catalog, "commit", particular)
+    await shared_broker.create(topic, 1)
+    await shared_broker.send(topic, [plain(key, moto.name) for key in keys])
+    report = await run(settings, patience=timedelta(hours=1))
+    assert (report.exit_code, report.counts.downloaded, report.counts.failed) == (ExitCode.PARTIAL, 3, 1)
+    assert [(letter["key"], letter["reason"]) for letter in await list_letters(settings, None)] == [
+        ("odd.pdf", "database_data")
+    ]
+    assert await shared_broker.committed(topic, settings.kafka_group_id) == {0: 4}
