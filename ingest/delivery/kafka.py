@@ -53,6 +53,7 @@ class Topic:
     _link: Link
     _consumer: AIOKafkaConsumer
     _producer: AIOKafkaProducer
+    _committing: asyncio.Future[None] | None = None
 
     @property
     def trouble(self) -> str:
@@ -129,9 +130,21 @@ class Topic:
             BrokerError: not taken, since the broker is away or the partitions are another member's by now.
         """
         with _translated(self.name):
-            # aiokafka itself would wait for the broker for ever.
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                await self._consumer.commit({self._part(number): position for number, position in positions.items()})
+            if self._committing is not None and not self._committing.done():
+                raise TimeoutError("the commit before has no answer yet")
+            wanted = {self._part(number): position for number, position in positions.items()}
+            self._committing = committing = asyncio.ensure_future(self._consumer.commit(wanted))
+            committing.add_done_callback(_heard)
+            # Not cancelled: aiokafka's own task inside would go on, and nobody would hear of its failure.
+            await asyncio.wait({committing}, timeout=_ANSWER_SECONDS)
+            if not committing.done():
+                raise TimeoutError
+            committing.result()
+
+    def give_up_commit(self) -> None:
+        """One that has no answer yet is not waited for any more."""
+        if self._committing is not None:
+            self._committing.cancel()
 
     async def bury(self, letter: Letter, reason: str) -> None:
         """Writes a message as it came to the topic of dead letters, with the reason in its headers; without its bytes
@@ -171,6 +184,12 @@ class Topic:
         from aiokafka import TopicPartition
 
         return TopicPartition(self.name, number)
+
+
+def _heard(done: asyncio.Future[None]) -> None:
+    """Whoever asked may have gone: a failure is no surprise of the event loop's then."""
+    if not done.cancelled():
+        done.exception()
 
 
 @asynccontextmanager
@@ -214,7 +233,11 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
                 await asyncio.wait_for(producer.start(), CONNECT_SECONDS)
                 await asyncio.wait_for(consumer.start(), 3 * CONNECT_SECONDS)
             patience = _ANSWER_SECONDS
-            yield Topic(topic, settings.kafka_dead_letter_topic, link, consumer, producer)
+            joined = Topic(topic, settings.kafka_dead_letter_topic, link, consumer, producer)
+            try:
+                yield joined
+            finally:
+                joined.give_up_commit()
         finally:
             link.is_leaving = True
             patience = _UNJOINED_SECONDS if link.trouble else patience

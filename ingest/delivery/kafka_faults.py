@@ -42,6 +42,8 @@ async def named(error: BaseException, place: Place, access: Access) -> BrokerErr
     for one in chain:
         if isinstance(one, ssl.SSLError):
             return await _of_tls(one, place, access)
+    if isinstance(error, TimeoutError | errors.RequestTimedOutError):
+        return await _of_silence(place, access)
     plain = _plainly(error, place, access)
     if plain is not None:
         return plain
@@ -61,11 +63,6 @@ def _plainly(error: BaseException, place: Place, access: Access) -> BrokerError 
     if isinstance(error, socket.gaierror):
         said = f"{place}: the name cannot be resolved ({error.strerror})"
         return BrokerError(said, hint="Check the spelling, and that this machine's resolver knows the name.")
-    if isinstance(error, TimeoutError | errors.RequestTimedOutError):
-        return BrokerError(
-            f"{place}: no answer within {access.request_seconds:.0f} s",
-            hint="A firewall may drop the packets, the broker be overloaded, or that port speak another protocol.",
-        )
     if isinstance(error, ConnectionRefusedError):
         return BrokerError(f"{place}: nobody listens there ({error.strerror or 'Connection refused'})")
     if isinstance(error, _LOGIN_REFUSED):
@@ -115,6 +112,11 @@ async def _of_mechanism(place: Place, access: Access) -> BrokerRefused:
     offered = await _mechanisms(place, access)
     if offered is None:
         return _wants_no_login(place, access)
+    if access.mechanism in offered:
+        return BrokerRefused(
+            f"{place}: the listener names {access.mechanism}, and refuses it",
+            hint="Check that logins are set up at the broker; without any, KAFKA_SECURITY_PROTOCOL has no SASL_.",
+        )
     return BrokerRefused(
         f"{place}: the listener does not take {access.mechanism}; it takes {', '.join(offered) or 'nothing'}",
         hint="Set KAFKA_SASL_MECHANISM to one of these.",
@@ -154,6 +156,16 @@ def _tls_hint(error: ssl.SSLError) -> str:
     if "expired" in said or "not yet valid" in said:
         return "Renew the broker's certificate, or set this machine's clock."
     return "Set KAFKA_CA_BUNDLE to the certificate of the authority that vouches for the broker's."
+
+
+async def _of_silence(place: Place, access: Access) -> BrokerError:
+    """A connection, and nothing on it: some wait for the rest of what they take for a very long request."""
+    if access.speaks_tls and await _answers(place, access.speaking("PLAINTEXT")):
+        return _no_tls(place, access)
+    return BrokerError(
+        f"{place}: no answer within {access.request_seconds:.0f} s",
+        hint="A firewall may drop the packets, the broker be overloaded, or that port speak another protocol.",
+    )
 
 
 async def _of_closed(place: Place, access: Access) -> BrokerError:

@@ -40,6 +40,7 @@ async def test_a_stop_while_the_group_gathers_is_obeyed(
     url = f"sqlite+aiosqlite:///{tmp_path}/c.db"
     long = timedelta(minutes=3)  # the broker lets the first member wait for half of it
     settings = await settings_for(moto, shared_broker, topic, tmp_path, url, kafka_session_timeout=long)
+    await shared_broker.create(topic, 1)
     stop = Stop()
     running = asyncio.create_task(run(settings, stop, until_idle=None))
     async with Catalog.open(url) as catalog:

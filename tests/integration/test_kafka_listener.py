@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import ssl
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic import SecretStr
 from ingest.delivery.kafka_access import Access
 from ingest.delivery.kafka_probe import probe
 from ingest.demo.broker import Broker
-from ingest.errors import ExitCode
+from ingest.errors import BrokerUntrusted, ExitCode
 from ingest.model import RunReport, RunStatus
 from tests.fixtures.connections import listening
 from tests.fixtures.events import run, settings_for
@@ -173,6 +174,19 @@ async def test_what_is_no_broker_is_named(moto: Bucket, topic: str, tmp_path: Pa
         several = settings.replace(kafka_bootstrap_servers=f"127.0.0.1:1,nowhere.invalid:9092,127.0.0.1:{port}")
         assert_named(await run(several), "broker", "nobody listens")
         assert_named(await run(settings.replace(kafka_bootstrap_servers="nowhere.invalid")), "broker", "resolved")
+
+
+async def test_a_broker_that_waits_for_the_rest_of_what_it_cannot_read_is_named(
+    inner: Broker, moto: Bucket, topic: str, tmp_path: Path
+) -> None:
+    """As this one takes the beginning of TLS, and Apache Kafka does not: for the length of a request."""
+    settings = await settings_for(
+        moto, inner, topic, tmp_path, f"sqlite+aiosqlite:///{tmp_path}/c.db", **login("SASL_SSL")
+    )
+    with ExitStack() as known, pytest.raises(BrokerUntrusted, match="does not speak TLS"):
+        await probe(replace(Access.of(settings, known), request_seconds=0.5), topic)
+    report = await run(settings.replace(kafka_security_protocol="SASL_PLAINTEXT"))
+    assert_named(report, "broker_refused", f"names {SCRAM}, and refuses it")
 
 
 async def test_one_server_of_several_is_enough(inner: Broker, moto: Bucket, topic: str, tmp_path: Path) -> None:
