@@ -8,8 +8,8 @@ LONGEST_KEY = 1_024
 """Bytes of UTF-8 (S3 API, "Object key naming"). PostgreSQL's index takes 2,700, and no request names a longer one."""
 LARGEST_SIZE = 2**63 - 1
 """Bytes of an object: what both databases keep in an integer."""
-LONGEST_ETAG = 256
-"""Characters: the longest known have some 70, and an index takes 2,700."""
+LONGEST_ETAG = 1_024
+"""Characters: the longest known have some 70, and an index takes 2,700 bytes for the key, the etag and an address."""
 _SURELY_WITHIN = LONGEST_KEY // 4
 """Characters that are within the bound whatever they are: no need to encode a key that has no more."""
 
