@@ -56,6 +56,9 @@ VARIABLES: dict[str, Variable] = {
     ),
     "region": Variable("S3_REGION", "the region that requests are signed for, for example us-east-1"),
     "addressing_style": Variable("S3_ADDRESSING_STYLE", "path or virtual"),
+    "patience": Variable(
+        "S3_PATIENCE", "how long a run under way waits for a server that is away or asks to wait: 90s, 5m or 1h"
+    ),
     "database_url": Variable(
         "DATABASE_URL", "sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME", secret=True
     ),
@@ -133,6 +136,7 @@ class Settings(KafkaSettings, VerifySettings):
     client_key_password: SecretStr | None = None
     region: str = "us-east-1"
     addressing_style: Literal["path", "virtual"] = "path"
+    patience: timedelta = timedelta(minutes=5)
     database_url: SecretStr = SecretStr("")
     """Empty on input: SQLite under the data directory. Always complete after validation."""
     data_dir: Path = Path("data")
@@ -296,7 +300,7 @@ class Settings(KafkaSettings, VerifySettings):
             raise ValueError(f"{value} is not a readable file")
         return value
 
-    @field_validator("retention", mode="before")
+    @field_validator("retention", "patience", mode="before")
     @classmethod
     def _duration(cls, value: object) -> object:
         return parse_duration(value) if isinstance(value, str) else value

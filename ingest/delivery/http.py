@@ -10,7 +10,6 @@ import secrets
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -32,6 +31,7 @@ from ingest.errors import (
     TooManyFiles,
 )
 from ingest.http.exchange import Body, Exchange, Response
+from ingest.http.http_date import parse_retry_after
 from ingest.http.pool import Pool
 from ingest.http.route import Route
 from ingest.http.timeouts import Timeouts
@@ -204,19 +204,9 @@ def _explained(error: SourceError | TooManyFiles) -> DeliveryError:
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:
-    """Seconds that ``Retry-After`` asks for (RFC 9110, 10.2.3: seconds or a date), at least 0 and at most an hour; None
-    when it says nothing that can be understood."""
-    if header is None:
-        return None
-    text = header.strip()
-    if text.isascii() and text.isdigit():
-        return min(LONGEST_RETRY_AFTER, float(text[:9]))
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return min(LONGEST_RETRY_AFTER, max(0.0, (moment - now).total_seconds()))
+    """Seconds that ``Retry-After`` asks for, at most an hour; None where it says nothing that can be understood."""
+    asked = None if header is None else parse_retry_after(header, now)
+    return None if asked is None else min(LONGEST_RETRY_AFTER, asked)
 
 
 @dataclass

@@ -14,7 +14,7 @@ class IngestError(Exception):
     code: ClassVar[str] = "error"
     """Stable name for logs and scripts."""
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     hint: str = "Run again with -v and report what it prints."
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:

@@ -16,6 +16,12 @@ class SourceError(IngestError):
     """Whether anything of the request may have reached the server."""
     progressed = False
     """Whether the attempt left something that the next one need not fetch again."""
+    away = False
+    """The source itself was away for longer than anybody has patience: no other request would fare better."""
+    answered_before = False
+    """The source is away, and was not when the run began."""
+    retry_after: float | None = None
+    """Seconds that the server asks to wait; None where it does not say."""
 
 
 class ConnectionRefused(SourceError):
@@ -222,7 +228,7 @@ class SlowDown(SourceError):
 
     code = "slow_down"
     retryable = True
-    hint = "The server is overloaded; the tool already slowed down. Run again later."
+    hint = "The server is overloaded; the tool already slowed down, and waited (S3_PATIENCE). Run again later."
 
 
 class ServerFault(SourceError):

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -69,7 +70,7 @@ async def check(settings: Settings, options: CheckOptions, listener: Listener) -
             Step(1, "HTTP client", "HTTP client created", [f"{settings.endpoint_url} answers ({scheme}{trust})"])
         )
         listener.tries(2, "Initializing the S3 client")
-        async with S3Client.from_settings(settings) as client:
+        async with S3Client.from_settings(settings, patience=timedelta(0)) as client:
             keys = "S3_ACCESS_KEY" if settings.access_key else "the standard AWS chain"
             listener.passed(
                 Step(2, "S3 client", "S3 client initialized", [f"region {settings.region}, credentials from {keys}"])

@@ -29,8 +29,8 @@ from ingest.observe.progress import Progress
 from ingest.plan.etags import is_same
 from ingest.plan.retention import clock_fault, reason_to_keep
 from ingest.settings import Settings
-from ingest.source.bucket import Bucket
 from ingest.source.clock import server_time
+from ingest.source.patient import PatientBucket
 from ingest.source.retries import retried
 from ingest.store import folding
 from ingest.store.files import FileStore
@@ -61,7 +61,8 @@ async def cleanup(
             store = stack.enter_context(closing(FileStore(settings.data_dir, run.source.directory)))
             copies = stack.enter_context(closing(Copies(run.catalog, run.source.id, store.replacing)))
             etags = await run.catalog.etags(run.source.id)
-            bucket = await stack.enter_async_context(Bucket.open(settings, connections=_HEADS_AT_ONCE, etags=etags))
+            opening = PatientBucket.open(settings, connections=_HEADS_AT_ONCE, etags=etags)
+            bucket = await stack.enter_async_context(opening)
             places = Places(run.catalog, store.taken)
             await _Cleanup(run, options, store, copies, places, bucket, clock, age).work()
 
@@ -83,7 +84,7 @@ class _Cleanup:
     store: FileStore
     copies: Copies
     places: Places
-    bucket: Bucket
+    bucket: PatientBucket
     clock: Clock
     age: timedelta
     _missing: int = 0

@@ -55,7 +55,7 @@ from ingest.plan.memory import filters_of
 from ingest.plan.sift import sift
 from ingest.plan.storable import refusal
 from ingest.plan.tally import tally_many, tally_plan
-from ingest.source.bucket import Bucket
+from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore
 
 MOST_TRANSFERS = 256
@@ -105,7 +105,7 @@ class Pipeline:
 
     run: Run
     options: SyncOptions
-    bucket: Bucket
+    bucket: PatientBucket
     pool: TransferPool
     recorder: Recorder
     vanished: Vanished
@@ -270,7 +270,13 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         store.sweep()
         connections = concurrency.ceiling + LISTERS
         etags = await run.catalog.etags(run.source.id)
-        opening = Bucket.open(settings, connections=connections, bwlimit=options.bwlimit, etags=etags)
+        opening = PatientBucket.open(
+            settings,
+            connections=connections,
+            bwlimit=options.bwlimit,
+            etags=etags,
+            on_overload=concurrency.overloaded,
+        )
         bucket = await stack.enter_async_context(opening)
         options = replace(options, selection=await read_selection(run, options.selection, bucket))
         adopting = not store.was_empty and (run.source.is_new or await run.catalog.last_run_died(run.source.id))
@@ -320,6 +326,8 @@ async def _drive(run: Run, pipeline: Pipeline) -> None:
         try:
             for task in tasks:
                 await _cancel(task)
+            if run.stop.requested:
+                pipeline.bucket.abandon(run.stop.error)
             await pipeline.pool.stop(0.0 if failure is not None and not isinstance(failure, SourceError) else GRACE)
         finally:
             await pipeline.recorder.close()

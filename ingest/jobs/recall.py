@@ -18,7 +18,7 @@ from ingest.jobs.run import Run
 from ingest.jobs.transfers import Transfer
 from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome
 from ingest.plan.concurrency import Concurrency, RetryBudget
-from ingest.source.bucket import Bucket
+from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore
 
 _AT_ONCE = 16
@@ -75,7 +75,8 @@ class Recall:
 
     async def _open(self) -> tuple[Transfer, Recorder]:
         etags = await self.run.catalog.etags(self.run.source.id)
-        reader = await self.stack.enter_async_context(Bucket.open(self.run.settings, connections=_AT_ONCE, etags=etags))
+        opening = PatientBucket.open(self.run.settings, connections=_AT_ONCE, etags=etags)
+        reader = await self.stack.enter_async_context(opening)
         transfer = Transfer(SameVersionOnly(reader, self.store), Concurrency.fixed(_AT_ONCE), RetryBudget(), log_retry)
         source = self.run.source
         builder = BatchBuilder(self.run.id, source.id, source.bucket, downloaded="restored", etags=etags)

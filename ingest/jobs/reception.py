@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from math import inf
 
 from ingest.delivery.messages import Parser
 from ingest.jobs.batches import BatchBuilder
@@ -47,7 +48,7 @@ class Reception:
     @property
     def trouble(self) -> str:
         """What everything waits for now; empty: nothing."""
-        return self.outage.trouble or self.intake.visitor.trouble
+        return self.outage.trouble or self.intake.visitor.away
 
     @property
     def busy(self) -> bool:
@@ -123,7 +124,13 @@ async def receiving(
         stack.callback(store.close)
         store.sweep()
         etags = await catalog.etags(run.source.id)
-        opening = SightedBucket.open(settings, connections=concurrency.ceiling, etags=etags)
+        opening = SightedBucket.open(
+            settings,
+            connections=concurrency.ceiling,
+            etags=etags,
+            patience=inf,
+            on_overload=concurrency.overloaded,
+        )
         bucket = await stack.enter_async_context(opening)
         fetch = Fetch(bucket, store)
         transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)

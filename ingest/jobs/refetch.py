@@ -20,7 +20,7 @@ from ingest.jobs.transfers import Transfer, TransferPool
 from ingest.model import CatalogRow, Counts, Download, Outcome, Status
 from ingest.observe.logs import log
 from ingest.plan.concurrency import RetryBudget
-from ingest.source.bucket import Bucket
+from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore
 
 
@@ -85,7 +85,13 @@ async def refetching(
         store.sweep()
         concurrency = concurrency_for(None)
         etags = await run.catalog.etags(run.source.id)
-        opening = Bucket.open(run.settings, connections=concurrency.ceiling, bwlimit=bwlimit, etags=etags)
+        opening = PatientBucket.open(
+            run.settings,
+            connections=concurrency.ceiling,
+            bwlimit=bwlimit,
+            etags=etags,
+            on_overload=concurrency.overloaded,
+        )
         async with opening as bucket:
             transfer = Transfer(SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
             builder = BatchBuilder(run.id, run.source.id, run.source.bucket, downloaded=called, etags=etags)
@@ -104,6 +110,8 @@ async def refetching(
                 await open_transfers.drain()
             finally:
                 try:
+                    if run.stop.requested:
+                        bucket.abandon(run.stop.error)
                     await open_transfers.pool.stop(GRACE)
                 finally:
                     await recorder.close()

@@ -109,7 +109,8 @@ async def execute(
             here("run.started")
             stack.enter_context(bound_to_run(report.run_id))
             await _work(Run(settings, catalog, source, report.run_id, report, progress, stop), held, work)
-            if source.is_new and isinstance(report.error, _NEVER_ANSWERED):
+            error = report.error
+            if source.is_new and isinstance(error, _NEVER_ANSWERED) and not getattr(error, "answered_before", False):
                 await _disown(catalog, source, report)
     except IngestError as error:
         report.error = report.error or error

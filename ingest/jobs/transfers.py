@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ingest.errors import (
-    ConnectionTimedOut,
     CredentialsExpired,
     DamagedTransfer,
     DiskError,
@@ -22,7 +21,6 @@ from ingest.errors import (
     NoSuchKey,
     ObjectArchived,
     ObjectChanged,
-    SlowDown,
     SourceError,
     too_many_files,
 )
@@ -57,6 +55,7 @@ class Transfer:
 
         Raises:
             DiskError: the local disk failed; no other object would fare better.
+            SourceError: nor with a source that was away for longer than anybody has patience.
         """
         if self._may_be_had(action) and (had := await self._had(action)) is not None:
             return had
@@ -117,12 +116,18 @@ class Transfer:
         except NoSuchKey:
             return None
         except SourceError as error:
+            if error.away:
+                raise
             return error
 
     def _pause_before_retry(self, error: SourceError, attempt: int) -> float | None:
-        """Seconds to wait, or None when another try cannot help or is not allowed."""
-        if isinstance(error, SlowDown | ConnectionTimedOut):
-            self.concurrency.overloaded(time.monotonic())
+        """Seconds to wait, or None when another try cannot help or is not allowed.
+
+        Raises:
+            SourceError: `error`, where no object would fare better.
+        """
+        if error.away:
+            raise error
         if isinstance(error, CredentialsExpired):
             # The credentials were reloaded: a second refusal is final. New ones may be refused as well, each time.
             return 0.0 if attempt == 1 and self.budget.spend() else None
@@ -151,7 +156,7 @@ class TransferPool:
     deliver: Callable[[Outcome | Taken, Ticket | None], None]
     concurrency: Concurrency
     failure: Exception | None = None
-    """What made the pool stop taking work: a fault of the disk, or a defect."""
+    """What made the pool stop taking work: a fault of the disk, a source that stays away, or a defect."""
     last_error: IngestError | None = None
     _queue: asyncio.Queue[tuple[Download, Ticket | None]] = field(init=False)
     _working: int = 0
@@ -237,7 +242,8 @@ class TransferPool:
                     self.last_error = result.error
                 self.deliver(result, ticket)
             except IngestError as error:
-                self.deliver(Outcome(action, Status.FAILED, action.remote, error=error, attempts=1), ticket)
+                if isinstance(error, DiskError):
+                    self.deliver(Outcome(action, Status.FAILED, action.remote, error=error, attempts=1), ticket)
                 self.give_up(error)
             except Exception as defect:  # noqa: BLE001 - ours: it must end the run, not vanish with its task
                 self.give_up(too_many_files(defect) or defect)

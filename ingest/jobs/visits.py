@@ -95,6 +95,11 @@ class Visitor:
     """Why every event waits; empty while none does."""
     _succeeded_at: float = float("-inf")
 
+    @property
+    def away(self) -> str:
+        """Why every event waits now; empty while none has to."""
+        return self.trouble or self.bucket.trouble
+
     async def __call__(self, event: Event, row: CatalogRow | None) -> Visited:
         """Never raises for the object's own faults, nor for a bucket that is away: it waits.
 
@@ -152,7 +157,10 @@ class Visitor:
             if not isinstance(action, Download):
                 results += (Outcome(action, Status.SKIPPED if isinstance(action, Skip) else Status.DONE),)
                 continue
-            result = await self.transfer(action)
+            try:
+                result = await self.transfer(action)
+            except SourceError as error:
+                return Visited(results, error)
             if isinstance(result, Outcome) and isinstance(result.error, NoSuchKey):
                 raise result.error
             results += (result,)

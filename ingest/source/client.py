@@ -21,12 +21,13 @@ from ingest.plan.checks import Hasher
 from ingest.plan.etags import etag_of
 from ingest.redaction import protecting
 from ingest.settings import Settings
-from ingest.source.bucket import Bucket, RawPage
+from ingest.source.bucket import RawPage
 from ingest.source.checksums import check_for_head, check_for_headers, stored_check, stored_in
 from ingest.source.control import ControlPlane
 from ingest.source.endpoint import quote_key
 from ingest.source.heads import ObjectHead
 from ingest.source.listing import pages
+from ingest.source.patient import PatientBucket
 from ingest.source.retries import retried
 
 MOST_BYTES_IN_MEMORY = 2 << 30
@@ -49,7 +50,7 @@ class S3Client:
         self.settings = settings
         self._connections = connections
         self._stack = AsyncExitStack()
-        self._planes: tuple[Bucket, ControlPlane] | None = None
+        self._planes: tuple[PatientBucket, ControlPlane] | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, **overrides: object) -> S3Client:
@@ -67,7 +68,8 @@ class S3Client:
             raise RuntimeError("this S3Client is already open")
         async with AsyncExitStack() as stack:
             stack.enter_context(protecting(self.settings.secrets))
-            bucket = await stack.enter_async_context(Bucket.open(self.settings, connections=self._connections))
+            opening = PatientBucket.open(self.settings, connections=self._connections)
+            bucket = await stack.enter_async_context(opening)
             self._planes = bucket, await stack.enter_async_context(ControlPlane(self.settings))
             self._stack = stack.pop_all()
         return self
@@ -79,13 +81,13 @@ class S3Client:
         await self._stack.__aexit__(kind, error, trace)
 
     @property
-    def _open(self) -> tuple[Bucket, ControlPlane]:
+    def _open(self) -> tuple[PatientBucket, ControlPlane]:
         if self._planes is None:
             raise RuntimeError("this S3Client is not open: use it inside `async with S3Client(...) as client`")
         return self._planes
 
     @property
-    def _bucket(self) -> Bucket:
+    def _bucket(self) -> PatientBucket:
         return self._open[0]
 
     @property

@@ -32,7 +32,7 @@ from ingest.errors import (
     UnexpectedResponse,
 )
 from ingest.http.exchange import Headers
-from ingest.http.http_date import parse_http_date
+from ingest.http.http_date import parse_http_date, parse_retry_after
 from ingest.http.tls import says_refused_certificate
 
 _BY_CODE: dict[str, type[SourceError]] = {
@@ -41,14 +41,17 @@ _BY_CODE: dict[str, type[SourceError]] = {
     "AllAccessDisabled": AccessDenied,
     "AuthorizationHeaderMalformed": SignatureMismatch,
     "BandwidthLimitExceeded": SlowDown,
+    "EC2ThrottledException": SlowDown,
     "ExpiredToken": CredentialsExpired,
     "IllegalLocationConstraintException": RedirectRefused,
+    "InsufficientCapacity": SlowDown,
     "InternalError": ServerFault,
     "InvalidAccessKeyId": AccessKeyUnknown,
     "InvalidObjectState": ObjectArchived,
     "InvalidRange": RangeNotSatisfiable,
     "InvalidSecurity": CredentialsError,
     "InvalidToken": CredentialsExpired,
+    "LimitExceededException": SlowDown,
     "NoSuchBucket": NoSuchBucket,
     "NoSuchKey": NoSuchKey,
     "NoSuchVersion": NoSuchKey,
@@ -56,8 +59,12 @@ _BY_CODE: dict[str, type[SourceError]] = {
     "OperationAborted": ServerFault,
     "PermanentRedirect": RedirectRefused,
     "PreconditionFailed": ObjectChanged,
+    "PriorRequestNotComplete": SlowDown,
+    "ProvisionedThroughputExceededException": SlowDown,
     "RequestExpired": ClockSkewed,
     "RequestLimitExceeded": SlowDown,
+    "RequestThrottled": SlowDown,
+    "RequestThrottledException": SlowDown,
     "RequestTimeTooSkewed": ClockSkewed,
     "RequestTimeout": ConnectionTimedOut,
     "ServerBusy": SlowDown,
@@ -67,10 +74,13 @@ _BY_CODE: dict[str, type[SourceError]] = {
     "SlowDownRead": SlowDown,
     "SlowDownWrite": SlowDown,
     "TemporaryRedirect": RedirectRefused,
+    "ThrottledException": SlowDown,
     "Throttling": SlowDown,
     "ThrottlingException": SlowDown,
     "TokenRefreshRequired": CredentialsExpired,
     "TooManyRequests": SlowDown,
+    "TooManyRequestsException": SlowDown,
+    "TransactionInProgressException": SlowDown,
     "XMinioServerNotInitialized": SlowDown,
 }
 _BY_STATUS: dict[int, type[SourceError]] = {
@@ -80,10 +90,10 @@ _BY_STATUS: dict[int, type[SourceError]] = {
     408: ConnectionTimedOut,
     412: ObjectChanged,
     416: RangeNotSatisfiable,
-    429: SlowDown,
-    503: SlowDown,
 }
 """For answers without an error document: to HEAD, or with an empty body."""
+_BUSY = frozenset({429, 503, 509, 529})
+"""Of the last two, "bandwidth limit exceeded" and "overloaded", no RFC knows; some servers and proxies send them."""
 _SKEW_ALLOWED = timedelta(minutes=15)
 _ELEMENT = re.compile(rb"<(Code|Message|Region|Endpoint)>([^<]{0,1000})</")
 _TLS_WANTED = re.compile(rb"HTTP request to an HTTPS|plain HTTP request was sent to HTTPS", re.IGNORECASE)
@@ -160,7 +170,10 @@ def error_from_response(
         )
     if kind is NotTls:
         return NotTls(f"{what}: the server speaks TLS on this port", hint="Set S3_SECURE=true.")
-    return kind(message)
+    error = kind(message)
+    if (asked := headers.get(b"retry-after")) is not None:
+        error.retry_after = parse_retry_after(asked.decode("latin-1"), theirs or ours)
+    return error
 
 
 def _kind(status: int, code: str, body: bytes) -> type[SourceError]:
@@ -172,7 +185,7 @@ def _kind(status: int, code: str, body: bytes) -> type[SourceError]:
         return RedirectRefused
     if status == 400 and _TLS_WANTED.search(body[:4096]):
         return NotTls
-    if status in (429, 503):
+    if status in _BUSY:
         return SlowDown
     if status >= 500:
         return UnexpectedResponse if status == 501 else ServerFault

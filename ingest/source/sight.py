@@ -9,10 +9,10 @@ from ingest.errors import NoSuchKey, SourceError
 from ingest.http.exchange import Response
 from ingest.http.pool import Pool
 from ingest.plan.etags import is_same
-from ingest.source.bucket import Bucket
 from ingest.source.credentials import CredentialSource
 from ingest.source.endpoint import Endpoint
 from ingest.source.heads import ObjectHead, parse_head
+from ingest.source.patient import PatientBucket
 from ingest.source.signing import Signer
 
 TINY = 64 << 10
@@ -22,8 +22,8 @@ _IN_A_ROW = 8
 connection: its answer is cut short."""
 
 
-class SightedBucket(Bucket):
-    """A `Bucket` whose `get` has in hand what `look` has brought."""
+class SightedBucket(PatientBucket):
+    """A `PatientBucket` whose `get` has in hand what `look` has brought."""
 
     def __init__(self, endpoint: Endpoint, pool: Pool, signer: Signer, credentials: CredentialSource) -> None:
         super().__init__(endpoint, pool, signer, credentials)

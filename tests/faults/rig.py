@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,8 +34,10 @@ from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
+from ingest.plan import gate
 from ingest.settings import Settings
 from ingest.source import bucket, retries
+from ingest.source import gate as gatekeeper
 from tests.faults import invariants
 from tests.faults.invariants import SECRET, Seen
 from tests.fixtures.memory_s3 import MemoryS3, serving
@@ -58,6 +60,7 @@ OBJECTS: dict[str, bytes] = {
     }.items()
 }
 MODIFIED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+PATIENCE = timedelta(seconds=0.5)
 QUICK = Timeouts(connect=2.0, idle=0.12, total=0.3, slowest=1 << 20)
 
 
@@ -165,7 +168,7 @@ async def run_sync(settings: Settings, *, stop: Stop | None = None, **options: o
 
 
 def settings_for(server: MemoryS3, data_dir: Path, **overrides: object) -> Settings:
-    return server.bucket.settings(data_dir, **{"secret_key": SECRET, **overrides})
+    return server.bucket.settings(data_dir, **{"secret_key": SECRET, "patience": PATIENCE, **overrides})
 
 
 def variables_of(settings: Settings) -> dict[str, str]:
@@ -236,6 +239,9 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between tries; their number stays what it is."""
     monkeypatch.setattr(transfers, "FIRST_PAUSE", 0.0)
     monkeypatch.setattr(retries, "PAUSE", wait_none())
+    monkeypatch.setattr(gatekeeper, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(gate, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(gate, "LONGEST_PAUSE", 0.01)
 
 
 @pytest.fixture(scope="session")

@@ -16,16 +16,17 @@ import pytest
 import trustme
 
 from ingest.jobs import pipeline
-from ingest.plan.concurrency import Concurrency, RetryBudget
+from ingest.plan.concurrency import Concurrency
 from tests.faults import deeds, invariants
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.rig import OBJECTS, QUICK, Rig, holding, rigged, run_sync, settings_for, shorten_deadlines
 from tests.fixtures.lines import lines_said
-from tests.fixtures.memory_s3 import Deed, Fault, MemoryS3
+from tests.fixtures.memory_s3 import Fault, MemoryS3
 from tests.fixtures.servers import Bucket
 
 EXPIRED = deeds.saying("403 Forbidden", "ExpiredToken")
 NOW = datetime.datetime.now(datetime.UTC)
+MANY = {f"k/{number:03}": b"x" for number in range(500)}
 DAY = datetime.timedelta(days=1)
 
 
@@ -43,21 +44,21 @@ async def test_no_server(rig: Rig, row: str, code: str) -> None:
     await rig.heal()
 
 
-@pytest.mark.parametrize(
-    ("fault", "budgeted"),
-    [(deeds.saying("500 Internal Server Error", "InternalError"), True), (deeds.saying("403 Forbidden"), False)],
-    ids=["500", "403"],
-)
-async def test_a_dying_server_is_not_hammered(
-    tmp_path: Path, sqlite_url: str, swift: None, fault: Deed, budgeted: bool
-) -> None:
-    """500 objects, and every GET refused: one request for each, and no more retries than the run's budget."""
-    objects = {f"k/{number:03}": b"x" for number in range(500)}
-    async with rigged(tmp_path, sqlite_url, objects, page=1000) as rig:
-        rig.server.faults = [Fault("get", fault)]
+async def test_a_dying_server_is_not_hammered(tmp_path: Path, sqlite_url: str, swift: None) -> None:
+    """500 objects, and 500 in answer to every GET: those on their way meet it, then probes do, one by one."""
+    async with rigged(tmp_path, sqlite_url, MANY, page=1000) as rig:
+        rig.server.faults = [Fault("get", deeds.saying("500 Internal Server Error", "InternalError"))]
         report = await rig.run(4)
-        assert report.counts.failed == 500
-        assert rig.server.count("get") == 500 + (int(RetryBudget().allowance) if budgeted else 0)
+        assert report.counts.failed == 0
+        asked = [asked.key for asked in rig.server.asked if asked.operation == "get" and "range" not in asked.headers]
+        assert len(asked) == len(set(asked)) <= Concurrency().floor
+
+
+async def test_what_is_refused_is_asked_for_once(tmp_path: Path, sqlite_url: str, swift: None) -> None:
+    async with rigged(tmp_path, sqlite_url, MANY, page=1000) as rig:
+        rig.server.faults = [Fault("get", deeds.saying("403 Forbidden"))]
+        report = await rig.run(4)
+        assert report.counts.failed == rig.server.count("get") == len(MANY)
 
 
 @pytest.mark.parametrize("status", ["503 Slow Down", "429 Too Many Requests"])
