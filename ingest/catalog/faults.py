@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import ssl
@@ -85,6 +86,8 @@ _BY_CODE: dict[int, tuple[type[DatabaseError], str | None]] = {
     **dict.fromkeys((sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH), (DatabaseError, _WRITABLE)),
 }
 """By SQLite's extended code, or else by its last byte, the primary one."""
+_LONGEST = 511
+"""Bytes of a path that SQLite opens (its MAX_PATHNAME)."""
 _POOLED = ("26000", "42P05")
 """A prepared statement that is not ours any more, or was somebody else's before."""
 _NO_TRANSACTIONS = "statement pooling mode"
@@ -114,7 +117,7 @@ def as_ours(error: Exception, where: str, password: str) -> DatabaseError | TooM
         return DatabaseDataError(message)
     code = getattr(cause, "sqlite_errorcode", None)
     if code is not None:
-        return _of_sqlite(code, message, line)
+        return _of_sqlite(code, message, line, where)
     return _of_postgres(cause, where, line)
 
 
@@ -122,10 +125,15 @@ def pooled(where: str) -> DatabaseUnfit:
     return DatabaseUnfit(f"{where}: a pooler in between lends a session for one transaction only", hint=_POOL_HINT)
 
 
-def _of_sqlite(code: int, message: str, line: str) -> DatabaseError | TooManyFiles:
+def _of_sqlite(code: int, message: str, line: str, where: str) -> DatabaseError | TooManyFiles:
     kind, hint = _BY_CODE.get(code) or _BY_CODE.get(code & 0xFF) or (DatabaseError, None)
     if code & 0xFF == sqlite3.SQLITE_CANTOPEN and not descriptors_left():
         return TooManyFiles(message)
+    if (
+        code & 0xFF == sqlite3.SQLITE_CANTOPEN
+        and len(os.fsencode(os.path.abspath(where.partition(":///")[2]))) > _LONGEST
+    ):
+        hint = f"SQLite takes a path of {_LONGEST} bytes at most: set DATABASE_URL to a shorter one, or move the data."
     if line.startswith(("no such table", "no such column")):
         hint = _UPGRADE
     return kind(message, hint=hint)

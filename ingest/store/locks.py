@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ingest.errors import LockedError
+from ingest.errors import DiskError, LockedError
 from ingest.private import make_directories
 from ingest.store.directories import disk_error
 from ingest.store.regular import open_regular
 
 _UNWRITTEN = -1
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+"""As NFS without its lock service answers, SMB with ``nobrl``, and some file systems in user space."""
 
 
 @contextmanager
@@ -34,7 +37,7 @@ def file_lock(path: Path, command: str) -> Iterator[None]:
         except BlockingIOError as error:
             raise LockedError(f"another run holds {path.name}: {_holder(descriptor)}") from error
         except OSError as error:
-            raise disk_error(error, str(path)) from error
+            raise _lock_error(error, path) from error
         holder = {"pid": os.getpid(), "command": command, "since": datetime.now(UTC).isoformat(timespec="seconds")}
         with suppress(OSError):  # a lock is one also where the disk is too full for a name: cleanup needs it then
             os.ftruncate(descriptor, 0)
@@ -74,7 +77,7 @@ class CopiesLock:
         except BlockingIOError:
             return False
         except OSError as error:
-            raise disk_error(error, str(self.path)) from error
+            raise _lock_error(error, self.path) from error
         holders, _ = self._written()
         self.shared = self.shared or holders != self._seen
         self._seen = self._count(holders + 1)
@@ -108,6 +111,13 @@ class CopiesLock:
             return int(holders), int(pid)
         except ValueError:
             return 0, 0  # new, or not ours
+
+
+def _lock_error(error: OSError, path: Path) -> DiskError:
+    found = disk_error(error, str(path))
+    if error.errno in _NO_LOCKS:
+        found.hint = "The file system passes on no flock, which runs need to know of one another: mount it with locks."
+    return found
 
 
 def _open(path: Path) -> int:

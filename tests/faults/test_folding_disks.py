@@ -259,7 +259,10 @@ async def test_a_lost_catalog(rig: Rig, sqlite_template: bytes) -> None:
     for path in catalog.parent.glob(f"{catalog.name}*"):
         path.unlink()
     catalog.write_bytes(sqlite_template)
-    await synced(rig)
+    attached = await run_ingest("source", "attach", variables=variables_of(rig.settings), cwd=rig.home)
+    assert attached.code == 0, attached.output
+    report = await synced(rig)
+    assert report.counts.adopted > 0
     assert (await verified(rig)).exit_code == 0
     rows = await rig.rows()
     for key, row in rows.items():
@@ -285,3 +288,18 @@ async def test_restored_to_such_a_disk(rig: Rig, tmp_path: Path) -> None:
     await restored(rig, prefix="", to=str(target))
     bodies = sorted(path.read_bytes() for path in (target / rig.settings.bucket).rglob("*") if path.is_file())
     assert bodies == sorted(rig.server.bodies.values())
+
+
+@pytest.mark.parametrize("made", [disks.exfat_again, disks.ntfs_again], ids=["exfat", "ntfs"])
+async def test_a_disk_that_is_mounted_again(
+    tmp_path: Path, sqlite_url: str, swift: None, made: Callable[[Path], AbstractContextManager[Callable[[], Path]]]
+) -> None:
+    """It is the same data directory, whatever numbers its files have now."""
+    (tmp_path / "disk").mkdir()
+    with made(tmp_path / "disk") as again:
+        async with rigged(tmp_path, sqlite_url, OBJECTS) as rig:
+            rig.settings = rig.settings.replace(data_dir=again() / "data")
+            await synced(rig)
+            again()
+            assert (await synced(rig)).counts.unchanged == len(KEYS)
+            await check(rig)
