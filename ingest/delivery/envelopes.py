@@ -14,8 +14,8 @@ from pydantic_core import from_json
 
 from ingest.errors import Poison
 
-MOST_DEEP = 8
-"""Envelopes around one document."""
+MOST_DEEP = 16
+"""Steps into envelopes, each list and each text being one: SNS in SQS as Lambda writes them takes seven."""
 ENTITIES = ("s3", "obs", "oss")
 """What a record calls the bucket and the object that it is about."""
 _LISTS = ("Records", "records", "events", "Messages")
@@ -23,7 +23,7 @@ _WRAPPERS = ("Message", "Sns", "body", "Body", "payload", "after", "value", "mes
 """In SNS, in SNS as Lambda writes it, in SQS, in Kafka Connect, in Debezium; and what people choose."""
 _CONFIRMATIONS = frozenset({"SubscriptionConfirmation", "UnsubscribeConfirmation"})
 _REGISTRY_BYTES = 5
-"""A zero and the number of a schema, as the registries' serializers write before the JSON."""
+"""A zero and the number of a schema (four bytes, and small), as the registries' serializers write before the JSON."""
 
 
 class Document(NamedTuple):
@@ -39,7 +39,7 @@ def read_json(value: bytes) -> object:
     Raises:
         Poison: it is no text, or no JSON.
     """
-    if value[:1] == b"\0" and value[_REGISTRY_BYTES : _REGISTRY_BYTES + 1] in (b"{", b"["):
+    if value[:2] == b"\0\0" and value[_REGISTRY_BYTES : _REGISTRY_BYTES + 1] in (b"{", b"["):
         value = value[_REGISTRY_BYTES:]
     encoding = json.detect_encoding(value)
     try:
@@ -52,7 +52,7 @@ def read_json(value: bytes) -> object:
 def documents(found: object, type_: str = "", depth: int = 0) -> Iterator[Document | Poison]:
     """What is in `found`, out of all its envelopes; `Poison` for each part that is of no known form."""
     if depth > MOST_DEEP:
-        yield Poison("unknown_form", f"the message is wrapped more than {MOST_DEEP} times")
+        yield Poison("unknown_form", f"the message is wrapped more than {MOST_DEEP} deep")
     elif isinstance(found, str):
         try:
             inner = _parsed(found, "wrong_type", "the text in the message")

@@ -131,7 +131,8 @@ class Parser:
         else:
             literal = text.removeprefix("/").removeprefix(f"{self.bucket}/")
         try:
-            key = self.normalise(text, self.bucket) if literal else ""
+            # Line ends around a path are a slip of whoever wrote it; where there is nothing else, they are the key.
+            key = self.normalise(text, self.bucket) if literal.strip("\r\n") else literal
         except IngestError as error:
             raise Poison("bad_path", error.message) from None
         others = (literal,) if separator else (literal, text, text.removeprefix("/"))

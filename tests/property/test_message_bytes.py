@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from collections.abc import Callable
 from contextlib import suppress
+from functools import reduce
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -72,3 +75,29 @@ def test_every_form_gives_the_key_back(key: str) -> None:
 def test_a_literal_path_is_among_what_is_tried(key: str) -> None:
     (event,) = parser.parse(json.dumps({"s3_path": f"s3://statements/{key}"}).encode()).events
     assert key in (event.key, *event.other_keys)
+
+
+def as_text(inner: object) -> object:
+    return json.dumps(inner)
+
+
+ENVELOPES: list[Callable[[Any], Any]] = [
+    as_text,
+    lambda inner: [inner],
+    lambda inner: {"Type": "Notification", "Message": as_text(inner)},
+    lambda inner: {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": as_text(inner)}}]},
+    lambda inner: {"Messages": [{"Body": as_text(inner)}]},
+    lambda inner: {"schema": None, "payload": inner},
+    lambda inner: {"op": "c", "before": None, "after": inner},
+    lambda inner: {"specversion": "1.0", "type": "t", "data": inner},
+    lambda inner: {"specversion": "1.0", "type": "t", "data_base64": b64encode(json.dumps(inner).encode()).decode()},
+]
+encodings = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+
+
+@given(keys, st.lists(st.sampled_from(ENVELOPES), max_size=2), encodings)
+def test_no_envelope_changes_what_is_in_it(key: str, wrapped: list[Callable[[Any], Any]], encoding: str) -> None:
+    for message in shaped(key, "Put"):
+        bare = parser.parse(json.dumps(message).encode()).events
+        whole = reduce(lambda inner, envelope: envelope(inner), wrapped, message)
+        assert parser.parse(json.dumps(whole).encode(encoding)).events == bare
