@@ -357,6 +357,13 @@ class Settings(KafkaSettings, VerifySettings):
             )
         if self.verify_authorization is not None and self.verify_url.startswith("http:"):
             said.append("VERIFY_URL is not encrypted: whoever stands in between can read VERIFY_AUTHORIZATION")
+        for trust, without_tls in (
+            (self.trust, self.endpoint and not self.secure),
+            (self.verify_trust, self.verify_url.startswith("http:")),
+            (self.kafka_trust, self.kafka_topic and not self.kafka_security_protocol.endswith("SSL")),
+        ):
+            if trust.certificate is not None and without_tls:
+                said.append(f"{trust.prefix}_CLIENT_CERT is shown to nobody: the connection is not encrypted")
         return said
 
 

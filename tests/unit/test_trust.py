@@ -160,3 +160,31 @@ def test_a_password_is_shown_nowhere(client: str, files: Path) -> None:
     found = settings(client, **values)
     assert PASSWORD in found.secrets
     assert "canary" not in repr(found) + repr(getattr(found, CLIENTS[client]))
+
+
+@pytest.mark.parametrize(
+    ("variable", "plain", "encrypted"),
+    [
+        ("S3_CLIENT_CERT", {"S3_ENDPOINT": "http://h"}, {"S3_ENDPOINT": "https://h"}),
+        ("VERIFY_CLIENT_CERT", {"VERIFY_URL": "http://h/v1"}, {"VERIFY_URL": "https://h/v1"}),
+        (
+            "KAFKA_CLIENT_CERT",
+            {"KAFKA_TOPIC": "t", "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"},
+            {"KAFKA_TOPIC": "t", "KAFKA_SECURITY_PROTOCOL": "SSL"},
+        ),
+    ],
+)
+def test_a_certificate_that_nobody_is_shown_is_said(
+    variable: str,
+    plain: dict[str, str],
+    encrypted: dict[str, str],
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, str(files / "both.pem"))
+    for variables, warned in ((plain, True), (encrypted, False)):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert any(variable in warning for warning in Settings.load().warnings) is warned
