@@ -195,7 +195,8 @@ class Verifier:
 
 def _explained(error: SourceError | TooManyFiles) -> DeliveryError:
     """What broke on the way, in the terms of a delivery; a hint that was made for this very case comes along."""
-    hint = vars(error).get("hint")
+    own = vars(error).get("hint")
+    hint = f"{own} Nothing is lost: run `ingest deliver` again." if own else None
     if isinstance(error, TlsError):
         return EndpointUntrusted(error.message, hint=hint)
     if isinstance(error, TooManyFiles) or not error.sent:

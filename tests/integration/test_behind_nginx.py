@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import trustme
 
 from ingest import errors
+from ingest.delivery.http import Parcel, Verifier
 from ingest.errors import ExitCode, IngestError
 from tests.fixtures.clients import CLIENTS, Client, answering, settings
 from tests.fixtures.nginx import needs_nginx, nginx
@@ -71,3 +73,25 @@ async def test_it_alters_the_host_that_was_signed(client: Client, weed: Bucket, 
     kept = f"location / {{ {pass_on} proxy_set_header Host $http_host; }}"
     async with nginx(tmp_path, kept) as port:
         await client(settings(f"http://127.0.0.1:{port}", **values))
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_it_refuses_a_copy_before_it_has_read_it(tls: bool, tmp_path: Path) -> None:
+    """Its verdict is kept, whether or not all was sent, and the next copy gets one of its own."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    certificate = f"ssl_certificate {tmp_path}/server.pem; ssl_certificate_key {tmp_path}/server.pem;" if tls else ""
+    copy = tmp_path / "copy"
+    copy.write_bytes(bytes(8 << 20))
+    async with answering() as server:
+        pass_on = f"location / {{ proxy_pass http://127.0.0.1:{server.port}; }}"
+        async with nginx(tmp_path, f"{certificate} client_max_body_size 100k; {pass_on}", tls=tls) as port:
+            told = settings(f"http{'s' if tls else ''}://127.0.0.1:{port}", ca_bundle=tmp_path / "ca.pem")
+            async with Verifier(told, connections=1) as verifier:
+                for size, expected in ((8 << 20, 413), (50_000, 200), (8 << 20, 413), (50_000, 200)):
+                    os.truncate(copy, size)
+                    descriptor = os.open(copy, os.O_RDONLY)
+                    answer = await verifier.post(Parcel("large.bin", "e", size, None, {}), descriptor)
+                    os.close(descriptor)
+                    assert (answer.status, answer.error) == (expected, None)

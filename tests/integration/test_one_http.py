@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from ingest import errors
 from ingest.errors import ExitCode, IngestError
+from ingest.source.client import S3Client
 from tests.fixtures.clients import CLIENTS, KEYS, Client, NotAnsweredError, answering, forward_proxy, settings
 from tests.fixtures.clients import without_proxies as proxies_of
 from tests.fixtures.mutual_tls import mutual_server
@@ -118,6 +119,23 @@ async def test_a_name_is_left_to_the_proxy_to_resolve(
         (head,) = proxy.heads
     assert f" http://{host}:9000/".encode() in head
     assert f"host: {host}:9000\r\n".encode() in head.lower()
+
+
+async def test_a_bucket_in_the_hosts_name_is_asked_there_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual-hosted addressing: only the list of all buckets is asked of the endpoint itself."""
+    async with answering() as server, forward_proxy(server.port) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        told = settings("http://MinIO.example.com", addressing_style="virtual")
+        await CLIENTS["bucket"](told)
+        await CLIENTS["clock"](told)
+        async with S3Client(told) as client:
+            await client.put("loans/a b.pdf", b"x")
+            await client.delete("loans/a b.pdf")
+            assert await client.bucket_exists()
+            assert await client.list_buckets() == ["statements"]
+        asked = [head.split(b" ")[1].partition(b"?")[0].decode() for head in proxy.heads]
+    own, bucket = "http://minio.example.com", "http://statements.minio.example.com"
+    assert asked == [f"{bucket}/", f"{bucket}/", *[f"{bucket}/loans/a%20b.pdf"] * 2, f"{bucket}/", f"{own}/"]
 
 
 @every_client
