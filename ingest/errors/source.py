@@ -160,10 +160,13 @@ class ClockUntrusted(ClockSkewed):
 
 
 class AccessDenied(SourceError):
-    """The server knows the key, and its policy does not allow the request."""
+    """The server's policy does not allow the request, or, on servers that tell no more, it does not know the key."""
 
     code = "access_denied"
-    hint = "The key is valid but may not do this. See the bucket policy in docs/operations.md."
+    hint = (
+        "Probably the key may not do this: see the bucket policy in docs/operations.md. Some servers (Ceph with STS) "
+        "answer so to a wrong key, secret or token, too: check S3_ACCESS_KEY, S3_SECRET_KEY and S3_SESSION_TOKEN."
+    )
 
 
 class NoSuchBucket(SourceError):

@@ -19,7 +19,7 @@ from ingest.jobs.listed import ListedKeys
 from ingest.jobs.listing import Listing
 from ingest.jobs.tickets import Ticket
 from ingest.model import ListingOrder, Page, Shard
-from ingest.plan.shards import key_range, last_of_prefix, order_of_page, order_of_server, top_level
+from ingest.plan.shards import key_range, last_of_prefix, order_of_page, top_level
 from ingest.plan.storable import without_unstorable
 from ingest.source.bucket import RawPage
 from ingest.source.listing import Listed, pages
@@ -124,8 +124,6 @@ class ByPrefix:
         listing = self.listing
         if listed.weak:
             listing.bucket.pins = False
-        if listing.order is ListingOrder.UNKNOWN:
-            listing.order = order_of_server(listed.server)
         seen = order_of_page(listed.page.objects)
         if seen is ListingOrder.DIRECTORY or listing.order is ListingOrder.UNKNOWN:
             listing.order = seen if seen is not ListingOrder.UNKNOWN else listing.order

@@ -171,7 +171,7 @@ class ByRange:
             sink.seal(ticket)
             return
         shard = ticket.shard._replace(start_after=page.start_after, end=page.last_key)
-        await self._relist(shard, ticket, self.listing.read(raw, shard, page.start_after))
+        await self._relist(shard, ticket, await self.listing.read(raw, shard, page.start_after))
 
     async def _gather(self, stretch: Stretch) -> None:
         shard = stretch.shard

@@ -18,6 +18,7 @@ from ingest.errors import (
     NoSuchKey,
     ObjectInTheWay,
     SourceError,
+    UnexpectedResponse,
 )
 from ingest.http.certificates import ServerCertificate, fetch_certificate
 from ingest.jobs.options import CheckOptions
@@ -126,8 +127,9 @@ async def _upload(client: S3Client) -> None:
 async def _bucket_exists(client: S3Client, reader: Bucket) -> bool:
     try:
         return await client.bucket_exists()
-    except AccessDenied:
-        # A HEAD is refused without a body; the refusal of a listing says whether key, secret or policy is at fault.
+    except (AccessDenied, UnexpectedResponse):
+        # A HEAD is refused without a body; the refusal of a listing says whether key, secret, policy or region is at
+        # fault.
         await reader.list_page(max_keys=1)
         return True
 

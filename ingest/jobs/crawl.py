@@ -9,8 +9,8 @@ from ingest.errors import SourceError
 from ingest.jobs.by_prefix import ByPrefix
 from ingest.jobs.by_range import ByRange
 from ingest.jobs.listing import Listing
+from ingest.jobs.order import order_of
 from ingest.model import ListingOrder, Shard
-from ingest.plan.shards import order_of_server
 
 LISTERS = 32
 """Requests for pages that are under way at once, at most: a page is 0.3 MB, and waits to be taken."""
@@ -28,9 +28,9 @@ async def crawl(
     top, first = Shard(roots[0], level=True), None
     try:
         if listing.order is ListingOrder.UNKNOWN:
-            # An answer tells the server's name. Pages may show the order of one that is not known, for the next run.
+            # Where the first answer shows nothing, pages may show the order, for the next run.
             first = await listing.ask(top)
-            listing.order = order_of_server(first.server)
+            listing.order = await order_of(listing, top, first)
         by_range = listing.order is ListingOrder.BYTES and not any(shard.level for shard in resumed)
         if by_range:
             shards = resumed or [Shard(root) for root in roots]

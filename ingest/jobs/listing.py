@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -9,10 +10,11 @@ from urllib.parse import unquote_to_bytes
 
 from ingest.catalog.catalog import Catalog, Source
 from ingest.errors import IngestError, ListingUntrusted, OutOfOrder
+from ingest.jobs.order import order_at
 from ingest.jobs.tickets import Ticket
 from ingest.model import MOST_KEYS, CatalogRow, ListingOrder, Page, Shard
 from ingest.observe.logs import log
-from ingest.plan.shards import is_ascending, key_range
+from ingest.plan.shards import first_directory, is_ascending, key_range
 from ingest.plan.splits import Probe
 from ingest.plan.storable import without_unstorable
 from ingest.source.bucket import Bucket, RawPage
@@ -84,6 +86,9 @@ class Listing:
     listers: int
     order: ListingOrder = ListingOrder.UNKNOWN
     failures: list[IngestError] = field(default_factory=list)
+    _is_proven: bool = False
+    """Tonight, the place of a directory has shown the order, or could show nothing."""
+    _proving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def ask(self, shard: Shard, *, start_after: str = "", token: str = "", max_keys: int = MOST_KEYS) -> RawPage:
         """One answer. Raises `SourceError` after the retries that can help."""
@@ -108,7 +113,7 @@ class Listing:
         undecodable: list[bytes] = []
         for _ in range(MOST_EMPTY_PAGES):
             raw = await self.ask(shard, start_after=start_after, token=token, max_keys=max_keys)
-            answer = self.read(raw, shard, start_after)
+            answer = await self.read(raw, shard, start_after, max_keys)
             undecodable.extend(answer.page.undecodable)
             if answer.is_last or answer.page.objects:
                 return answer._replace(page=answer.page._replace(undecodable=undecodable))
@@ -117,21 +122,44 @@ class Listing:
             token = answer.token
         raise ListingUntrusted(f"listing {shard}: {MOST_EMPTY_PAGES} pages without a key, and no end")
 
-    def read(self, raw: RawPage, shard: Shard, start_after: str) -> Answer:
-        """Parses an answer. Raises `ListingUntrusted`."""
+    async def read(self, raw: RawPage, shard: Shard, start_after: str, max_keys: int = MOST_KEYS) -> Answer:
+        """Parses an answer, to a question for so many keys. Raises `ListingUntrusted`."""
         opaque = self.bucket.etags.opaque
         listed = parse_page(raw, bucket=self.source.bucket, shard=shard, start_after=start_after, opaque=opaque)
         if listed.weak:
             self.bucket.pins = False
         if not is_ascending(listed.page.objects, start_after):
-            self.order = ListingOrder.DIRECTORY
-            raise OutOfOrder(f"listing {shard}: the server does not list in the order of the keys' bytes")
+            raise self._demoted(shard)
+        if not self._is_proven and (directory := first_directory(listed.page.objects, shard.prefix)) is not None:
+            await self._prove(shard, directory)
+        if not self._is_proven and not listed.token and len(listed.page.objects) >= max_keys:
+            await self._require_end(shard, listed.page.last_key)
         return Answer(without_unstorable(listed.page), listed.token, raw.body).cut_at(shard)
+
+    async def _prove(self, shard: Shard, directory: str) -> None:
+        """Once a run, when a directory shows: until then there was no difference. Raises `OutOfOrder`."""
+        async with self._proving:
+            if not self._is_proven:
+                shown = await order_at(self, shard.prefix, directory)
+                self._is_proven = True
+                if shown is ListingOrder.DIRECTORY:
+                    raise self._demoted(shard)
+
+    async def _require_end(self, shard: Shard, last_key: str) -> None:
+        """A full page that is said to be the last: SeaweedFS ends early where its last key is a directory as well."""
+        raw = await self.ask(shard, start_after=f"{last_key}/", max_keys=1)
+        found = parse_page(raw, bucket=self.source.bucket, shard=shard, start_after=last_key).page.objects
+        if found and found[0].key.startswith(f"{last_key}/"):
+            raise self._demoted(shard)
+
+    def _demoted(self, shard: Shard) -> OutOfOrder:
+        self.order = ListingOrder.DIRECTORY
+        return OutOfOrder(f"listing {shard}: the server does not list in the order of the keys' bytes")
 
     async def first_key(self, shard: Shard, above: str) -> Probe:
         """The first key of the range above `above`."""
         raw = await self.ask(shard, start_after=above, max_keys=1)
-        answer = self.read(raw, shard, above)
+        answer = await self.read(raw, shard, above)
         return Probe(above, answer.page.objects[0].key if answer.page.objects else None)
 
     async def rows_of(self, answer: Answer) -> dict[str, CatalogRow]:

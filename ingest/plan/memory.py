@@ -21,6 +21,8 @@ SMALL = PAGE // 2
 """Neighbours that are not more than this together are listed as one again, so that deletions do not crumble pages."""
 _NEVER = -(1 << 63)
 _OPEN, _CLOSE = b"<Contents>", b"</Contents>"
+_BLANK = b" \t\r\n"
+_INDENTED = (b" ", b"\t", b"\r", b"\n")
 
 
 def entries_span(body: bytes) -> tuple[int, int] | None:
@@ -107,11 +109,11 @@ def tile(pages: Iterable[KnownPage], start_after: str, end: str | None, filters:
 
 
 def entries_of(body: bytes) -> list[bytes]:
-    """The entries of an answer, each in its own bytes; empty when anything stands between two of them."""
+    """The entries of an answer, each in its own bytes; empty when more than white space stands between two of them."""
     span = entries_span(body)
     if span is None:
         return []
-    entries = [piece + _CLOSE for piece in body[span[0] : span[1]].split(_CLOSE)[:-1]]
+    entries = [piece.lstrip(_BLANK) + _CLOSE for piece in body[span[0] : span[1]].split(_CLOSE)[:-1]]
     return entries if all(entry.startswith(_OPEN) for entry in entries) else []
 
 
@@ -126,9 +128,15 @@ def is_unchanged(body: bytes, page: KnownPage) -> bool:
 
 
 def _digest(body: bytes) -> bytes:
-    """Of the entries of an answer; of nothing, when it has none."""
+    """Of the entries of an answer, whatever white space is between them; of nothing, when it has none."""
     span = entries_span(body)
-    return fingerprint(memoryview(body)[span[0] : span[1]] if span is not None else b"")
+    if span is None:
+        return fingerprint(b"")
+    start, end = span
+    behind_the_first = body.find(_CLOSE, start) + len(_CLOSE)
+    if body[behind_the_first : behind_the_first + 1] in _INDENTED and (entries := entries_of(body)):
+        return fingerprint(b"".join(entries))
+    return fingerprint(memoryview(body)[start:end])
 
 
 @dataclass(slots=True)

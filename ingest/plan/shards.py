@@ -2,7 +2,8 @@
 
 Byte-ordered servers (AWS, MinIO, Ceph) may be split at any key. Others list directory by directory
 (``a/x`` before ``a-b/x``): a range there would lose keys, so they are split by common prefix only. A server counts as
-byte-ordered on evidence: its name is known, or a page shows a pair of keys that only byte order explains.
+byte-ordered on evidence: what it answers when it is asked for the place of a directory, or a page with a pair of keys
+that only byte order explains. Its name is none.
 """
 
 from __future__ import annotations
@@ -34,6 +35,29 @@ def order_of_pair(before: str, after: str) -> ListingOrder:
     if ascending == by_directory:
         return ListingOrder.UNKNOWN
     return ListingOrder.BYTES if ascending else ListingOrder.DIRECTORY
+
+
+def start_of_directory(directory: str) -> str:
+    """Where to ask for a directory (with its ``/``): bytes above its name, and below all that is in it."""
+    return f"{directory[:-1]}!"
+
+
+def order_shown(directory: str, asked: str, found: str | None) -> ListingOrder | None:
+    """What it shows that `found` is the first key behind `asked`, for a directory that has keys.
+
+    `asked` is `start_of_directory`, or a key between that and the directory. None: nothing yet, ask behind `found`.
+    UNKNOWN: the server does not begin where it is asked to.
+    """
+    if found is None or found > directory:
+        return ListingOrder.BYTES if found is not None and found.startswith(directory) else ListingOrder.DIRECTORY
+    if found == directory:
+        return ListingOrder.BYTES
+    return None if found > asked else ListingOrder.UNKNOWN
+
+
+def first_directory(objects: Iterable[RemoteObject], prefix: str) -> str | None:
+    """The first directory below `prefix` that keys show, with its ``/``."""
+    return next((found for remote in objects if (found := top_level(remote.key, prefix)) is not None), None)
 
 
 def order_of_page(objects: Sequence[RemoteObject]) -> ListingOrder:

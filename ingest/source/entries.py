@@ -17,6 +17,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 from xml.etree.ElementTree import Element, ParseError, XMLParser
 
+from ingest.http.http_date import parse_http_date
 from ingest.model import RemoteObject
 from ingest.plan.etags import EMPTY_MD5, Shape, is_weak, named, names_of, plain
 from ingest.plan.memory import entries_span
@@ -216,11 +217,11 @@ def quoted(text: str) -> str:
 
 
 def _moment(written: str) -> datetime | None:
-    """None for what is no date, or is none in UTC: the calendar has a first day and a last."""
+    """None for what is no date, or is none in UTC: the calendar has a first day and a last. As HTTP writes it, too."""
     try:
-        return as_utc(datetime.fromisoformat(written))
+        return as_utc(datetime.fromisoformat(written.strip()))
     except (ValueError, OverflowError):
-        return None
+        return parse_http_date(written.encode("ascii", "replace"))
 
 
 def _decoded(written: list[str], fields: Mapping[str, str]) -> tuple[list[str], list[bytes]]:

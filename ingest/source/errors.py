@@ -96,6 +96,7 @@ _BUSY = frozenset({429, 503, 509, 529})
 """Of the last two, "bandwidth limit exceeded" and "overloaded", no RFC knows; some servers and proxies send them."""
 _SKEW_ALLOWED = timedelta(minutes=15)
 _ELEMENT = re.compile(rb"<(Code|Message|Region|Endpoint)>([^<]{0,1000})</")
+_EXPECTED_REGION = re.compile(r"region.* expecting '([a-z0-9-]{1,64})'")
 _TLS_WANTED = re.compile(rb"HTTP request to an HTTPS|plain HTTP request was sent to HTTPS", re.IGNORECASE)
 
 
@@ -158,8 +159,8 @@ def error_from_response(
         return ClockSkewed(f"{message}; the server's clock: {clock}, ours: {ours:%Y-%m-%d %H:%M:%S} UTC")
     if kind is RedirectRefused:
         return RedirectRefused(f"{message}{_redirect_target(headers, document)}")
-    if kind is SignatureMismatch and document.region:
-        return SignatureMismatch(message, hint=f"Set S3_REGION={document.region}: the bucket is there.")
+    if kind is SignatureMismatch and (region := document.region or _expected_region(document.message)):
+        return SignatureMismatch(message, hint=f"Set S3_REGION={region}: the bucket is there.")
     if says_refused_certificate(status, body):
         return ClientCertificateRefused(
             f"{what}: the server answered 400: it wants a certificate of ours that it trusts"
@@ -199,6 +200,12 @@ def _code_in_headers(headers: Headers) -> str:
     """MinIO names the code of an answer to HEAD, which can have no body, in a header."""
     code = headers.get(b"x-minio-error-code", b"").decode("ascii", "replace")
     return code if code.isalnum() else ""
+
+
+def _expected_region(message: str) -> str:
+    """Where only the words say it: ``the region 'x' is wrong; expecting 'y'`` (AWS, MinIO)."""
+    found = _EXPECTED_REGION.search(message)
+    return found[1] if found is not None else ""
 
 
 def _redirect_target(headers: Headers, document: ErrorDocument) -> str:

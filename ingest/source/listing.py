@@ -118,7 +118,7 @@ def _proven_token(entries: Entries, bucket: str) -> str:
         raise ValueError(f"the answer is for bucket {fields.get('Name')!a}")
     if fields.get("EncodingType", "url") != "url":
         raise ValueError(f"the keys are encoded by {fields['EncodingType']!a}, which nobody asked for")
-    truncated, token = fields.get("IsTruncated"), fields.get("NextContinuationToken", "")
+    truncated, token = fields.get("IsTruncated", "").strip().lower(), fields.get("NextContinuationToken", "")
     if truncated not in ("true", "false"):
         raise ValueError("the answer does not say whether it is complete")
     if truncated == "true" and not token:

@@ -51,6 +51,28 @@ async def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "<Message>malformed</Message><Region>eu-west-1</Region>",
+        "<Message>the region 'us-east-1' is wrong; expecting 'eu-west-1'</Message>",
+    ],
+)
+async def test_a_server_of_another_region(tmp_path: Path, said: str) -> None:
+    """HEAD is refused with 400 and no body: what the listing is told names the region."""
+
+    async def answer(visit: Visit) -> None:
+        body = f"<Error><Code>AuthorizationHeaderMalformed</Code>{said}</Error>".encode()
+        await visit.answer(b"" if visit.head.startswith(b"HEAD") else body, status="400 Bad Request")
+
+    async with raw_server(answer) as server:
+        settings = Bucket(f"http://127.0.0.1:{server.port}", "statements").settings(tmp_path)
+        error, passed = await failure(settings)
+    assert type(error) is errors.SignatureMismatch
+    assert "S3_REGION=eu-west-1" in error.hint
+    assert passed == [1, 2]
+
+
+@pytest.mark.parametrize(
     ("begins", "ends", "kind", "hint"),
     [
         (NOW - timedelta(days=9), NOW - timedelta(days=1), errors.CertificateExpired, "Renew the server's certificate"),
