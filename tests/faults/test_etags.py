@@ -25,9 +25,11 @@ from ingest.jobs.stop import Stop
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.plan import pieces
+from ingest.plan.checks import MIB
 from tests.faults import deeds
 from tests.faults.rig import MODIFIED, Rig, rigged
 from tests.fixtures.memory_s3 import Answer, Asked, Deed, Fault, Stored, etag_of, quoted
+from tests.fixtures.objects import multipart_etag
 
 SMALL, MIDDLE, LARGE = "a/small.pdf", "b/middle.pdf", "c/large.pdf"
 OBJECTS = {
@@ -223,6 +225,17 @@ async def test_what_its_stored_checksum_contradicts_is_damaged_however_often_it_
     report = await three.run(3)
     assert report.counts.failed == len(OBJECTS)
     assert {row["last_error"].partition(":")[0] for row in (await three.rows()).values()} == {"damaged_transfer"}
+
+
+@pytest.mark.parametrize(("mib", "parts_of"), [(14, 6), (24, 11), (24, 8)])
+async def test_parts_of_any_whole_number_of_mib_are_checked(three: Rig, mib: int, parts_of: int) -> None:
+    """On servers that do not tell a part's size (Ceph, Swift): whatever size the number of parts allows."""
+    body = random.Random(mib).randbytes(mib * MIB + 5)
+    three.server.put(LARGE, body)
+    etag = multipart_etag(body, parts_of * MIB)
+    three.server.objects[LARGE] = three.server.objects[LARGE]._replace(etag=etag)
+    await three.run(0)
+    assert (await three.rows())[LARGE]["verified"] == "verified"
 
 
 async def test_what_is_learnt_of_a_server_is_remembered(three: Rig, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import zlib
 from base64 import b64encode
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from random import Random
 
 import pytest
 
 from ingest.model import Check, Verified
-from ingest.plan.checks import MIB, MOST_GUESSES, Hasher, check_for, inferred_part_sizes
+from ingest.plan.checks import MIB, MOST_GUESSES, Hasher, check_for, inferred_part_sizes, possible_part_sizes
 from ingest.source.checksums import check_for_head, check_for_headers, check_for_part
 from ingest.source.heads import ObjectHead
 
@@ -146,6 +147,28 @@ def test_a_head_becomes_the_same_check(sse: str, checksums: dict[str, str], kind
 def test_part_sizes_are_inferred_from_their_number(size: int, parts: int, expected: list[int]) -> None:
     assert inferred_part_sizes(size, parts) == expected
     assert len(expected) <= MOST_GUESSES
+
+
+@pytest.mark.parametrize(
+    ("size", "parts", "known", "expected"),
+    [
+        (14 * MIB, 3, (), [5 * MIB, 5_000_000, 6 * MIB, -(-14 * MIB // 3), 6_000_000, 7_000_000]),
+        (24 * MIB, 3, (), [8 * MIB, 10 * MIB, 10_000_000, 9 * MIB, 11 * MIB, 9_000_000, 11_000_000, 12_000_000]),
+        (24 * MIB, 3, (11 * MIB, MIB), [11 * MIB, 8 * MIB, 10 * MIB, 10_000_000]),
+        (100, 2, (), [50]),
+        (100, 101, (), []),
+        (100, 1, (), []),
+        (0, 2, (), []),
+        (8 * 10**15, 2, (), []),
+    ],
+)
+def test_the_part_sizes_that_a_number_of_parts_allows(
+    size: int, parts: int, known: Sequence[int], expected: list[int]
+) -> None:
+    """The likeliest first; as few of an absurd size as of any that takes long to hash."""
+    found = possible_part_sizes(size, parts, known)
+    assert all(-(-size // part_size) == parts for part_size in found)
+    assert found[: len(expected)] == expected if expected else len(found) <= MOST_GUESSES
 
 
 def test_a_known_part_size_must_fit_the_number_of_parts() -> None:
