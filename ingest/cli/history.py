@@ -31,8 +31,8 @@ def command(context: Context, key: str) -> None:
         context.emit({"command": "history", "status": "ok", **found})
         return
     row = found["object"]
-    for name in ("source_s3_path", "state", "size", "etag", "last_modified", "local_path", "digest", "downloaded_at",
-                 "pruned_at", "gone_at", "last_error"):  # fmt: skip
+    for name in ("source_s3_path", "state", "size", "etag", "version", "last_modified", "local_path", "digest",
+                 "downloaded_at", "pruned_at", "gone_at", "last_error"):  # fmt: skip
         if row[name] is not None:
             say(f"{name:>14}: {escape_key(str(row[name]))}")
     for delivery in found["deliveries"]:

@@ -30,6 +30,11 @@ class Doubts:
     _news: asyncio.Event | None = None
     """Set at the next change; there while somebody waits for it."""
     _said: bool = False
+    _known: frozenset[Shape] = frozenset()
+    """The shapes that were known to be none before."""
+
+    def __post_init__(self) -> None:
+        self._known = frozenset(self.etags.opaque)
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
@@ -78,11 +83,16 @@ class Doubts:
             raise DamagedTransfer(
                 f"{key!r}: received bytes that do not match what the server says of them", digest=found.digest
             )
+        self._say(shape, key)
+        return Hashed(found.digest, Verified.UNVERIFIABLE)
+
+    def _say(self, shape: Shape, key: str) -> None:
+        """Once a run, and to be heard only in the one that learns it."""
         if not self._said:
             self._said = True
             said = "the etags of this server are no MD5s: what no stored checksum proves is recorded as unverifiable"
-            log().warning("etags_prove_nothing", key=key, message=said)
-        return Hashed(found.digest, Verified.UNVERIFIABLE)
+            tell = log().info if shape in self._known else log().warning
+            tell("etags_prove_nothing", key=key, message=said)
 
     async def _is_none(self, shape: Shape, check: Check, *, agreed: bool, waits_as: int) -> bool:
         """Whether the etag is no MD5."""

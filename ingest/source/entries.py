@@ -19,7 +19,7 @@ from xml.etree.ElementTree import Element, ParseError, XMLParser
 
 from ingest.http.http_date import parse_http_date
 from ingest.model import RemoteObject
-from ingest.plan.etags import EMPTY_MD5, Shape, is_weak, named, names_of, plain
+from ingest.plan.etags import Shape, are_names, is_weak, named, plain
 from ingest.plan.memory import entries_span
 from ingest.plan.storable import is_size
 from ingest.units import as_utc
@@ -31,8 +31,7 @@ _MODIFIED = (
     r"<LastModified>(?P<modified>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3})?Z)</LastModified>"
 )
 _QUOTE = r"(?:&quot;|&#34;|\")"
-_ETAG = rf"<ETag>{_QUOTE}(?P<etag>(?!0{{8}})[0-9a-f]{{32}}(?:-[1-9][0-9]{{0,4}})?){_QUOTE}</ETag>"
-"""One that names a version by itself, as a rule (see `plan.etags`)."""
+_ETAG = rf"<ETag>{_QUOTE}(?P<etag>[0-9a-f-]*){_QUOTE}</ETag>"
 _CHECKSUMS = r"(?:<ChecksumAlgorithm>[A-Z0-9]*</ChecksumAlgorithm>)*(?:<ChecksumType>[A-Z_]*</ChecksumType>)?"
 _SIZE = r"<Size>(?P<size>[0-9]{1,18})</Size>"
 _CLASS = r"<StorageClass>(?P<storage_class>[A-Z_]+)</StorageClass>"
@@ -119,14 +118,20 @@ def _read_uniform(body: bytes, opaque: Collection[Shape] = ()) -> Entries | None
     fields = _texts(root, _FIELDS)
     columns = {name: pieces[group::_STRIDE] for name, group in layout.groupindex.items()}
     keys, undecodable = _decoded(columns["key"], fields)
-    etags, classes = columns["etag"], columns["storage_class"]
+    records = zip(
+        keys,
+        map(int, columns["size"]),
+        columns["etag"],
+        map(datetime.fromisoformat, columns["modified"]),
+        columns["storage_class"],
+        strict=True,
+    )
     try:
-        sizes, moments = list(map(int, columns["size"])), list(map(datetime.fromisoformat, columns["modified"]))
+        objects = list(map(_remote_object, records))
     except ValueError:
         return None  # a date that no calendar has: the other way tells whose
-    if opaque or EMPTY_MD5 in etags:
-        etags = names_of(etags, sizes, moments, opaque)
-    objects = list(map(_remote_object, zip(keys, sizes, etags, moments, classes, strict=True)))
+    if opaque or not are_names(columns["etag"]):
+        objects = [_named(remote, remote.key, opaque) for remote in objects]
     if undecodable:
         objects = [remote for remote in objects if remote.key]
     prefixes, more = _decoded(_prefixes(root), fields)

@@ -183,6 +183,20 @@ def conditional(deed: Deed) -> Callable[[Asked, Answer], Deed | None]:
     return lambda asked, _: deed if "if-match" in asked.headers else None
 
 
+async def test_a_proxy_takes_the_etag_out_of_the_answers_to_get(three: Rig) -> None:
+    """What comes is the listed version by its moment, and its bytes are proven by the listed etag."""
+    del three.server.objects[LARGE]
+
+    def without(answer: Answer) -> Answer:
+        return answer._replace(headers={name: value for name, value in answer.headers.items() if name != "ETag"})
+
+    three.server.faults = [Fault("get", deeds.answering(without))]
+    await three.run(0)
+    assert {row["verified"] for row in (await three.rows()).values()} == {"verified"}
+    report = await three.run(0, page_memory=False)
+    assert report.counts.unchanged == len(OBJECTS) - 1
+
+
 async def test_versions_are_not_mixed_without_etags(three: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The large object changes between two of its ranges, on a server that has no etags and knows no conditions."""
     monkeypatch.setattr(pieces, "PIECE", 100_000)

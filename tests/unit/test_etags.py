@@ -10,6 +10,7 @@ from ingest.plan.etags import (
     EMPTY_MD5,
     Etags,
     Shape,
+    are_names,
     etag_of,
     fits_a_header,
     is_made_up,
@@ -153,6 +154,27 @@ def test_what_may_stand_in_a_condition(etag: str, fits: bool) -> None:
 def test_a_change_shows_when_the_second_is_over(name: str, age: float, pause: float) -> None:
     assert seconds_until_settled(name, MOMENT + timedelta(seconds=age)) == pause
     assert seconds_until_settled(name, None) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("etags", "names"),
+    [
+        ([MD5, MD5], True),
+        ([MD5, f"{MD5}-12"], True),
+        ([], True),
+        ([MD5, ""], False),
+        ([MD5, "0" * 32], False),
+        ([MD5, f"{'0' * 32}-1"], False),
+        ([MD5, EMPTY_MD5], False),
+        ([MD5, MD5[1:]], False),
+        ([MD5, f"{MD5[:30]}-1"], False),
+        ([f"{MD5}ab", f"{MD5[:30]}-1"], False),
+        ([f"{MD5}-123456"], False),
+    ],
+)
+def test_a_page_of_etags_that_name_their_versions(etags: list[str], names: bool) -> None:
+    assert are_names(etags) is names
+    assert not names or all(named(etag, 5, MOMENT) == etag for etag in etags)
 
 
 def test_the_marks_of_a_uuid() -> None:
