@@ -86,8 +86,11 @@ def line_of(file: Path, variable: str) -> int | None:
     from dotenv.parser import parse_stream
 
     with file.open(encoding="utf-8") as stream:
-        lines = [binding.original.line for binding in parse_stream(stream) if binding.key == variable]
-    return lines[-1] if lines else None
+        found = [binding.original for binding in parse_stream(stream) if binding.key == variable]
+    if not found:
+        return None
+    text = found[-1].string  # empty lines before it are a part of it
+    return found[-1].line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _anchored(field: str, value: str, base: Path | None, names: Names) -> str:

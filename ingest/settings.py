@@ -25,7 +25,7 @@ from pydantic import (
 
 from ingest import sendable
 from ingest.anchors import anchored, anchored_url
-from ingest.environment import Names, read_sources
+from ingest.environment import Found, Names, read_sources
 from ingest.errors import SettingsError
 from ingest.event_settings import KafkaSettings, VerifySettings
 from ingest.trust import Trust
@@ -153,7 +153,7 @@ class Settings(KafkaSettings, VerifySettings):
         Raises:
             SettingsError: a value is wrong; the message names its variable and what it wants.
         """
-        values, warnings, _ = read_sources(NAMES, env_file)
+        values, warnings, _ = read_all(env_file)
         given = {name: value for name, value in (flags or {}).items() if value not in (None, "")}
         if "://" in str(given.get("endpoint", "")):
             values.pop("secure", None)  # a URL on the command line outranks S3_SECURE of the environment
@@ -365,6 +365,11 @@ class Settings(KafkaSettings, VerifySettings):
             if trust.certificate is not None and without_tls:
                 said.append(f"{trust.prefix}_CLIENT_CERT is shown to nobody: the connection is not encrypted")
         return said
+
+
+def read_all(env_file: Path | None = None) -> Found:
+    """What is written outside of the command line, and where. Raises `SettingsError`."""
+    return read_sources(NAMES, env_file)
 
 
 _SHORTEST_ID = 8

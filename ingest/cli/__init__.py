@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "status": "Show totals and the last runs.",
     "runs": "Show the last runs, or one with its failures.",
     "history": "Show one object's story.",
+    "config": "Show every setting, and where it comes from.",
     "source": "Say what belongs together: endpoints, data directories, the catalog.",
     "db": "Create, migrate and check the catalog.",
     "demo": "Show all of it on an embedded S3 server.",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _VALUES_BETWEEN_COLLECTIONS = 20_000
-_SETTING_FLAGS = {
+SETTING_FLAGS = {
     "endpoint": "S3_ENDPOINT",
     "bucket": "S3_BUCKET",
     "data_dir": "INGEST_DATA_DIR",
@@ -71,7 +71,7 @@ def command_options(
     @wraps(function)
     def call(**values: Any) -> None:
         as_json, quiet, verbose = values.pop("as_json"), values.pop("quiet"), values.pop("verbose")
-        flags = {name: values.pop(name) for name in _SETTING_FLAGS}
+        flags = {name: values.pop(name) for name in SETTING_FLAGS}
         env_file = values.pop("env_file")
         try:
             from ingest.observe.logs import configure
@@ -95,7 +95,7 @@ def command_options(
             said = too_many_files(defect) or IngestError(f"a defect in ingest: {type(defect).__name__}")
             refuse(said, as_json=as_json, verbose=verbose)
 
-    for name, variable in reversed(_SETTING_FLAGS.items()):
+    for name, variable in reversed(SETTING_FLAGS.items()):
         call = click.option(
             f"--{name.replace('_', '-')}", name, type=Text(), metavar="VALUE", help=f"Instead of {variable}."
         )(call)
