@@ -18,6 +18,7 @@ from ingest.catalog.queries import CopyRow
 from ingest.crashpoints import here
 from ingest.errors import ClockUntrusted, DiskError, NoSuchKey
 from ingest.jobs.copies import Copies
+from ingest.jobs.evidence import note_pruned, pruned_since
 from ingest.jobs.groups import task_group
 from ingest.jobs.options import CleanupOptions
 from ingest.jobs.places import Places
@@ -209,9 +210,15 @@ class _Cleanup:
             except DiskError as error:
                 log().error("prune_failed", key=copy.remote.key, error=error.code, message=error.message)
                 stuck.append(copy.remote.key)
-        self.run.counts.failed += len(stuck) + len(missing)
         here("cleanup.all-unlinked")
         await self._make_durable(removed)
+        data_dir = self.run.settings.data_dir
+        await asyncio.to_thread(note_pruned, data_dir, removed, self.clock())
+        if missing:
+            earlier = await asyncio.to_thread(pruned_since, data_dir, missing)
+            removed += [copy for copy in missing if copy.remote.key in earlier]
+            missing = [copy for copy in missing if copy.remote.key not in earlier]
+        self.run.counts.failed += len(stuck) + len(missing)
         await self._record_pruned(removed, stuck, missing)
 
     async def _make_durable(self, removed: Sequence[CopyRow]) -> None:

@@ -279,7 +279,9 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         )
         bucket = await stack.enter_async_context(opening)
         options = replace(options, selection=await read_selection(run, options.selection, bucket))
-        adopting = not store.was_empty and (run.source.is_new or await run.catalog.last_run_died(run.source.id))
+        adopting = not store.was_empty and (
+            run.source.is_new or run.behind or await run.catalog.last_run_died(run.source.id)
+        )
         if adopting:
             await Places(run.catalog, store.taken).refresh()
         fetch = Fetch(bucket, store, adopting=adopting)

@@ -40,6 +40,7 @@ from ingest.redaction import protecting, redact_causes
 from ingest.settings import Settings
 from ingest.store.locks import file_lock
 from ingest.store.owners import sweep_left
+from ingest.store.progress import last_run, note_run
 
 _HEARTBEAT_SECONDS = 15.0
 """Often enough that nothing in between takes the lock's connection for one that nobody needs."""
@@ -68,6 +69,8 @@ class Run:
     report: RunReport
     progress: Progress
     stop: Stop
+    behind: bool = False
+    """The catalog is older than what runs have left in the data directory: a backup of it was put back."""
 
     @property
     def counts(self) -> Counts:
@@ -108,10 +111,14 @@ async def execute(
                 held.run_id = report.run_id
             here("run.started")
             stack.enter_context(bound_to_run(report.run_id))
-            await _work(Run(settings, catalog, source, report.run_id, report, progress, stop), held, work)
+            behind = report.run_id <= last_run(settings.data_dir)
+            run = Run(settings, catalog, source, report.run_id, report, progress, stop, behind)
+            await _work(run, held, work)
             error = report.error
             if source.is_new and isinstance(error, _NEVER_ANSWERED) and not getattr(error, "answered_before", False):
                 await _disown(catalog, source, report)
+            elif not behind or (command == "sync" and not arguments and report.status is RunStatus.OK):
+                note_run(settings.data_dir, report.run_id)
     except IngestError as error:
         report.error = report.error or error
     finally:
@@ -129,6 +136,9 @@ async def _disown(catalog: Catalog, source: Source, report: RunReport) -> None:
 
 async def _work(run: Run, held: RunLock | None, work: Callable[[Run], Awaitable[None]]) -> None:
     log().info("run_started", command=run.report.command, bucket=run.source.bucket)
+    if run.behind:
+        said = "the catalog is older than the copies, as a backup is: the next whole sync adopts what is newer"
+        log().warning("catalog_behind", message=said)
     beating = asyncio.create_task(_beat(run, held))
     try:
         await asyncio.to_thread(sweep_left, run.settings.data_dir)

@@ -12,11 +12,12 @@ from contextlib import AsyncExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from ingest.catalog import inventory, queries
+from ingest.catalog import inventory, pruning, queries
 from ingest.catalog.batch import Batch
 from ingest.catalog.queries import CopyRow
 from ingest.crashpoints import here
 from ingest.errors import DamageFound
+from ingest.jobs.evidence import pruned_since
 from ingest.jobs.options import VerifyOptions
 from ingest.jobs.orphans import find_orphans
 from ingest.jobs.places import Places
@@ -92,6 +93,7 @@ class _Verify:
             self.run.stop.raise_if_requested()
             self.checked += len(rows)
             self.run.progress.listed(len(rows))
+            suspects = await self._without_pruned(suspects)
             await self._note(suspects)
             for row, finding in suspects if transfers is not None else ():
                 if transfers is not None and self._is_mendable(row, finding):
@@ -191,6 +193,29 @@ class _Verify:
     def _is_mendable(self, row: CopyRow, finding: Finding) -> bool:
         """Not what a symlink stands in the way of; but what is recorded at no place at all gets its own."""
         return finding.verdict is not Verdict.UNSAFE or not is_place(row.local_path or "", self.run.source.directory)
+
+    async def _without_pruned(self, suspects: list[Suspect]) -> list[Suspect]:
+        """A catalog that was put back from a backup does not know what was pruned since: that is made good, and no
+        damage."""
+        missing = [row for row, finding in suspects if finding.verdict is Verdict.MISSING]
+        if not missing:
+            return suspects
+        catalog, source_id = self.run.catalog, self.run.source.id
+        since = await asyncio.to_thread(pruned_since, self.run.settings.data_dir, missing)
+        gone = [row for row in missing if row.remote.key in since]
+        if gone:
+            batch = self._batch()
+            intended = await pruning.intend(catalog, source_id, gone, at=batch.at, delivering=False)
+            batch.pruned = sorted(intended)
+            batch.audits = [
+                Audit("pruned", row.remote.key, {"etag": row.remote.etag, "found": "noted on the disk"})
+                for row in gone
+                if row.remote.key in intended
+            ]
+            await catalog.commit(batch)
+            self.run.counts.pruned += len(intended)
+            since = since & intended
+        return [(row, finding) for row, finding in suspects if row.remote.key not in since]
 
     async def _note(self, suspects: Sequence[Suspect]) -> None:
         """Writes down what is damaged. The state stays; the failed attempt says why, and unsettles the row."""

@@ -1,0 +1,25 @@
+"""How far the catalog was when it last worked on this data directory: a backup that is put back is behind that."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+_NAME = "last-run"
+
+
+def last_run(data_dir: Path) -> int:
+    """The number of the newest run that ended here; 0 where nobody knows."""
+    with suppress(OSError, ValueError):
+        return int((data_dir / ".ingest" / _NAME).read_text(encoding="ascii")[:32])
+    return 0
+
+
+def note_run(data_dir: Path, run_id: int) -> None:
+    """Notes it, where that can be done: it is a hint, for which no run fails."""
+    path = data_dir / ".ingest" / _NAME
+    draft = path.with_name(f"{_NAME}.{os.getpid()}.new")
+    with suppress(OSError):
+        draft.write_text(f"{run_id}\n", encoding="ascii")
+        os.replace(draft, path)
