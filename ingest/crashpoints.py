@@ -80,6 +80,11 @@ LABELS = frozenset(
         "shards.listed",
         "order.learnt",
         "sync.completed",
+        # The first run: ids of catalog and directory, each on record at the other.
+        "identity.catalog-named",
+        "identity.inside-written",
+        "identity.bound",
+        "identity.outside-written",
         # The run's row.
         "run.locked",
         "run.started",
