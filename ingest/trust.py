@@ -10,6 +10,7 @@ checked.
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,9 @@ class Trust:
         return context
 
     def _trusting(self) -> ssl.SSLContext:
+        named = os.environ.get("SSL_CERT_FILE")
+        if self.bundle is None and named and not os.access(named, os.R_OK):
+            raise SettingsError(f"SSL_CERT_FILE: {named} cannot be read")  # OpenSSL would trust nobody, without a word
         try:
             context = ssl.create_default_context(cafile=str(self.bundle) if self.bundle else None)
         except (ssl.SSLError, OSError) as error:

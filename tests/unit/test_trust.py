@@ -146,6 +146,14 @@ def test_the_systems_authorities_can_be_named_for_all(
     assert "trustme" in str(authority["subject"])
 
 
+@every_client
+def test_authorities_that_cannot_be_read_are_named(client: str, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(files / "nowhere.pem"))
+    with pytest.raises(SettingsError, match="SSL_CERT_FILE"):
+        context(client)
+    context(client, ca_bundle=files / "ca.pem")  # which is trusted alone
+
+
 def test_the_check_can_be_left_out_for_the_bucket_alone(files: Path) -> None:
     made = context("", verify_ssl=False, client_cert=files / "both.pem")
     assert (made.verify_mode, made.check_hostname) == (ssl.CERT_NONE, False)
