@@ -42,6 +42,8 @@ class AdvisoryLock:
         self._run_on = run_on
         self._connection: Any = None
         self._ours = asyncio.Event()
+        self._answered_at = 0.0
+        """When the lock's session last answered, by the loop's clock."""
         self._broken = asyncio.Event()
         self._guarding: asyncio.Task[NoReturn] | None = None
         self.run_id: int | None = None
@@ -60,6 +62,7 @@ class AdvisoryLock:
             with self._target.translated():
                 async with self._deadlines.limit(min(_BEAT_SECONDS, self._deadlines.answer)) as answered:
                     await self._run_on(self._connection, transaction, answered)
+                    self._answered_at = _now()
         except DatabaseError as error:
             if error.retryable:  # whatever is wrong with this session, another one will show it
                 self._connection.terminate()
@@ -118,6 +121,7 @@ class AdvisoryLock:
         self._connection = connection
         self._broken.clear()
         connection.add_termination_listener(self._ended)
+        self._answered_at = _now()
         self._ours.set()
         return True
 
@@ -142,8 +146,7 @@ class AdvisoryLock:
         Raises:
             LockLost: another session has the lock, or has had it, or the database stays away.
         """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        silent_since = self._answered_at
         while True:
             # A session of ours that is not known to be over yet is over in less time than a server that starts anew.
             patience, reason = self._deadlines.answer, "another session has it"
@@ -152,6 +155,10 @@ class AdvisoryLock:
                     return
             except DatabaseError as error:
                 patience, reason = self._deadlines.patience, error.message
-            if loop.time() + _AGAIN_SECONDS > began + patience or self._deadlines.is_hurried:
+            if _now() + _AGAIN_SECONDS > silent_since + patience or self._deadlines.is_hurried:
                 raise LockLost(f"the lock `{self._name}` was lost with its connection: {reason}")
             await asyncio.sleep(_AGAIN_SECONDS)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

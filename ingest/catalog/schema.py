@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from ingest.catalog import sources
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps, open_lane
 from ingest.catalog.strangers import elsewhere, revision
 from ingest.catalog.target import Target
-from ingest.errors import DatabaseError, SchemaAhead, SchemaMissing, too_many_files
+from ingest.errors import DatabaseDamaged, DatabaseError, SchemaAhead, SchemaMissing, too_many_files
 from ingest.private import make_directories
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 _PACKAGED = Path(__file__).resolve().parents[1] / "_migrations"
 SNAPSHOT = Path(__file__).with_name("schema.sql")
 """What the migrations end in on SQLite (see `snapshot`)."""
+_HINTS = {
+    errno.EISDIR: "DATABASE_URL names a directory; it wants a file in it.",
+    errno.EROFS: "The file system is read-only: name a file elsewhere in DATABASE_URL, as a catalog has to be written.",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space where the SQLite file is, then run again."),
+}
+"""Why no SQLite file can be made, where it is not for want of permission."""
 _TAKE_TURNS = (
     "SET LOCAL lock_timeout = 0",
     "SET LOCAL statement_timeout = 0",
@@ -91,6 +98,16 @@ async def ensure(url: str) -> None:
     """Makes sure that the schema fits. Raises as `fitting` does."""
     async with fitting(url):
         pass
+
+
+async def require_sound(lane: Lane, where: str) -> None:
+    """Reads the whole of a SQLite file; PostgreSQL has checksums of its own.
+
+    Raises:
+        DatabaseDamaged: its pages do not fit together.
+    """
+    if not lane.dialect.is_postgres and (said := (await lane.fetch("PRAGMA quick_check(1)"))[0][0]) != "ok":
+        raise DatabaseDamaged(f"{where}: {str(said).splitlines()[0]}")
 
 
 @asynccontextmanager
@@ -213,6 +230,5 @@ def _create_file(name: str) -> None:
         make_directories(path.parent)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
     except OSError as error:
-        raise too_many_files(error) or DatabaseError(
-            f"{path}: {error.strerror}", hint="Check that the directory can be written by this user."
-        ) from error
+        hint = _HINTS.get(error.errno or 0, "Check that the directory can be written by this user.")
+        raise too_many_files(error) or DatabaseError(f"{path}: {error.strerror}", hint=hint) from error

@@ -44,7 +44,7 @@ def current(context: Context) -> None:
 @command.command("check")
 @command_options
 def check(context: Context) -> None:
-    """Check that the schema fits and that the audit trail's chain is unbroken."""
+    """Check that the schema fits, that a SQLite file is sound, and that the audit trail's chain is unbroken."""
     from ingest.catalog import queries, schema
     from ingest.catalog.catalog import Catalog
     from ingest.jobs.installation import admit
@@ -52,6 +52,7 @@ def check(context: Context) -> None:
     async def work(_stop: object) -> list[int]:
         await admit(context.settings, must_exist=True)
         async with Catalog.open(context.settings.database_url.get_secret_value()) as catalog:
+            await schema.require_sound(catalog.lane, catalog.target.shown)
             return await queries.check_chain(catalog)
 
     broken = run_async(work)

@@ -32,9 +32,10 @@ class Mortal:
             os.kill(pid, signal.SIGSTOP)
 
     def freeze_sessions(self) -> None:
-        """Those that it has; it lets in new ones."""
+        """Those that it has; it lets in new ones, and works for them."""
         for pid in self.children:
-            os.kill(pid, signal.SIGSTOP)
+            if b"[local]" in Path(f"/proc/{pid}/cmdline").read_bytes():  # what PostgreSQL calls a client's
+                os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         for pid in (*self.children, self.leader):

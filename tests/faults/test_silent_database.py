@@ -28,8 +28,8 @@ from tests.fixtures.memory_s3 import Fault
 from tests.fixtures.process import ended, started, until
 
 _numbers = itertools.count(1)
-QUICKLY = "command_timeout=1"
-"""A second for each answer."""
+QUICKLY = "command_timeout=2"
+"""Seconds for each answer."""
 STUCK = "2026/02/target.pdf"
 
 

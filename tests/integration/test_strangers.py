@@ -204,6 +204,28 @@ async def test_a_damaged_file(tmp_path: Path, harm: str, command: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+async def test_the_check_finds_what_no_command_has_read_yet(tmp_path: Path) -> None:
+    """One page of an index, say."""
+    path = tmp_path / "catalog.db"
+    await schema.ensure(url_of(path))
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'ix_dead_letters_key'")
+    connection.close()
+    content = bytearray(path.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+    done = await run_ingest("db", "check", variables={"DATABASE_URL": url_of(path)}, cwd=tmp_path)
+    assert done.code == 6
+    assert "put the last backup in its place" in done.stderr
+
+
+async def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match="Is a directory") as refused:
+        await schema.upgrade(url_of(tmp_path))
+    assert "wants a file" in refused.value.hint
+
+
 async def test_a_database_that_may_only_be_read(postgres_url: str, administrator: asyncpg.Connection) -> None:
     database = postgres_url.partition("?")[0].rpartition("/")[2]
     await schema.upgrade(postgres_url)
