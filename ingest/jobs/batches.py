@@ -63,8 +63,6 @@ class BatchBuilder:
             if action.row is not None and action.row.gone and not action.is_listed:  # its bytes show that it is back
                 batch.audits.append(Audit("returned", remote.key, {"etag": remote.etag}))
             detail: dict[str, object] = {"etag": remote.etag, "size": remote.size, "digest": outcome.copy.digest}
-            if outcome.adopted:
-                detail["adopted"] = True
             if changed and action.row is not None:
                 detail["previous_etag"] = action.row.etag
             batch.audits.append(Audit(what, remote.key, detail))
