@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
+from itertools import cycle
 
 from tests.fixtures.memory_s3 import Answer, Deed, refusal
 from tests.fixtures.raw_server import Visit
@@ -100,7 +101,19 @@ def replacing(old: bytes, new: bytes) -> Deed:
 
 
 wrong_bytes = answering(lambda answer: answer.plus(bytes(byte ^ 1 for byte in answer.body)))
-"""Of the right length."""
+"""Of the right length, and the same each time."""
+
+
+def wrong_otherwise_each_time() -> Deed:
+    """Of the right length: what a bad line makes of them. The same twice would speak for the bytes, and against the etag."""
+    turns = cycle(range(1, 256))
+
+    def spoil(answer: Answer) -> Answer:
+        turn = next(turns)
+        return answer.plus(bytes(byte ^ turn for byte in answer.body))
+
+    return answering(spoil)
+
 
 error_in_a_200 = answering(lambda _: refusal("200 OK", "InternalError"))
 error_of_the_right_length = answering(

@@ -70,7 +70,10 @@ OF_LISTINGS = {
     "500": deeds.saying("500 Internal Server Error", "InternalError"),
     "cut": deeds.cut(-1),
 }
-OF_OBJECTS = OF_LISTINGS | {"404": deeds.saying("404 Not Found", "NoSuchKey"), "wrong": deeds.wrong_bytes}
+OF_OBJECTS = OF_LISTINGS | {
+    "404": deeds.saying("404 Not Found", "NoSuchKey"),
+    "wrong": deeds.wrong_otherwise_each_time(),
+}
 DAY = timedelta(days=1)
 _TO_THE_PAST = "UPDATE objects SET downloaded_at = '2020-01-01 00:00:00.000000' WHERE downloaded_at IS NOT NULL"
 _ROWS = "SELECT key, state, etag, gone_at IS NOT NULL, local_path, digest, pruned_at IS NOT NULL FROM objects"

@@ -83,6 +83,17 @@ async def test_a_server_that_does_not_begin_where_it_is_asked_to(tmp_path: Path,
         assert await order(rig) == "unknown"
 
 
+async def test_a_server_that_sends_more_than_it_is_asked_for(tmp_path: Path, sqlite_url: str, swift: None) -> None:
+    """What is remembered is in there: nothing is read, and nothing decided twice."""
+    async with rigged(tmp_path, sqlite_url, FLAT | LAYOUTS["where orders differ"]) as rig:
+        rig.server.heeds_most, rig.server.page = False, 10
+        for expected in (len(rig.server.objects), 0, 0):
+            report = await rig.run(0)
+            assert (report.counts.listed, report.counts.downloaded) == (len(rig.server.objects), expected)
+        assert await order(rig) == "bytes"
+        await rig.heal()
+
+
 @pytest.mark.parametrize("between", ["\n  ", "\r\n\t"], ids=["indented", "with CR and tab"])
 async def test_white_space_between_entries_is_no_reason_to_forget(
     tmp_path: Path, sqlite_url: str, swift: None, between: str
