@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
@@ -21,9 +22,9 @@ from ingest.jobs.stop import Stop
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
-from ingest.store import files
+from ingest.store import files, folding
 from ingest.store.folding import Traits
-from ingest.store.paths import decode_path
+from ingest.store.paths import decode_path, folded
 from tests.faults.rig import Rig, rigged, run_sync, variables_of
 from tests.fixtures import disks
 from tests.fixtures.process import run_ingest
@@ -303,3 +304,51 @@ async def test_a_disk_that_is_mounted_again(
             again()
             assert (await synced(rig)).counts.unchanged == len(KEYS)
             await check(rig)
+
+
+@pytest.fixture
+def suspicious(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that folds whatever any disk folds, for whoever asks; this one keeps all names apart."""
+    for module in (files, folding):
+        monkeypatch.setattr(module, "traits_of", lambda _: Traits(folds=True, short_names=True))
+
+
+async def test_what_any_disk_folds_is_kept_apart(tmp_path: Path, each_url: str, swift: None, suspicious: None) -> None:
+    """Also composed letters and endings, which no file system here folds; on each database, over several commands."""
+    async with rigged(tmp_path, each_url, {**OBJECTS, "PROGRA~1": b"short"}) as rig:
+        await rig.run(0)
+        paths = [row["local_path"] for row in (await rig.rows()).values()]
+        assert len({folded(path) for path in paths}) == len(KEYS) + 1
+        assert "statements/PROGRA%7E1" in paths
+        for key in KEYS[::2]:
+            rig.server.put(key, OBJECTS[key][::-1])
+        await rig.run(0)
+        await pruned(rig)
+        await restored(rig, *KEYS[1::2])
+        await restored(rig, prefix="")
+        paths = [row["local_path"] for row in (await rig.rows()).values()]
+        assert len({folded(path) for path in paths}) == len(KEYS) + 1
+        await check(rig)
+
+
+async def test_a_disk_that_cannot_be_asked_is_taken_to_fold(tmp_path: Path) -> None:
+    """It is full, or not writable for us."""
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert not folding.traits_of(directory).folds
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / folding.PROBES).write_text("in the way")
+        assert folding.traits_of(directory).folds
+    finally:
+        os.close(directory)
+
+
+async def test_what_a_killed_question_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / folding.PROBES).mkdir()
+    (tmp_path / folding.PROBES / "Probe-left").touch()
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert not folding.traits_of(directory).folds
+    finally:
+        os.close(directory)
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,3 +114,12 @@ def test_what_no_disk_takes_for_one_does_not() -> None:
 
 def test_short_names_are_nobodys() -> None:
     assert without_short_names("b/PROGRA~1/x~y/~2.txt") == "b/PROGRA%7E1/x~y/%7E2.txt"
+
+
+def test_no_table_of_letters_folds_more() -> None:
+    """Those of Windows and of Linux are made of Unicode's: each letter's other cases, alone or composed otherwise."""
+    for letter in map(chr, [*range(0x80, 0xD800), *range(0xE000, 0x1F000)]):
+        others = {letter.casefold(), letter.upper(), letter.lower(), letter.title()}
+        others |= {unicodedata.normalize("NFD", letter), unicodedata.normalize("NFC", letter)}
+        if others != {letter}:
+            assert {folded(f"x{other}x") for other in others} == {folded(f"x{letter}x")}, hex(ord(letter))
