@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from ingest.errors import DatabaseError
+from ingest.errors import DatabaseError, DatabaseLost
 
 T = TypeVar("T")
 ANSWER = 30.0
@@ -67,14 +67,16 @@ class Deadlines:
         Raises:
             DatabaseError: no retry can help, `unless` says that none is safe, or the patience is at its end.
         """
-        until, pause = _now() + self.patience, _FIRST_PAUSE
+        began, pause = _now(), _FIRST_PAUSE
         while True:
             try:
                 result = await attempt()
             except DatabaseError as error:
                 if not error.retryable or unless():
                     raise
-                if self._hurried or self.given_up or _now() + pause > until:
+                away = self._hurried and isinstance(error, DatabaseLost)  # a conflict passes, and soon
+                patience = min(HURRIED, self.patience) if self._hurried else self.patience
+                if away or self.given_up or _now() + pause > began + patience:
                     self.given_up = True
                     raise
             else:

@@ -13,7 +13,11 @@ from ingest.cli.runner import Context, command_options, run_job
 @click.option(
     "--again", type=click.Choice(["rejected", "dead"]), multiple=True, help="Also what was rejected, or given up."
 )
-@click.option("--take-over", is_flag=True, help="Also what waits for an earlier VERIFY_URL: send it to this one.")
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Also what waits for an earlier VERIFY_URL, and with --again what was refused there: send it to this one.",
+)
 @command_options
 def command(context: Context, limit: int | None, again: tuple[str, ...], take_over: bool) -> None:
     """Hand what is in line to the verification service at VERIFY_URL.
