@@ -6,7 +6,7 @@
 | the same, `MOST_ALONE` times | others were answered, and none refused | its own fault |
 | a fault (refused, broken, late, 5xx) | others were answered | its own fault |
 | either | an outage came to its end | to be sent again, and nothing is charged |
-| either | nothing was answered | not known: the gate closes, and a probe tells |
+| either | nothing was answered (and it is no first refusal) | not known: the gate closes, and a probe tells |
 | a fault | many met one at once, or nobody listens | the source's: the gate closes |
 
 While the gate is closed nothing goes out but probes, one at a time. An answered one opens it. Where the very first is
@@ -188,7 +188,7 @@ class Gate:
             return Verdict.OWN if answered else Verdict.UNKNOWN
         if answered:
             return self._judge_refused(trial)
-        return Verdict.AGAIN if self._dry < 2 else Verdict.UNKNOWN
+        return Verdict.AGAIN if self._dry < 2 and trial.tries < 2 else Verdict.UNKNOWN
 
     def _judge_refused(self, trial: Trial) -> Verdict:
         if self._refusals == trial.refusals:
