@@ -148,7 +148,8 @@ class FileStore:
             touched: set[str] = set()
             for staged in batch:
                 try:
-                    wanted = previous.get(staged.key) or self.placing.first_path(staged.key)
+                    recorded = previous.get(staged.key)  # also an empty one, which is no place
+                    wanted = recorded if recorded is not None else self.placing.first_path(staged.key)
                     path = self.placing.place(directories, staged.temporary, wanted)
                 except DiskError as error:
                     results[staged.key] = error

@@ -6,6 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from ingest.store.regular import open_regular
+
 _NAME = "last-run"
 
 
@@ -21,5 +23,7 @@ def note_run(data_dir: Path, run_id: int) -> None:
     path = data_dir / ".ingest" / _NAME
     draft = path.with_name(f"{_NAME}.{os.getpid()}.new")
     with suppress(OSError):
-        draft.write_text(f"{run_id}\n", encoding="ascii")
+        descriptor = open_regular(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{run_id}\n")
         os.replace(draft, path)
