@@ -132,7 +132,7 @@ def is_absent(file: str) -> bool:
     """Whether there is no SQLite file, or one without a byte: SQLite takes that for a new database."""
     try:
         return os.stat(file).st_size == 0
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return True
     except OSError:
         return False  # it cannot be looked at: opening it says why

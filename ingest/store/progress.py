@@ -22,8 +22,11 @@ def note_run(data_dir: Path, run_id: int) -> None:
     """Notes it, where that can be done: it is a hint, for which no run fails."""
     path = data_dir / ".ingest" / _NAME
     draft = path.with_name(f"{_NAME}.{os.getpid()}.new")
-    with suppress(OSError):
+    try:
         descriptor = open_regular(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(f"{run_id}\n")
         os.replace(draft, path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()  # a full disk has taken the name, and not what it was to hold
