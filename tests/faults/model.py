@@ -71,12 +71,14 @@ def _listed(key: str, body: bytes, row: Row | None, filters: Filters) -> Row:
     return Row("present", etag, gone=False)
 
 
-def after_cleanup(rows: Rows, bucket: Bucket) -> Rows:
-    """Everything old enough, of which the bucket has the same version still, is pruned."""
-    return _changed(rows, lambda key, row: row._replace(state="pruned") if _prunable(key, row, bucket) else row)
+def after_cleanup(rows: Rows, bucket: Bucket, missing: set[str]) -> Rows:
+    """Everything old enough, of which the bucket has the same version still, is pruned; but what is `missing` is that."""
+    pruned = {key for key, row in rows.items() if is_prunable(key, row, bucket)} - missing
+    return _changed(rows, lambda key, row: row._replace(state="pruned") if key in pruned else row)
 
 
-def _prunable(key: str, row: Row, bucket: Bucket) -> bool:
+def is_prunable(key: str, row: Row, bucket: Bucket) -> bool:
+    """Whether it has a recorded copy, and the bucket the same version."""
     return row.state == "present" and not row.gone and key in bucket and etag_of(bucket[key]) == row.etag
 
 

@@ -57,6 +57,7 @@ from tests.faults.model import (
     after_sync,
     after_verify,
     etag_of,
+    is_prunable,
     may_be,
 )
 from tests.fixtures.memory_s3 import Answer, Asked, Deed, Fault, MemoryS3, Spoiler, running
@@ -208,8 +209,10 @@ class World(RuleBasedStateMachine):
             self.time_passes()
         if age and young:
             return
-        report = self.run(cleanup_job(age), after_cleanup(self.rows, self.bucket))
-        assert report is None or report.exit_code == 0, report.error
+        lacking = {key for key in self.missing() if is_prunable(key, self.rows[key], self.bucket)}
+        report = self.run(cleanup_job(age), after_cleanup(self.rows, self.bucket, lacking))
+        if report is not None:
+            assert (report.exit_code, report.counts.failed) == (3 if lacking else 0, len(lacking)), report.error
 
     @rule()
     def verify(self) -> None:
@@ -236,7 +239,7 @@ class World(RuleBasedStateMachine):
         """The run is asked to stop, or cancelled, at its n-th request."""
         jobs = {
             "sync": (sync_job(filters), after_sync(self.rows, self.bucket, filters).rows),
-            "cleanup": (cleanup_job(timedelta(0)), after_cleanup(self.rows, self.bucket)),
+            "cleanup": (cleanup_job(timedelta(0)), after_cleanup(self.rows, self.bucket, self.missing())),
             "restore": (restore_job, after_restore(self.rows, self.bucket)),
         }
         self.run(*jobs[job], stop_after=(after, hard))
@@ -292,6 +295,10 @@ class World(RuleBasedStateMachine):
             if state == "present" and not pruning:
                 self.copies[key] = (path, digest)
         return rows
+
+    def missing(self) -> set[str]:
+        """Keys whose recorded copy somebody removed."""
+        return {key for key, (path, _) in self.copies.items() if not (self.settings.data_dir / path).exists()}
 
     def is_whole(self, key: str) -> bool:
         path, digest = self.copies[key]
