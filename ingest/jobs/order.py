@@ -1,4 +1,4 @@
-"""Finds out in which order a server lists, by what it does: no name is asked (docs/decisions/0022).
+"""Finds out in which order a server lists, by what it does: no name is asked (docs/decisions/0026).
 
 A common prefix ``P/`` is enough. Keys below it come behind ``P!`` in the order of their bytes; a server that lists
 directory by directory has shown them by then.

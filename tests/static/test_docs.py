@@ -188,3 +188,11 @@ def test_no_text_refers_to_a_document_or_a_module_that_is_not_there(tracked: lis
     found = {name_of(path): missing_of(path) for path in [*sources, *DOCUMENTS] if path != Path(__file__)}
     pattern = {"docs/decisions/0000-record-decisions.md": ["NNNN-title.md"]}
     assert {name: missing for name, missing in found.items() if missing} == pattern
+
+
+def test_a_decision_is_known_by_its_number() -> None:
+    records = sorted((ROOT / "docs/decisions").glob("*.md"))
+    numbers = [int(path.name[:4]) for path in records]
+    assert numbers == list(range(len(records))), "each has a number of its own, and none is left out"
+    headings = [path.read_text(encoding="utf-8").partition(".")[0] for path in records]
+    assert headings == [f"# {number}" for number in numbers]
