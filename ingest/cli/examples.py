@@ -50,6 +50,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.RedirectRefused: "listing statements/: the server answered 301 PermanentRedirect; it points to "
     "https://statements.s3.eu-central-1.amazonaws.com/",
     errors.ListingUntrusted: "listing loans/* ('', None]: the answer is a <html> document",
+    errors.KeysAstray: "listing /loans/* ('', None]: the answer holds 'loans/a.pdf', which was not asked for",
     errors.OutOfOrder: "listing loans/* ('', None]: the server does not list in the order of the keys' bytes",
     errors.TooManyGone: "48000 of 48000 objects on record are no longer listed (0 are): none was marked as gone; "
     "if it is true, say --max-gone 48000",

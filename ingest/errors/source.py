@@ -269,6 +269,13 @@ class ListingUntrusted(SourceError):
     hint = "Nothing was marked as gone. Check what answers at S3_ENDPOINT, then run again."
 
 
+class KeysAstray(ListingUntrusted):
+    """A listing holds keys that do not begin with the prefix, as where a server takes a leading slash away."""
+
+    code = "listing_astray"
+    hint = "Nothing was marked as gone. Say the prefix as the keys begin that `ingest ls` shows, or check S3_ENDPOINT."
+
+
 class OutOfOrder(ListingUntrusted):
     """A server that was taken for one that lists in byte order does not. It is listed by directory from now on."""
 

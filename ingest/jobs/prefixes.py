@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from ingest.catalog.catalog import Catalog
-from ingest.errors import SettingsError
+from ingest.errors import KeysAstray, SettingsError
 from ingest.jobs.run import Run
 from ingest.model import Counts, Shard
 from ingest.observe.logs import log
@@ -36,10 +36,17 @@ async def read_prefix(text: str, bucket: str, matches: Matches) -> str:
     """
     url, wild = is_url(text), "*" in text or "?" in text
     others = other_prefixes(text, bucket)
-    if not (others or url or wild or text == "/") or await matches(text):
+
+    async def any_begins(prefix: str) -> bool:
+        try:
+            return await matches(prefix)
+        except KeysAstray:  # SeaweedFS lists for /st/ what begins with st/: nothing begins with /st/
+            return False
+
+    if not (others or url or wild or text == "/") or await any_begins(text):
         return text
     for other in others:
-        if await matches(other):
+        if await any_begins(other):
             log().info("prefix_read_as", prefix=text, read_as=other)
             return other
     if url and others:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from ingest.errors import ListingUntrusted
+from ingest.errors import KeysAstray, ListingUntrusted
 from ingest.model import MOST_KEYS, ListingOrder, Page, Shard
 from ingest.plan.etags import Shape
 from ingest.plan.shards import is_ascending, order_of_server
@@ -100,13 +100,15 @@ def parse_page(raw: RawPage, *, bucket: str, shard: Shard, start_after: str, opa
 
     Raises:
         ListingUntrusted: it is not a complete, well-formed listing of this bucket and prefix.
+        KeysAstray: it holds keys of another prefix.
     """
     try:
         entries = read_entries(raw.body, opaque)
         token = _proven_token(entries, bucket)
         _prove_scope(entries, shard)
     except ValueError as error:
-        raise ListingUntrusted(f"listing {shard}: {_reason(raw.body, error)}") from error
+        kind = KeysAstray if isinstance(error, _AstrayError) else ListingUntrusted
+        raise kind(f"listing {shard}: {_reason(raw.body, error)}") from error
     page = Page(shard, start_after, entries.objects, not token, entries.prefixes, entries.undecodable)
     return Listed(page, token, raw.server, entries.weak)
 
@@ -134,6 +136,10 @@ def _proven_token(entries: Entries, bucket: str) -> str:
     return token if truncated == "true" else ""
 
 
+class _AstrayError(ValueError):
+    """A key that does not begin with the prefix."""
+
+
 def _prove_scope(entries: Entries, shard: Shard) -> None:
     """Raises `ValueError` when the answer is to another question than the shard's."""
     prefix, echoed = shard.prefix, entries.fields.get("Prefix")
@@ -144,7 +150,7 @@ def _prove_scope(entries: Entries, shard: Shard) -> None:
     if prefix or shard.level:
         for key in (*(remote.key for remote in entries.objects), *entries.prefixes):
             if not key.startswith(prefix):
-                raise ValueError(f"the answer holds {key!a}, which was not asked for")
+                raise _AstrayError(f"the answer holds {key!a}, which was not asked for")
     if shard.level and any("/" in remote.key[len(prefix) :] for remote in entries.objects if remote.key != prefix):
         raise ValueError("the answer goes below the one level that was asked for")
 

@@ -24,6 +24,7 @@ from ingest.settings import Settings
 from tests.fixtures.lines import lines_said
 from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.process import run_ingest
+from tests.fixtures.servers import Bucket
 
 OBJECTS = {"st/1": b"1", "st/2": b"2", "tt/3": b"3"}
 WRITTEN = [
@@ -84,6 +85,18 @@ async def test_every_spelling_lists_what_is_meant(settings: Settings, written: s
     assert (await held(settings, written)).notes["held"] == 2
     assert [found["key"] for found in await hold.listed(settings)] == ["st/"]
     assert (await hold.release(settings, HoldOptions(prefix=written), Stop())).exit_code == 0
+
+
+async def test_a_server_that_takes_slashes_away_is_no_obstacle(weed: Bucket, tmp_path: Path) -> None:
+    await weed.put(OBJECTS)
+    settings = weed.settings(tmp_path / "data")
+    for written in (each.replace("statements", weed.name) for each in WRITTEN):
+        assert [remote.key async for remote in ls(settings, written, None)] == ["st/1", "st/2"], written
+        report = await sync(settings, of(written))
+        assert (report.exit_code, report.counts.listed) == (0, 2), (written, report.error)
+    for written in ("/sts/", "sts/*", "/"):
+        report = await sync(settings, of(written))
+        assert (report.exit_code, report.error and report.error.code) == (2, "settings"), written
 
 
 async def test_what_it_says_wins_where_anything_begins_with_it(server: MemoryS3, settings: Settings) -> None:
