@@ -7,14 +7,13 @@ import takes longer than a run with nothing to do (docs/decisions/0008).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from ingest.catalog.target import Target
 from ingest.units import as_utc
 
 T = TypeVar("T")
@@ -126,18 +125,3 @@ def sqlite_time(moment: datetime) -> str:
 def read_time(kept: datetime | str) -> datetime:
     """A time of either engine, aware. People may have written one into SQLite by hand, without fraction or offset."""
     return as_utc(datetime.fromisoformat(kept) if isinstance(kept, str) else kept)
-
-
-@asynccontextmanager
-async def open_lane(target: Target) -> AsyncIterator[Lane]:
-    """Connects. Raises `DatabaseError`."""
-    if target.is_postgres:
-        from ingest.catalog.postgres import PostgresLane
-
-        async with PostgresLane.open(target) as lane:
-            yield lane
-    else:
-        from ingest.catalog.sqlite import SqliteLane
-
-        async with SqliteLane.open(target) as lane:
-            yield lane

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.catalog import sources
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps, open_lane
+from ingest.catalog.connect import open_lane
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps
 from ingest.catalog.strangers import elsewhere, revision
 from ingest.catalog.target import Target
 from ingest.errors import DatabaseDamaged, DatabaseError, SchemaAhead, SchemaMissing, too_many_files

@@ -29,7 +29,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tenacity import wait_none
 
 from ingest.catalog import audit
-from ingest.catalog.lane import Lane, open_lane
+from ingest.catalog.connect import open_lane
+from ingest.catalog.lane import Lane
 from ingest.catalog.target import Target
 from ingest.jobs import transfers
 from ingest.jobs.cleanup import cleanup

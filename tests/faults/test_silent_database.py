@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from ingest.catalog import advisory, schema
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.lane import open_lane
+from ingest.catalog.connect import open_lane
 from ingest.catalog.target import Target
 from ingest.errors import DatabaseSilent, LockedError, LockLost
 from ingest.jobs import pipeline

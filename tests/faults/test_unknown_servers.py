@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.catalog.lane import open_lane
+from ingest.catalog.connect import open_lane
 from ingest.catalog.target import Target
 from tests.faults.rig import Rig, rigged
 

@@ -16,8 +16,8 @@ import trustme
 from sqlalchemy import text
 
 from ingest.catalog import schema
+from ingest.catalog.connect import open_lane
 from ingest.catalog.engine import create_engine
-from ingest.catalog.lane import open_lane
 from ingest.catalog.target import Target
 from ingest.errors import DatabaseError
 from tests.fixtures.connections import listening

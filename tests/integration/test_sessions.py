@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from ingest.catalog import audit, postgres, schema
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.lane import open_lane
+from ingest.catalog.connect import open_lane
 from ingest.catalog.target import Target
 from ingest.errors import DatabaseBusy, DatabaseUnfit
 from ingest.model import Audit
