@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 from ingest.model import CatalogRow
+from ingest.store.scratch import private_database
 
 
 class ListedKeys:
-    """A set of keys in a private temporary database, which vanishes with its connection."""
+    """A set of keys."""
 
     def __init__(self) -> None:
         self._connection = private_database("CREATE TABLE listed (key TEXT PRIMARY KEY) WITHOUT ROWID")
@@ -26,11 +26,3 @@ class ListedKeys:
 
     def close(self) -> None:
         self._connection.close()
-
-
-def private_database(table: str) -> sqlite3.Connection:
-    """A private database of one table: in memory while small, on disk when not, gone when it is closed."""
-    connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous=OFF")
-    connection.execute(table)
-    return connection

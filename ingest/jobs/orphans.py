@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from ingest.observe.logs import log
 from ingest.store.folding import PROBES, TakenPlaces
 from ingest.store.names import from_disk, on_disk
 from ingest.store.paths import DIGEST_MARK, decode_path
+from ingest.store.scratch import private_database
 from ingest.store.walk import FoundFile, walk
 
 _BATCH = 500
+_TABLE = "CREATE TABLE suspects (path BLOB PRIMARY KEY, modified REAL) WITHOUT ROWID"
 _YOUNG = 600.0
 """Seconds: while another run is at work, a younger file may be one whose row is about to be committed."""
 
@@ -119,15 +120,12 @@ def _in_scope(path: str, prefix: str) -> bool:
 
 @dataclass
 class _Suspects:
-    """Files that no row named, in a private temporary database which vanishes with its connection."""
+    """Files that no row named, on disk: there may be as many as there are files."""
 
     some_shortened: bool = False
 
     def __post_init__(self) -> None:
-        # An empty name is SQLite's private temporary file: in memory while small, on disk when not.
-        self._connection = sqlite3.connect("", isolation_level=None)
-        self._connection.execute("PRAGMA synchronous=OFF")
-        self._connection.execute("CREATE TABLE suspects (path BLOB PRIMARY KEY, modified REAL) WITHOUT ROWID")
+        self._connection = private_database(_TABLE)
 
     def add(self, files: Sequence[FoundFile]) -> None:
         rows = [(on_disk(file.path), file.modified) for file in files]

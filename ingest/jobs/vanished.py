@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ingest.errors import TooManyGone
-from ingest.jobs.listed import private_database
 from ingest.model import CatalogRow
 from ingest.observe.logs import log
 from ingest.plan.vanishing import MOST_GONE, MostGone
+from ingest.store.scratch import private_database
 
 _BATCH = 1_000
 _TABLE = f"CREATE TABLE gone ({', '.join(CatalogRow._fields)})"

@@ -21,9 +21,11 @@ from typing import NamedTuple
 from ingest.store.directories import OPEN, Directories, TakenByFile, disk_error
 from ingest.store.names import of_disk, on_disk
 from ingest.store.paths import folded
+from ingest.store.scratch import private_database
 
 PROBES = "%~probe"
 """A directory below the bucket's own for the moment of the question; no key has such a path."""
+_TABLE = "CREATE TABLE places (folded TEXT, path TEXT, digest TEXT, PRIMARY KEY (folded, path)) WITHOUT ROWID"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -90,19 +92,13 @@ class Place(NamedTuple):
 class TakenPlaces:
     """The places of the present copies, by what a disk may take their paths for. Threads may share it.
 
-    It lies in a private temporary database, in memory while it is small: memory stays flat.
+    They lie on disk where they are many: memory stays flat.
     """
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        import sqlite3  # only on a disk that folds
-
-        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA synchronous=OFF")
-        self._connection.execute(
-            "CREATE TABLE places (folded TEXT, path TEXT, digest TEXT, PRIMARY KEY (folded, path)) WITHOUT ROWID"
-        )
+        self._connection = private_database(_TABLE)
 
     def add(self, places: Iterable[Place]) -> None:
         rows = [(folded(path), path, digest) for path, digest in places]
