@@ -7,7 +7,6 @@ that was made anew while its mount is there, nothing is missed. Neither mark is 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -24,12 +23,11 @@ from ingest.errors import DiskError, UnsafePath
 from ingest.plan.identity import Mark
 from ingest.private import make_directories
 from ingest.store.directories import disk_error
+from ingest.store.durability import sync_directory, sync_file
 from ingest.store.regular import NotRegular, open_regular
 
 OWN, NAME = ".ingest", "identity"
 _MOST_BYTES = 1 << 16
-_NO_BARRIER = frozenset({errno.EINVAL, errno.ENOTSUP})
-"""What file systems say that know no barrier for directories."""
 _ABOUT = (
     "ingest compares this with the data directory at each start, so that a disk that is not mounted is not taken for a "
     "new beginning. See `ingest source attach`."
@@ -219,7 +217,7 @@ def _write(path: Path, document: dict[str, object]) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(json.dumps(document, indent=1).encode() + b"\n")
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
         os.replace(draft, path)
     except BaseException:
         with suppress(OSError):
@@ -227,9 +225,6 @@ def _write(path: Path, document: dict[str, object]) -> None:
         raise
     parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(parent)
-    except OSError as error:
-        if error.errno not in _NO_BARRIER:
-            raise
+        sync_directory(parent)
     finally:
         os.close(parent)

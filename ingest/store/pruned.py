@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ingest.private import make_directories
 from ingest.store.directories import disk_error
+from ingest.store.durability import sync_file
 from ingest.store.regular import open_regular
 from ingest.store.writing import write_all
 
@@ -44,8 +45,8 @@ def note(data_dir: Path, pruned: Collection[Pruned]) -> None:
         make_directories(directory)
         descriptor = open_regular(directory / f"{now:%Y-%m}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            write_all(descriptor, ["".join(lines).encode()])
-            os.fsync(descriptor)
+            write_all(descriptor, ["".join(lines).encode()], os.fstat(descriptor).st_size)
+            sync_file(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
