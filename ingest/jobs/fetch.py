@@ -16,7 +16,8 @@ from ingest.jobs.stager import Stager
 from ingest.model import Check, LocalCopy, RemoteObject, Verified
 from ingest.plan.checks import Hashed, check_for, hashed
 from ingest.plan.etags import MOST_LOOKS, etag_of, is_same, moment_of, named, seconds_until_settled
-from ingest.source.checksums import check_for_headers, stored_check, stored_in
+from ingest.source.checksums import check_for_headers, stored_check
+from ingest.source.heads import stored_in
 
 if TYPE_CHECKING:
     from ingest.http.exchange import Headers, Response

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from ingest.http.exchange import Headers
 from ingest.model import Check
 from ingest.plan import checks
-from ingest.source.heads import ObjectHead
+from ingest.source.heads import ObjectHead, stored_in
 
-_CHECKSUM = b"x-amz-checksum-"
 _WHOLE, _OF_PARTS = "FULL_OBJECT", "COMPOSITE"
 _NUMBER = re.compile("[1-9][0-9]{0,4}")
 
@@ -32,16 +31,6 @@ def check_for_headers(headers: Headers, etag: str, size: int, *, part_size: int 
     if _proves(by_etag):  # nearly always: nothing else needs a look
         return by_etag
     return _better(by_etag, _stored_check(*stored_in(headers), etag, size, part_size))
-
-
-def stored_in(headers: Headers) -> tuple[Mapping[str, str], str]:
-    """The checksums that an answer says are stored with its object, as in `ObjectHead`, and their type."""
-    stored = {
-        name.removeprefix(_CHECKSUM).decode("latin-1"): value.decode("latin-1")
-        for name, value in headers.items()
-        if name.startswith(_CHECKSUM)
-    }
-    return stored, stored.pop("type", "")
 
 
 def stored_check(stored: Mapping[str, str], kind: str, etag: str, size: int) -> Check | None:

@@ -22,10 +22,10 @@ from ingest.plan.etags import etag_of
 from ingest.redaction import protecting
 from ingest.settings import Settings
 from ingest.source.bucket import RawPage
-from ingest.source.checksums import check_for_head, check_for_headers, stored_check, stored_in
+from ingest.source.checksums import check_for_head, check_for_headers, stored_check
 from ingest.source.control import ControlPlane
 from ingest.source.endpoint import quote_key
-from ingest.source.heads import ObjectHead
+from ingest.source.heads import ObjectHead, stored_in
 from ingest.source.listing import pages
 from ingest.source.patient import PatientBucket
 from ingest.source.retries import retried

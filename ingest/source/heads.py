@@ -12,7 +12,6 @@ from ingest.http.http_date import parse_http_date
 from ingest.plan.etags import Shape, named, plain
 
 _CHECKSUM = b"x-amz-checksum-"
-_CHECKSUM_TYPE = b"x-amz-checksum-type"
 _MOST_DIGITS = 18
 
 
@@ -56,6 +55,16 @@ def version_in(headers: Headers, size: int, opaque: Collection[Shape] = ()) -> s
     return named(plain(_text(headers, b"etag")), size, parse_http_date(headers.get(b"last-modified", b"")), opaque)
 
 
+def stored_in(headers: Headers) -> tuple[Mapping[str, str], str]:
+    """The checksums that an answer says are stored with its object, as in `ObjectHead`, and their type."""
+    stored = {
+        name.removeprefix(_CHECKSUM).decode("latin-1"): value.decode("latin-1")
+        for name, value in headers.items()
+        if name.startswith(_CHECKSUM)
+    }
+    return stored, stored.pop("type", "")
+
+
 def parse_head(headers: Headers, what: str, *, is_part: bool, opaque: Collection[Shape] = ()) -> ObjectHead:
     """
     Raises:
@@ -67,6 +76,7 @@ def parse_head(headers: Headers, what: str, *, is_part: bool, opaque: Collection
     size = total if total is not None else sent
     if size is None or modified is None:
         raise UnexpectedResponse(f"{what}: the answer lacks size or date")
+    checksums, kind = stored_in(headers)
     customer = b"x-amz-server-side-encryption-customer-algorithm" in headers
     return ObjectHead(
         size=size,
@@ -75,12 +85,8 @@ def parse_head(headers: Headers, what: str, *, is_part: bool, opaque: Collection
         storage_class=_text(headers, b"x-amz-storage-class") or "STANDARD",
         parts_count=_number(headers.get(b"x-amz-mp-parts-count", b"")),
         part_size=sent if is_part else None,
-        checksums={
-            name.removeprefix(_CHECKSUM).decode("latin-1"): value.decode("latin-1")
-            for name, value in headers.items()
-            if name.startswith(_CHECKSUM) and name != _CHECKSUM_TYPE
-        },
-        checksum_type=_text(headers, _CHECKSUM_TYPE),
+        checksums=checksums,
+        checksum_type=kind,
         sse="customer" if customer else _text(headers, b"x-amz-server-side-encryption"),
         version_id=_text(headers, b"x-amz-version-id"),
         version=version_in(headers, size, opaque),
