@@ -6,6 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from ingest.errors import Poison
+from ingest.plan.identity import canonical_endpoint
 
 _SCHEMES = re.compile(r"s3[an]?://", re.IGNORECASE)
 _ARN = re.compile(r"arn:[a-z-]+:s3:(::)?")
@@ -28,12 +29,12 @@ def as_s3_path(text: str, bucket: str, endpoint: str) -> str:
     if not separator or scheme.lower() not in ("http", "https") or not endpoint:
         return text
     try:
-        host = urlsplit(text).netloc.rpartition("@")[2].lower()
+        host = urlsplit(text).netloc.rpartition("@")[2]
     except ValueError:
         return text
     path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")[2]
-    default = ":443" if scheme.lower() == "https" else ":80"
-    place, wanted = host.removesuffix(default), endpoint.lower().removesuffix(default)
+    secure = scheme.lower() == "https"
+    place, wanted = canonical_endpoint(host, secure=secure), canonical_endpoint(endpoint, secure=secure)
     if place == wanted:
         return f"s3://{path}"
     return f"s3://{bucket}/{path}" if place == f"{bucket}.{wanted}".lower() else text

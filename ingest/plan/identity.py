@@ -22,8 +22,11 @@ Which of two directories is meant nobody can know: `ingest source attach` says i
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import NamedTuple
+
+_PORT = re.compile("[0-9]{1,5}")
 
 
 class Mark(NamedTuple):
@@ -126,7 +129,7 @@ def canonical_endpoint(endpoint: str, *, secure: bool) -> str:
     """
     address = endpoint.rpartition("://")[2].lower()
     head, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit():  # no port, or the end of a bare IPv6 address
+    if not colon or _PORT.fullmatch(port) is None:  # no port, or the end of a bare IPv6 address
         head, port = address, ""
     default = "443" if secure else "80"
     host = _canonical_ipv6(head) if head.startswith("[") else head.removesuffix(".") or head

@@ -89,6 +89,8 @@ def test_a_directory_is_seen_again(now: Place, still_there: bool, copied: bool, 
         ("[FE80::1]", True, "[fe80::1]"),
         ("[fe80::1%eth0]:9000", True, "[fe80::1%eth0]:9000"),
         ("[nonsense]", True, "[nonsense]"),
+        ("minio.example.com:\u00b2", True, "minio.example.com:\u00b2"),
+        (f"minio.example.com:{'9' * 5000}", True, f"minio.example.com:{'9' * 5000}"),
     ],
 )
 def test_one_spelling_of_an_endpoint(written: str, secure: bool, one: str) -> None:
