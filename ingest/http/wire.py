@@ -136,11 +136,9 @@ class Connection(asyncio.BufferedProtocol):
             except BaseException:
                 self.abort()
                 raise
-        while self._error is not None or not (
-            self._complete or (exchange.streamed and self._status in STREAMED_STATUS)
-        ):
+        while self._error is not None or not (self._complete or self._streams):
             await self._woken()
-        if exchange.streamed and self._status in STREAMED_STATUS:
+        if self._streams:
             return Response(self._status, self._headers, [], self._seconds)
         self._exchange = None
         self._used = True
@@ -148,6 +146,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def _streams(self) -> bool:
+        """Whether the head of the answer is there, and its body is to be read by whoever asked."""
         return self._exchange is not None and self._exchange.streamed and self._status in STREAMED_STATUS
 
     def _is_over(self) -> bool:
