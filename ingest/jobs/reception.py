@@ -19,7 +19,7 @@ from ingest.jobs.pipeline import concurrency_for, log_outcome, log_retry
 from ingest.jobs.recorder import Recorder
 from ingest.jobs.run import Run
 from ingest.jobs.transfers import Transfer
-from ingest.jobs.visits import Gate, Visitor
+from ingest.jobs.visits import Turns, Visitor
 from ingest.model import CatalogRow, Download, Outcome, Status
 from ingest.plan.concurrency import RetryBudget
 from ingest.plan.patience import PATIENCE
@@ -151,7 +151,7 @@ async def receiving(
             run.id, run.source.id, run.source.bucket, deliver_to=settings.verify_url, etags=etags, fields=fields
         )
         recorder = Recorder(catalog, store, builder, run.counts, recorded, interval=_GATHER_SECONDS)
-        visitor = Visitor(bucket, fetch, transfer, Gate(concurrency), look_up)
+        visitor = Visitor(bucket, fetch, transfer, Turns(concurrency), look_up)
         parser = Parser(run.source.bucket, normalise_key, settings.endpoint)
         intake = Intake(parser, visitor, catalog, run.source.id, recorder, fields)
         letterbox = Letterbox(catalog, run.source.id, outage, patience=patience)

@@ -49,7 +49,7 @@ class Visited(NamedTuple):
 
 
 @dataclass
-class Gate:
+class Turns:
     """Lets as many through at once as `concurrency` says."""
 
     concurrency: Concurrency
@@ -88,7 +88,7 @@ class Visitor:
     bucket: SightedBucket
     fetch: Fetch
     transfer: Transfer
-    gate: Gate
+    turns: Turns
     look_up: Callable[[str], Awaitable[CatalogRow | None]]
     """The catalog's row of a key, where an event's path turns out to mean another key than it seemed."""
     trouble: str = ""
@@ -109,7 +109,7 @@ class Visitor:
         loop = asyncio.get_running_loop()
         failed_at, pause = 0.0, 0.2
         while True:
-            async with self.gate:
+            async with self.turns:
                 with self.bucket.attention(event.key):
                     visited = await self._once(event, row)
             if visited.error is None or not _may_be_the_bucket(visited.error):
