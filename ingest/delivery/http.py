@@ -38,6 +38,7 @@ from ingest.http.timeouts import Timeouts
 from ingest.http.tls import says_refused_certificate
 from ingest.plan.etags import etag_of
 from ingest.plan.rulings import LONGEST_RETRY_AFTER, Ruling, rule
+from ingest.plan.storable import storable_text
 
 if TYPE_CHECKING:
     from ingest.settings import Settings
@@ -187,7 +188,7 @@ class Verifier:
 
     def _text(self, response: Response) -> str:
         """The body, cut at its bound: JSON as it came, anything else as text that every database can hold."""
-        text = response.body[:MOST_ANSWER_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd")
+        text = storable_text(response.body[:MOST_ANSWER_BYTES].decode("utf-8", "replace"))
         for secret in self._secrets:  # some services echo what they were sent
             text = text.replace(secret, "***")
         return text
