@@ -11,7 +11,7 @@ order of their UTF-8 bytes (which for ``str`` is the order of ``<``), etags as t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -364,3 +364,8 @@ class RunReport:
     exit_code: int = 0
     notes: dict[str, object] = field(default_factory=dict)
     """Further fields of the ``--json`` object (never one of the fixed names)."""
+
+    @property
+    def tallies(self) -> dict[str, int]:
+        """All that was counted: what every command counts, and what this one does besides."""
+        return asdict(self.counts) | {name: said for name, said in self.notes.items() if type(said) is int}

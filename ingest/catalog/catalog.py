@@ -206,8 +206,8 @@ class Catalog:
         """Over the lock's own connection, where there is a lock: it must not be idle, and shows that it is there."""
         await (lock.beat if lock is not None else self.lane.write)(partial(runs.beat, run_id, counts))
 
-    async def finish_run(self, run_id: int, status: RunStatus, counts: Counts, error: str | None) -> None:
-        await self.lane.write(partial(runs.finish, run_id, status, counts, error))
+    async def finish_run(self, run_id: int, status: RunStatus, tallies: Mapping[str, int], error: str | None) -> None:
+        await self.lane.write(partial(runs.finish, run_id, status, tallies, error))
 
     async def last_run_died(self, source_id: int) -> bool:
         """Whether the newest finished run of this source left work behind: files without rows may exist."""

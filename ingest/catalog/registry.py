@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ingest.catalog import audit, runs, sources
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
 from ingest.catalog.sources import Known, Source
 from ingest.model import Audit, Counts, RunStatus
 
@@ -41,13 +42,16 @@ class Holdings(NamedTuple):
 
     objects: int
     present: int
-    last_complete_sync: Any
+    last_complete_sync: datetime | None
 
 
 async def holdings(lane: Lane) -> dict[int, Holdings]:
     """By the source's number."""
     rows = await lane.fetch(_OVERVIEW)
-    return {int(number): Holdings(int(objects), int(present), last) for number, objects, present, last in rows}
+    return {
+        int(number): Holdings(int(objects), int(present), read_time(last) if last else None)
+        for number, objects, present, last in rows
+    }
 
 
 def rename(chosen: Sequence[Source], endpoint: str, dialect: Dialect) -> Steps[None]:
@@ -100,4 +104,4 @@ def _noted(command: str, source_id: int, what: str, detail: Mapping[str, object]
     run_id = yield from runs.start(command, detail, source_id, dialect)
     line = Audit(what, "", dict(detail))
     yield from audit.append(dialect, run_id, source_id, datetime.now(UTC), [line])
-    yield from runs.finish(run_id, RunStatus.OK, Counts(), None, dialect)
+    yield from runs.finish(run_id, RunStatus.OK, asdict(Counts()) | {what: 1}, None, dialect)

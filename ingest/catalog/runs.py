@@ -72,11 +72,13 @@ def beat(run_id: int, counts: Counts, dialect: Dialect) -> Steps[None]:
     yield Statement(_BEAT, (dialect.time(datetime.now(UTC)), json.dumps(asdict(counts)), run_id))
 
 
-def finish(run_id: int, status: RunStatus, counts: Counts, error: str | None, dialect: Dialect) -> Steps[None]:
+def finish(
+    run_id: int, status: RunStatus, tallies: Mapping[str, int], error: str | None, dialect: Dialect
+) -> Steps[None]:
     """The run ended; what the audit trail's end is by then, it vouches for."""
     trail = yield from audit.newest()
     now = dialect.time(datetime.now(UTC))
-    yield Statement(_FINISH, (now, now, status.value, json.dumps(asdict(counts)), error, *trail, run_id))
+    yield Statement(_FINISH, (now, now, status.value, json.dumps(tallies), error, *trail, run_id))
 
 
 async def last_died(lane: Lane, source_id: int) -> bool:

@@ -27,11 +27,13 @@ def fail(error: IngestError, *, as_json: bool, verbose: bool) -> NoReturn:
 def fail_usage(error: click.UsageError, arguments: Sequence[str]) -> NoReturn:
     """Click's own words as any other error, and with ``--json`` among the arguments a run's summary on stdout."""
     name = _name_of(error.ctx) if error.ctx is not None else ""
+    command = f"ingest {name}".rstrip()
+    unnamed = isinstance(error, click.exceptions.NoArgsIsHelpError)  # its message is the whole help
     said = SettingsError(
-        error.format_message(), hint=f"See `ingest {name} --help`." if name else "See `ingest --help`."
+        f"{command} wants one of its commands" if unnamed else error.format_message(), hint=f"See `{command} --help`."
     )
     if error.ctx is not None:
-        say(error.ctx.get_usage(), err=True)
+        say(error.ctx.get_help() if unnamed else error.ctx.get_usage(), err=True)
     show_error(said)
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--json" in options:

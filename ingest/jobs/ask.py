@@ -20,14 +20,14 @@ async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncGenerat
     from ingest.jobs.prefixes import read_prefix
     from ingest.source.client import S3Client
 
-    count, bucket = 0, settings.required("bucket")
+    count = 0
     async with S3Client.from_settings(settings) as client:
 
         async def matches(text: str) -> bool:
             async with aclosing(client.list_objects(text)) as found:
                 return await anext(found, None) is not None
 
-        meant = await read_prefix(prefix, bucket, matches)
+        meant = await read_prefix(prefix, client.bucket, matches)
         async with aclosing(client.list_objects(meant)) as found:
             async for remote in found:
                 yield remote
@@ -36,7 +36,7 @@ async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncGenerat
                     return
     if not count:
         said = f"the prefix {meant!r} matches nothing in it" if meant else "it is empty"
-        log().warning("nothing_matches", message=f"the bucket {bucket!r}: {said}")
+        log().warning("nothing_matches", message=f"the bucket {client.bucket!r}: {said}")
 
 
 async def status(settings: Settings) -> dict[str, Any]:

@@ -157,7 +157,7 @@ async def _work(run: Run, held: RunLock | None, work: Callable[[Run], Awaitable[
         conclude(run.report)
         shown = run.report.error.message if run.report.error else None
         with suppress(*_NO_WRITE):  # it is the run's own error already, or nothing that can be helped now
-            await asyncio.shield(run.catalog.finish_run(run.id, run.report.status, run.counts, shown))
+            await asyncio.shield(run.catalog.finish_run(run.id, run.report.status, run.report.tallies, shown))
             here("run.finished")
 
 

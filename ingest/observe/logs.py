@@ -43,6 +43,7 @@ def configure(*, verbosity: int, warnings: tuple[str, ...] = ()) -> None:
         processors=[
             *([] if verbosity > 0 else [_few]),
             merge_contextvars,
+            *([_counts_that_say_something] if on_terminal else []),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if on_terminal else "iso", utc=not on_terminal),
             _one_line,
@@ -112,6 +113,15 @@ def _few(_logger: object, method: str, event: MutableMapping[str, Any]) -> Mutab
         if _said[method, event["event"]] > MOST_ALIKE:
             raise structlog.DropEvent
     return event
+
+
+def _counts_that_say_something(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Of the twenty counts of a run: programs want them all, people those that are not zero."""
+    if event["event"] != "run_finished":
+        return event
+    return {name: value for name, value in event.items() if type(value) is not int or value}
 
 
 def conclude(run_id: int | None) -> None:

@@ -22,15 +22,12 @@ def as_json(report: RunReport) -> dict[str, Any]:
 
 def as_line(report: RunReport) -> str:
     """``sync ok: 12 listed, 2 new, …``: only counts (and notes) that are not zero, besides the first."""
-    counts = asdict(report.counts)
+    counts = report.tallies
     size = counts.pop("bytes")
     shown = [f"{counts.pop('listed')} listed"] if report.command in ("sync", "backfill") else []
-    shown += [f"{count} {name}" for name, count in counts.items() if count]
-    shown += [
-        f"{count} {name.replace('_', ' ')}" for name, count in report.notes.items() if type(count) is int and count
-    ]
+    shown += [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
     if size:
         shown.append(format_size(size))
-    said = ", ".join(shown) or "nothing to do"
+    said = ", ".join(shown) or ("nothing was done" if report.error else "nothing to do")
     dry = " (dry run)" if report.notes.get("dry_run") else ""
     return f"{report.command} {report.status.value}{dry}: {said} in {report.seconds:.1f} s"

@@ -58,6 +58,17 @@ async def test_json_that_is_an_argument_is_none(tmp_path: Path) -> None:
     assert (done.code, done.stdout) == (2, "")
 
 
+@pytest.mark.parametrize("group", [[], ["hold"], ["db"], ["source"], ["deadletters"]])
+async def test_a_group_without_a_command_shows_its_help(tmp_path: Path, group: list[str]) -> None:
+    done = await run_ingest(*group, variables={}, cwd=tmp_path)
+    assert (done.code, done.stdout) == (2, "")
+    name = " ".join(["ingest", *group])
+    *shown, error, hint = done.stderr.splitlines()
+    assert "Commands:" in shown
+    assert error == f"error: {name} wants one of its commands (exit 2)"
+    assert hint == f"hint: See `{name} --help`."
+
+
 async def test_help_and_version_end_well(tmp_path: Path) -> None:
     for arguments in (["--version"], ["--help"], ["sync", "--help", "--json"], ["hold", "-h"]):
         done = await run_ingest(*arguments, variables={}, cwd=tmp_path)
