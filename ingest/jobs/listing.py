@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from ingest.catalog.catalog import Catalog, Source
-from ingest.errors import IngestError, ListingUntrusted, OutOfOrder
+from ingest.errors import IngestError, ListingUntrusted, OutOfOrder, SourceError
 from ingest.jobs.order import order_at
 from ingest.jobs.tickets import Ticket
 from ingest.model import MOST_KEYS, CatalogRow, ListingOrder, Page, Shard
@@ -174,8 +174,10 @@ class Listing:
         """Notes that a shard could not be listed; the others go on, unless it is clear that they would fare no better.
 
         Raises:
-            SourceError: `error`, when it would only come again.
+            SourceError: `error`, when it would only come again. That the source stays away is said by the run, once.
         """
+        if isinstance(error, SourceError) and error.away:
+            raise error
         log().error("listing_failed", shard=str(shard), error=error.code, message=error.message)
         self.failures.append(error)
         hopeless = isinstance(error, OutOfOrder) or not (error.retryable or isinstance(error, ListingUntrusted))

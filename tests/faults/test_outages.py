@@ -224,6 +224,25 @@ async def test_it_never_comes_back(tmp_path: Path, sqlite_url: str, swift: None,
         assert (rest.exit_code, rest.counts.downloaded) == (0, len(objects) - report.counts.downloaded)
 
 
+@pytest.mark.parametrize("name", ["MinIO", "SeaweedFS"])
+async def test_a_listing_of_several_that_never_goes_on_is_said_once(
+    tmp_path: Path, sqlite_url: str, swift: None, name: str
+) -> None:
+    """All of its ranges or directories wait, and one line tells that nobody waits any more: the run's own."""
+    async with behind_a_door(tmp_path, sqlite_url, name) as (server, door, settings):
+        reached = asyncio.Event()
+        server.faults = [Fault("list", deeds.after(reached.set, deeds.reset), after=3, times=1)]
+        with lines_said() as lines:
+            running = asyncio.create_task(run_sync(settings.replace(patience=SHORT), page_memory=False))
+            await reached.wait()
+            await door.shut()
+            report = await running
+    assert report.exit_code == 4
+    assert report.error is not None
+    assert "waited for" in report.error.message
+    assert [line["event"] for line in lines if line["log_level"] in {"warning", "error"}] == ["source_away"]
+
+
 @pytest.mark.parametrize("command", ["sync", *[command.name for command in COMMANDS]])
 async def test_a_stop_ends_the_waiting_at_once(
     tmp_path: Path, sqlite_url: str, swift: None, monkeypatch: pytest.MonkeyPatch, command: str
