@@ -13,7 +13,7 @@ from ingest import sendable
 from ingest.units import parse_duration
 
 
-class KafkaSettings(BaseModel):
+class KafkaSettings(BaseModel, defer_build=True):  # a part of `Settings`: only that is built, at each start
     """Where the events come from."""
 
     kafka_bootstrap_servers: str = ""
@@ -65,7 +65,7 @@ class KafkaSettings(BaseModel):
             raise ValueError("a SASL protocol wants KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
 
 
-class VerifySettings(BaseModel):
+class VerifySettings(BaseModel, defer_build=True):
     """The verification service that copies are handed to."""
 
     verify_url: str = ""

@@ -100,8 +100,10 @@ class BatchBuilder:
     @staticmethod
     def _add_listed(batch: Batch, listed: RemoteObject, own: RemoteObject) -> None:
         """A listing shows the version that is recorded as another one: by that it is known again, unless it is that."""
+        if own.etag == listed.etag:  # nearly always: nothing to work out
+            return
         shown = timed(listed.etag, listed.last_modified)
-        if own.etag not in (listed.etag, shown):
+        if own.etag != shown:
             batch.pages.shown_as[own.key] = shown
 
     @staticmethod
