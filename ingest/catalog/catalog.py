@@ -27,7 +27,7 @@ __all__ = ["Catalog", "Source"]
 
 _ROW = (
     f"SELECT key, size, {VERSION}, state, gone_at IS NOT NULL, local_path, attempts, "  # noqa: S608 - our own words
-    "last_error LIKE 'no_such_key:%', listed_etag FROM objects"
+    "CASE WHEN attempts > 0 THEN last_error LIKE 'no_such_key:%' END, listed_etag FROM objects"
 )
 _ROWS_UPTO = f"{_ROW} WHERE source_id = ? AND key > ? AND key <= ? ORDER BY key LIMIT ?"
 _ROWS_AFTER = f"{_ROW} WHERE source_id = ? AND key > ? ORDER BY key LIMIT ?"
