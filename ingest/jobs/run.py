@@ -40,7 +40,7 @@ from ingest.redaction import protecting, redact_causes
 from ingest.settings import Settings
 from ingest.store.locks import file_lock
 from ingest.store.owners import sweep_left
-from ingest.store.progress import last_run, note_run
+from ingest.store.progress import last_run, note_behind, note_run
 
 _HEARTBEAT_SECONDS = 15.0
 """Often enough that nothing in between takes the lock's connection for one that nobody needs."""
@@ -106,18 +106,20 @@ async def execute(
                 stack.enter_context(file_lock(lock_file, command))
                 held = await stack.enter_async_context(catalog.lock(f"{lock} of source {source.id}"))
             here("run.locked")
+            newest = last_run(settings.data_dir)  # asked first: a run that begins after this one may end before it
             report.run_id = await catalog.start_run(command, arguments, source.id, alone=lock is not None)
             if held is not None:
                 held.run_id = report.run_id
             here("run.started")
             stack.enter_context(bound_to_run(report.run_id))
-            behind = report.run_id <= last_run(settings.data_dir)
+            if (behind := report.run_id <= newest) and not source.is_new:  # of a new one nothing whole was ever seen
+                note_behind(settings.data_dir)
             run = Run(settings, catalog, source, report.run_id, report, progress, stop, behind)
             await _work(run, held, work)
             error = report.error
             if source.is_new and isinstance(error, _NEVER_ANSWERED) and not getattr(error, "answered_before", False):
                 await _disown(catalog, source, report)
-            elif not behind or (command == "sync" and not arguments and report.status is RunStatus.OK):
+            elif not behind:
                 note_run(settings.data_dir, report.run_id)
     except IngestError as error:
         report.error = report.error or error

@@ -9,6 +9,7 @@ from pathlib import Path
 from ingest.store.regular import open_regular
 
 _NAME = "last-run"
+_AHEAD_OF_ALL = 1 << 62
 
 
 def last_run(data_dir: Path) -> int:
@@ -30,3 +31,8 @@ def note_run(data_dir: Path, run_id: int) -> None:
     except OSError:
         with suppress(OSError):
             draft.unlink()  # a full disk has taken the name, and not what it was to hold
+
+
+def note_behind(data_dir: Path) -> None:
+    """Notes that the catalog is behind, until a run is noted again: its numbers catch up long before its rows do."""
+    note_run(data_dir, _AHEAD_OF_ALL)

@@ -48,6 +48,29 @@ async def test_an_old_backup_is_put_back(apart: Rig, tmp_path: Path, next_comman
     assert (await run_sync(backup)).counts.downloaded == 0
 
 
+async def test_it_is_behind_until_a_whole_sync_has_ended_however_many_runs_there_are(
+    apart: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The numbers of a backup's runs catch up after one night; its rows do not."""
+    url = apart.settings.database_url.get_secret_value()
+    backup = apart.settings.replace(database_url=await copy_of(template_on(url), tmp_path / "backup.db"))
+    apart.server.fill(NEW | {TARGET: b"changed since"})
+    await apart.run(0)
+
+    fetched = apart.server.count("get")
+    caplog.clear()
+    for _ in range(3):
+        await verify(backup, VerifyOptions(prefix="new/"), progress=Silence(), stop=Stop())
+    assert caplog.text.count("catalog_behind") == 3
+    # With flags that do not narrow it, it is a whole sync all the same.
+    report = await run_sync(backup, arguments={"transfers": 2})
+    assert (report.exit_code, report.counts.adopted) == (0, len(NEW) + 1), report.error
+    assert apart.server.count("get") == fetched
+    caplog.clear()
+    assert (await run_sync(backup)).exit_code == 0
+    assert "catalog_behind" not in caplog.text
+
+
 async def test_a_copy_that_was_lost_is_damage_all_the_same(apart: Rig) -> None:
     pruned = await cleanup(apart.settings, PRUNED, progress=Silence(), stop=Stop())
     assert pruned.counts.pruned == 3
