@@ -115,7 +115,8 @@ class Installation:
 
     def _refuse(self, verdict: Verdict, source: Source | None) -> NoReturn:
         data_dir, inside, known = self.settings.data_dir, self.inside, source.known if source else None
-        whose = f"the copies of s3://{source.bucket}" if source else "copies and catalog"
+        ours = "copies and catalog" if self.is_embedded else "copies"
+        whose = f"the copies of s3://{source.bucket}" if source else ours
         if verdict is Verdict.DIRECTORY_MISSING and known is not None and known.place.path != str(data_dir):
             raise DirectoryForeign(
                 f"{data_dir} is not the data directory of s3://{source.bucket if source else ''}: its copies lie in "

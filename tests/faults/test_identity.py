@@ -60,7 +60,7 @@ async def test_the_mount_of_everything_is_missing(embedded: Rig, how: str) -> No
         data.mkdir()
     if how == "something else":
         (data / "lost+found").mkdir()
-    await refused(embedded, DirectoryMissing, str(data), "is missing")
+    await refused(embedded, DirectoryMissing, str(data), "is missing", "; copies and catalog lie in it")
     for question in (ask.status(embedded.settings), listed(embedded.settings)):
         with pytest.raises(DirectoryMissing):
             await question
@@ -86,7 +86,7 @@ async def test_the_mount_of_the_copies_is_missing(apart: Rig) -> None:
     data = apart.settings.data_dir
     shutil.move(data, apart.home / "unmounted")
     data.mkdir()
-    await refused(apart, DirectoryMissing, str(data), "it is empty")
+    await refused(apart, DirectoryMissing, str(data), "it is empty; copies lie in it")
     report = await cleanup(
         apart.settings, CleanupOptions(timedelta(0), trust_catalog=True), progress=Silence(), stop=Stop()
     )
