@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
 
 _MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "everything was done",
-    ExitCode.FAILED: "failed (a defect, or a failed connection check)",
+    ExitCode.FAILED: "failed (a connection check, a name that is not on record, or a defect)",
     ExitCode.USAGE: "wrong usage or settings",
     ExitCode.PARTIAL: "partial: some objects failed, the rest is done and recorded",
     ExitCode.SOURCE: "source: network, TLS, credentials, or a listing that cannot be trusted",
