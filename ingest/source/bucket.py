@@ -303,9 +303,10 @@ class Bucket:
     def _request(self, key: str, version: str | None) -> bytes:
         """For the whole of an object."""
         path = self._key_root + quote_key(key)
-        if version is None or not self.can_ask_for(version):
+        condition = None if version is None else self._condition(version)
+        if condition is None or condition[0] != _PINNED[0]:
             return self._signer.sign("GET", path, "", _CHECKSUMS, (_ENABLED,))
-        return self._signer.sign("GET", path, "", _PINNED, (f'"{etag_of(version)}"', _ENABLED))
+        return self._signer.sign("GET", path, "", _PINNED, (condition[1], _ENABLED))
 
     def _check_version(self, response: Response, version: str | None, key: str) -> None:
         """An answer to GET says its version. One that does not may be an ``<Error>`` that came with a 200."""

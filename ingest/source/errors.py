@@ -97,6 +97,12 @@ _BUSY = frozenset({429, 503, 509, 529})
 _SKEW_ALLOWED = timedelta(minutes=15)
 _ELEMENT = re.compile(rb"<(Code|Message|Region|Endpoint)>([^<]{0,1000})</")
 _EXPECTED_REGION = re.compile(r"region.* expecting '([a-z0-9-]{1,64})'")
+_TAKEN_AWAY = "headers present in the request which were not signed"
+"""MinIO's and rclone's words where a header that is signed did not arrive."""
+_PASSES_ON = (
+    "A proxy before the server takes headers away that are signed. It has to pass `Range` and `If-Match` on as they "
+    "came (nginx does not where it caches: `proxy_cache off;`)."
+)
 _TLS_WANTED = re.compile(rb"HTTP request to an HTTPS|plain HTTP request was sent to HTTPS", re.IGNORECASE)
 
 
@@ -159,8 +165,8 @@ def error_from_response(
         return ClockSkewed(f"{message}; the server's clock: {clock}, ours: {ours:%Y-%m-%d %H:%M:%S} UTC")
     if kind is RedirectRefused:
         return RedirectRefused(f"{message}{_redirect_target(headers, document)}")
-    if kind is SignatureMismatch and (region := document.region or _expected_region(document.message)):
-        return SignatureMismatch(message, hint=f"Set S3_REGION={region}: the bucket is there.")
+    if hint := _closer_hint(kind, document):
+        return kind(message, hint=hint)
     if says_refused_certificate(status, body):
         return ClientCertificateRefused(
             f"{what}: the server answered 400: it wants a certificate of ours that it trusts"
@@ -194,6 +200,13 @@ def _kind(status: int, code: str, body: bytes) -> type[SourceError]:
         return ServerFault if code else UnexpectedResponse
     # A 404 that is a web page says nothing of the object: taking it for "gone" would be a lie.
     return _BY_STATUS.get(status, UnexpectedResponse) if code or not body.strip() else UnexpectedResponse
+
+
+def _closer_hint(kind: type[SourceError], document: ErrorDocument) -> str:
+    """What to do where the server's own words tell more than the kind of its error; empty where they do not."""
+    if kind is SignatureMismatch and (region := document.region or _expected_region(document.message)):
+        return f"Set S3_REGION={region}: the bucket is there."
+    return _PASSES_ON if kind is AccessDenied and _TAKEN_AWAY in document.message else ""
 
 
 def _code_in_headers(headers: Headers) -> str:

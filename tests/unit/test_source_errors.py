@@ -53,6 +53,15 @@ def test_codes(status: int, code: str, expected: type[errors.SourceError]) -> No
         assert word in error.message
 
 
+def test_a_proxy_that_takes_signed_headers_away_is_not_the_keys_policy() -> None:
+    """As nginx does where it caches, in the words of MinIO and rclone."""
+    body = document("AccessDenied", "There were headers present in the request which were not signed")
+    error = error_from_response(403, DATE, body, "GET a/b", now=NOW)
+    assert type(error) is errors.AccessDenied
+    assert "proxy" in error.hint
+    assert "policy" not in error.hint
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
