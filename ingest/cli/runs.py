@@ -85,10 +85,14 @@ def show_runs(found: list[dict[str, Any]]) -> None:
     )
 
 
+_UNCOUNTED = {"running": "under way", "interrupted": "killed before it counted"}
+"""What is said of a run without counts, unless it found nothing to do: they are written with each heartbeat."""
+
+
 def _what(run: dict[str, Any]) -> str:
     counts = {name: count for name, count in (run["counts"] or {}).items() if count and name != "bytes"}
     said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
-    said = said or ("nothing was done" if run["error"] else "nothing to do")
+    said = said or ("nothing was done" if run["error"] else _UNCOUNTED.get(run["status"], "nothing to do"))
     if (run["arguments"] or {}).get("dry_run"):
         said = f"dry run: {said}"  # its counts tell what would have been
     return f"{said}; {run['error']}" if run["error"] else said

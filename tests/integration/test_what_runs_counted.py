@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pty
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,21 @@ async def test_each_command_is_shown_with_its_own_counts(
     ):
         assert said in shown
     assert "nothing to do" not in shown
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [("ok", "nothing to do"), ("running", "under way"), ("interrupted", "killed before it counted")]
+)
+def test_a_run_that_has_not_counted_yet_is_none_without_work(
+    capsys: pytest.CaptureFixture[str], status: str, said: str
+) -> None:
+    show_runs(
+        [
+            {"id": 1, "command": "sync", "started_at": datetime.now(UTC), "status": status, "counts": {}}
+            | {"arguments": {}, "error": None}
+        ]
+    )
+    assert capsys.readouterr().out.rstrip().endswith(said)
 
 
 async def test_a_source_is_listed_with_a_time_like_all_others(settings: Settings) -> None:
