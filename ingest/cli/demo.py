@@ -41,7 +41,7 @@ def command(context: Context, directory: str | None, objects: int, events: bool,
         del os.environ[name]  # all that the demo talks to is on loopback
     with _home(directory, must_be_empty=not serve) as home:
         if serve:
-            run_async(lambda stop: _serve(home, objects, stop))
+            run_async(lambda stop: _serve(context, home, objects, stop))
         else:
             _show_tour(context, home, objects, events=events)
         kept = f"All of it is kept in {home}." if directory else "All of it is removed now; `--dir DIR` keeps it."
@@ -69,14 +69,17 @@ async def _last_run(settings: Settings) -> Mapping[str, Any]:
     return (await runs(settings, 1))[0]
 
 
-async def _serve(home: Path, objects: int, stop: Stop) -> None:
+async def _serve(context: Context, home: Path, objects: int, stop: Stop) -> None:
     from ingest.demo.seed import stocked
 
     async def until_stopped() -> None:
         async with stocked(home, objects) as (place, _):
-            say("# The server is up until Ctrl-C. Put these lines into .env:")
-            for name, value in place.variables.items():
-                say(f"{name}={value}")
+            if context.json:
+                context.emit({"command": "demo", "status": "ok", "settings": dict(place.variables)})
+            else:
+                say("# The server is up until Ctrl-C. Put these lines into .env:")
+                for name, value in place.variables.items():
+                    say(f"{name}={value}")
             await asyncio.Event().wait()
 
     with suppress(type(stop.error)):  # stopping is how this command ends well

@@ -131,6 +131,17 @@ async def test_served_it_stays_up_for_the_lines_it_prints_until_it_is_stopped(tm
     assert processes(tmp_path) == []
 
 
+async def test_served_as_json_its_lines_are_the_one_object(tmp_path: Path) -> None:
+    async with demo(tmp_path, "--serve", "--json") as process:
+        (line,) = (await shown(process, "INGEST_DATA_DIR")).splitlines()
+        document = json.loads(line)
+        assert (document["command"], document["status"]) == ("demo", "ok")
+        assert document["settings"]["S3_BUCKET"] == "statements"
+        process.send_signal(signal.SIGTERM)
+        done = await ended(process)
+    assert (done.code, done.stdout) == (0, "")
+
+
 def environment_names(lines: str) -> set[str]:
     return set(re.findall(r"^(\w+)=", lines, re.MULTILINE))
 
