@@ -30,6 +30,7 @@ _ROWS_OF_A_SOURCE = (
     "DELETE FROM deliveries WHERE source_id = ?",
     "DELETE FROM dead_letters WHERE source_id = ?",
 )
+_MOVE = "UPDATE sources SET directory_id = ? WHERE id = ?"
 _PLACE = "UPDATE sources SET directory = ? WHERE id = ?"
 _PLACE_COPIES = (
     "UPDATE objects SET local_path = ? || substr(local_path, ?) "
@@ -84,7 +85,7 @@ def attach(catalog_id: str, directory_id: str, known: Known, chosen: Sequence[So
     own = yield from sources.name_catalog(catalog_id, dialect)
     yield from sources.bind(directory_id, known, None, dialect)
     for source in chosen:
-        yield from sources.bind(directory_id, known, source.id, dialect)
+        yield Statement(_MOVE, (directory_id, source.id))
         detail = {"directory": directory_id, "was": source.directory_id, "path": known.place.path}
         yield from _noted("source attach", source.id, "attached", detail, dialect)
     return own

@@ -17,7 +17,7 @@ _SOURCES = (
     "WHERE forgotten_at IS NULL ORDER BY sources.id"
 )
 _ADD = "INSERT INTO sources (endpoint, bucket, directory, directory_id) VALUES (?, ?, ?, ?) RETURNING id"
-_BIND = "UPDATE sources SET directory_id = ? WHERE id = ?"
+_BIND = "UPDATE sources SET directory_id = ? WHERE id = ? AND directory_id IS NULL"
 _VACATE = "UPDATE sources SET directory = NULL, directory_id = NULL WHERE id = ?"
 _IS_USED = (
     "SELECT EXISTS (SELECT 1 FROM objects WHERE source_id = ?) OR EXISTS (SELECT 1 FROM holds WHERE source_id = ?) "
@@ -172,7 +172,7 @@ async def other_directories(lane: Lane, directory_id: str) -> list[str]:
 
 
 def bind(directory_id: str, known: Known, source_id: int | None, dialect: Dialect) -> Steps[None]:
-    """Notes where a data directory is, and that the copies of this source lie in it."""
+    """Notes where a data directory is, and that the copies of this source lie in it, unless it has one by now."""
     now = dialect.time(datetime.now(UTC))
     yield Statement(_NOTE_DIRECTORY, (directory_id, *known.place, known.catalog_place, now))
     if source_id is not None:

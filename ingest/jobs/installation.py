@@ -185,9 +185,10 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
     async with Catalog.open(found.url, found.admit) as catalog:
         known, source = await _look(catalog, found, endpoint, bucket)
         directory_id = await _bind(catalog, found, known, source)
-        if source is None:
+        if source is None or source.directory_id is None:
             adding = partial(sources.add, endpoint, bucket, bucket, directory_id, secure=settings.secure)
             source = await catalog.lane.write(adding)
+            found.require(source, Recorded(source.directory_id, embedded=found.is_embedded))  # another was faster
         yield catalog, source
 
 

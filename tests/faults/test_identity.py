@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from sqlalchemy import select, text
 from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.engine import create_engine
+from ingest.catalog.sources import add as add_source
 from ingest.catalog.tables import metadata, sources
 from ingest.errors import (
     CatalogForeign,
@@ -30,7 +33,8 @@ from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from tests.faults.invariants import tree
-from tests.faults.rig import Rig, holding, run_sync, settings_for
+from tests.faults.rig import OBJECTS, Rig, holding, run_sync, settings_for
+from tests.fixtures.memory_s3 import MemoryS3, serving
 
 
 async def refused(rig: Rig, kind: type[IngestError], *parts: str, settings: Settings | None = None) -> RunReport:
@@ -135,6 +139,26 @@ async def test_two_data_directories_on_one_catalog(apart: Rig) -> None:
     (apart.home / "c" / ".ingest" / "catalog.db").unlink()
     report = await run_sync(apart.settings.replace(data_dir=apart.home / "c"))
     assert isinstance(report.error, CatalogForeign)
+
+
+@pytest.mark.parametrize("before", ["a new catalog", "one from before there were ids"])
+async def test_of_two_first_runs_in_two_data_directories_one_is_refused(
+    tmp_path: Path, database_url: str, swift: None, before: str
+) -> None:
+    """Both have looked before either is on record: who comes second would find every copy unchanged, and have none."""
+    await schema.upgrade(database_url)
+    server = MemoryS3()
+    server.fill(OBJECTS)
+    async with serving(server):
+        one, other = (settings_for(server, tmp_path / name, database_url=database_url) for name in ("one", "other"))
+        if before != "a new catalog":
+            async with Catalog.open(database_url) as catalog:
+                add = partial(add_source, server.endpoint.rpartition("/")[2], one.bucket, one.bucket, None)
+                await catalog.lane.write(add)
+        reports = await asyncio.gather(run_sync(one), run_sync(other))
+        refused_ones = [report for report in reports if report.error is not None]
+        assert [type(report.error) for report in refused_ones] == [DirectoryForeign], reports
+        assert {report.counts.downloaded for report in reports} == {0, len(OBJECTS)}
 
 
 async def test_a_copy_of_the_data_directory_is_no_second_one(apart: Rig) -> None:
