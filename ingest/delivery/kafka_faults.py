@@ -18,12 +18,12 @@ from aiokafka.protocol.admin import SaslHandShakeRequest
 
 from ingest.delivery.kafka_access import Access, Place
 from ingest.errors import BrokerError, BrokerRefused, BrokerUntrusted
-from ingest.http.tls import tls_error
+from ingest.http.tls import refused_certificate, tls_error
 from ingest.trust import unchecked_context
 
 _ASK_SECONDS = 5.0
-_OUR_CERTIFICATE = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "UNKNOWN_CA", "HANDSHAKE_FAILURE")
-"""In alerts from the other side: it is our certificate that is missing, or not accepted there."""
+_NO_HANDSHAKE = "ALERT_HANDSHAKE_FAILURE"
+"""In an alert from the other side: Java's way to miss a certificate of ours, or to want other ciphers."""
 _LOGIN_REFUSED = (
     errors.SaslAuthenticationFailed,
     errors.AuthenticationFailedError,
@@ -125,7 +125,7 @@ async def _of_mechanism(place: Place, access: Access) -> BrokerRefused:
 
 async def _of_tls(error: ssl.SSLError, place: Place, access: Access) -> BrokerUntrusted:
     reason = error.reason or ""
-    if "ALERT" in reason and any(word in reason for word in _OUR_CERTIFICATE):
+    if refused_certificate(error, str(place)) is not None or _NO_HANDSHAKE in reason:
         return _of_our_certificate(reason, place, access)
     if not isinstance(error, ssl.SSLCertVerificationError) and await _answers(place, access.speaking("PLAINTEXT")):
         return _no_tls(place, access)
