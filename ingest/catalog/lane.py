@@ -96,7 +96,7 @@ class RunLock(Protocol):
 
 
 class Lane(Protocol):
-    """Both methods raise `DatabaseError` when the database fails, after the retries that can help."""
+    """`fetch` and `write` raise `DatabaseError` when the database fails, after the retries that can help."""
 
     dialect: Dialect
 

@@ -128,9 +128,8 @@ class PostgresLane:
             try:
                 return await attempt()
             except DatabaseSilent:
-                await (
-                    self._pool.expire_connections()
-                )  # a firewall that forgot one has forgotten those that idle as well
+                # A firewall that forgot one has forgotten those that idle as well.
+                await self._pool.expire_connections()
                 raise
 
         return await self._deadlines.patiently(once, unless)

@@ -95,9 +95,8 @@ async def execute(
     started = time.monotonic()
     try:
         async with AsyncExitStack() as stack:
-            stack.enter_context(
-                protecting(settings.secrets)
-            )  # first: what closing the rest has to say is shown as well
+            # First, since what closing the rest has to say is shown as well.
+            stack.enter_context(protecting(settings.secrets))
             catalog, source = await stack.enter_async_context(opened(settings))
             stack.enter_context(stop.calling(catalog.lane.hurry))
             held: RunLock | None = None

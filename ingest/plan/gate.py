@@ -57,7 +57,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 _GROWTH = 1.6
 LONGEST_HOLD = 60.0
 """Seconds that a `Retry-After` is taken at its word; then a probe asks anew. Less where one proved to be wrong."""
-_NEVER = float("-inf")
+_NEVER = -inf
 
 
 class Kind(Enum):
@@ -172,7 +172,7 @@ class Gate:
     def wait(self, now: float) -> float:
         """Seconds until the next request may start; infinite while the gate is closed."""
         if self.closed is not None:
-            return float("inf")
+            return inf
         return max(0.0, self._held_until - now, self.pace.wait(now))
 
     def judge(self, trial: Trial) -> Verdict:
