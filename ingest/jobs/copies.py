@@ -39,7 +39,7 @@ class Copies:
 
     def __post_init__(self) -> None:
         locks = self.replacing.data_dir / ".ingest" / "locks"
-        self._lock = CopiesLock(locks / f"{self.replacing.bucket}-copies.lock")
+        self._lock = CopiesLock(locks / f"{self.replacing.directory}-copies.lock")
 
     @property
     def shared(self) -> bool:
@@ -88,20 +88,20 @@ class Copies:
         rows = await self.catalog.copies_recorded(self.source_id, [copy.key for copy in left])
         recorded = {Replaced(key, path): digest for key, path, digest in rows}
         pruned = {key for key, _, digest in rows if digest is None}  # it may have been about to come back elsewhere
-        bucket = self.replacing.bucket
-        recorded |= {copy: None for copy in left if copy.key in pruned and is_place(copy.local_path, bucket)}
+        directory = self.replacing.directory
+        recorded |= {copy: None for copy in left if copy.key in pruned and is_place(copy.local_path, directory)}
         for copy in await asyncio.to_thread(self.replacing.undo, recorded):
             log().info("replacement_undone", key=copy.key, message="the run that placed it ended before its row did")
         await asyncio.to_thread(self.replacing.drop)
 
 
-async def undo_left(catalog: Catalog, source_id: int, data_dir: Path, bucket: str) -> None:
+async def undo_left(catalog: Catalog, source_id: int, data_dir: Path, directory: str) -> None:
     """Undoes what a killed run left between files and rows, before another run looks at either.
 
     Raises:
         LockedError, DiskError, DatabaseError: as `Copies.changing`.
     """
-    replacing = Replacing(data_dir, bucket)
+    replacing = Replacing(data_dir, directory)
     if replacing.is_left():
         with closing(Copies(catalog, source_id, replacing)) as copies:
             async with copies.changing():

@@ -75,7 +75,7 @@ class LargeFetch:
         head = await self._head(remote)
         check = await self.bucket.sharpen(check_for_head(head), remote.key, remote.etag)
         pieces = cut(remote.size, check.part_size)
-        identity = Identity(self.store.bucket, remote.key, remote.etag, remote.size, check.part_size, PIECE)
+        identity = Identity(self.store.directory, remote.key, remote.etag, remote.size, check.part_size, PIECE)
         proves = check.algorithm is not None and not check.guesses
         opening = functools.partial(self.store.partials.open, identity, len(pieces), resumable=proves)
         partial = await in_thread(None, opening)

@@ -260,7 +260,7 @@ class Recorder:
         rows = await self._rows_now(taken)
         late = {id(one) for one in taken if overtaken(one.action.row, rows.get(one.action.remote.key), one.remote)}
         staged = [one.staged for one in taken if isinstance(one.staged, Staged) and id(one) not in late]
-        previous = _places(taken, rows, self.store.bucket)
+        previous = _places(taken, rows, self.store.directory)
         versions = {one.action.remote.key: (one.remote.etag, one.remote.size) for one in taken}
         replaced = [
             Replaced(key, path)

@@ -50,10 +50,11 @@ class Staged(NamedTuple):
 
 @dataclass
 class FileStore:
-    """Copies of one bucket under ``<data_dir>/<bucket>``; temporaries under ``<data_dir>/.ingest/tmp``."""
+    """Copies of one bucket under ``<data_dir>/<directory>``; temporaries under ``<data_dir>/.ingest/tmp``."""
 
     data_dir: Path
-    bucket: str
+    directory: str
+    """The bucket's own, below the data directory: of its name, unless another source has that."""
     owner: Owner = field(init=False)
     """Whose temporary files are whose."""
     partials: Partials = field(init=False)
@@ -76,18 +77,18 @@ class FileStore:
             own = self.data_dir / ".ingest" / "tmp"
             make_directories(own)
             with self._walking() as directories:
-                copies = directories.at(self.bucket, create=True)
+                copies = directories.at(self.directory, create=True)
                 with os.scandir(copies) as entries:
                     self.was_empty = next(entries, None) is None
                 self._temporaries = os.dup(directories.at(".ingest/tmp"))
                 if not are_one_mount(copies, self._temporaries):
-                    raise OtherFileSystem(f"{self.data_dir / self.bucket} is on another file system than .ingest")
+                    raise OtherFileSystem(f"{self.data_dir / self.directory} is on another file system than .ingest")
                 traits = traits_of(copies)
             self.taken = TakenPlaces() if traits.folds else None
-            self.placing = Placing(self.bucket, self._temporaries, traits, self.taken)
+            self.placing = Placing(self.directory, self._temporaries, traits, self.taken)
             self.owner = Owner(self._temporaries)
-            self.partials = Partials(self._temporaries, self.bucket, self.owner)
-            self.replacing = Replacing(self.data_dir, self.bucket)
+            self.partials = Partials(self._temporaries, self.directory, self.owner)
+            self.replacing = Replacing(self.data_dir, self.directory)
         except OSError as error:
             raise disk_error(error, str(self.data_dir)) from error
         except TakenByFile as error:
@@ -202,7 +203,7 @@ class FileStore:
         Raises:
             FileNotFoundError: it is not there. UnsafePath: no copy may lie there, or a symlink leads there.
         """
-        require_place(local_path, self.bucket)
+        require_place(local_path, self.directory)
         directory, _, name = local_path.rpartition("/")
         with self._walking() as directories:
             try:
@@ -223,7 +224,7 @@ class FileStore:
             UnsafePath: a symlink or a directory stands in its place, or no copy may lie there; it is left alone.
             DiskError: it stays.
         """
-        require_place(local_path, self.bucket)
+        require_place(local_path, self.directory)
         directory, _, name = local_path.rpartition("/")
         with self._publishing, self._walking() as directories:
             try:
@@ -245,7 +246,7 @@ class FileStore:
             DiskError: the disk did not take it.
         """
         with self._publishing, self._walking() as directories:
-            left = {_nearest(directories, path) for path in local_paths if is_place(path, self.bucket)}
+            left = {_nearest(directories, path) for path in local_paths if is_place(path, self.directory)}
             self._make_directories_durable(directories, left)
 
     def sweep(self, *, all_done: bool = False) -> int:
@@ -284,7 +285,7 @@ class FileStore:
         try:
             make_durable(paths, opened, self._temporaries, directories=True)
         except OSError as error:
-            raise disk_error(error, self.bucket) from error
+            raise disk_error(error, self.directory) from error
 
 
 def _hash(descriptor: int, check: Check) -> Hasher:

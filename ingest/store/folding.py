@@ -142,7 +142,7 @@ class TakenPlaces:
         return [Place(*row) for row in self._connection.execute(query, (folded(path), path))]
 
 
-def opened(data_dir: Path, bucket: str) -> TakenPlaces | None:
+def opened(data_dir: Path, directory: str) -> TakenPlaces | None:
     """As `FileStore.taken`, for who only reads: None on a disk that takes no two names for one, or where no copy is.
 
     Raises:
@@ -150,11 +150,11 @@ def opened(data_dir: Path, bucket: str) -> TakenPlaces | None:
     """
     directories = Directories(str(data_dir))
     try:
-        return TakenPlaces() if traits_of(directories.at(bucket)).folds else None
+        return TakenPlaces() if traits_of(directories.at(directory)).folds else None
     except (FileNotFoundError, TakenByFile):
         return None
     except OSError as error:
-        raise disk_error(error, bucket) from error
+        raise disk_error(error, directory) from error
     finally:
         directories.forget()
 

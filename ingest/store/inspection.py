@@ -54,10 +54,10 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Inspector:
-    """Compares copies below ``<data_dir>/<bucket>`` with their rows; `stopped` is asked between chunks."""
+    """Compares copies below ``<data_dir>/<directory>`` with their rows; `stopped` is asked between chunks."""
 
     data_dir: Path
-    bucket: str
+    directory: str
     stopped: Callable[[], bool] = lambda: False
 
     def inspect(self, copies: Sequence[Expected]) -> list[Finding]:
@@ -71,7 +71,7 @@ class Inspector:
 
     def _inspect(self, directories: Directories, copy: Expected, buffer: bytearray) -> Finding:
         directory, _, name = copy.local_path.rpartition("/")
-        if not is_place(copy.local_path, self.bucket):
+        if not is_place(copy.local_path, self.directory):
             return Finding(Verdict.UNSAFE, "its path leads out of the bucket's directory")
         try:
             descriptor = os.open(on_disk(name), _OPEN, dir_fd=directories.at(directory))

@@ -116,7 +116,8 @@ class Partial:
 
 @dataclass
 class Partials:
-    """The partials of one bucket in the directory `directory`, a descriptor."""
+    """The partials of one bucket in the directory `directory`, a descriptor. `bucket` is what tells its keys from those
+    of others: the name of the directory of its copies."""
 
     directory: int
     bucket: str

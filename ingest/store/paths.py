@@ -115,21 +115,21 @@ def folded(path: str) -> str:
     return "/".join(map(_fold, path.split("/")))
 
 
-def is_place(local_path: str, bucket: str) -> bool:
-    """Whether a copy of `bucket` may lie at `local_path`, relative to the data directory: below the bucket's own, each
+def is_place(local_path: str, directory: str) -> bool:
+    """Whether a copy may lie at `local_path`, relative to the data directory: below the bucket's own `directory`, each
     segment a name that `encode_key` can make. A catalog that somebody altered may say anything."""
     own, slash, path = local_path.partition("/")
-    return bool(slash) and own == bucket and all(map(_is_name, path.split("/")))
+    return bool(slash) and own == directory and all(map(_is_name, path.split("/")))
 
 
-def require_place(local_path: str, bucket: str) -> None:
+def require_place(local_path: str, directory: str) -> None:
     """
     Raises:
-        UnsafePath: no copy of `bucket` may lie there, so nothing there is read, written or removed.
+        UnsafePath: no copy may lie there, so nothing there is read, written or removed.
     """
-    if not is_place(local_path, bucket):
+    if not is_place(local_path, directory):
         raise UnsafePath(
-            f"the recorded path {local_path!r} is no place below {bucket!r}, and is not used; "
+            f"the recorded path {local_path!r} is no place below {directory!r}, and is not used; "
             "`ingest verify --repair` takes the object again",
             hint="Somebody altered the catalog: `ingest verify` names every such row, and `ingest db check` asks the "
             "audit trail.",

@@ -36,7 +36,8 @@ _TAKEN_BY_DIRECTORY = frozenset({errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
 class Placing:
     """The places of one bucket's copies. `taken` is None where no two names lead to one file."""
 
-    bucket: str
+    directory: str
+    """The bucket's own."""
     temporaries: int
     """A descriptor of the directory of the staged files."""
     traits: Traits
@@ -44,7 +45,7 @@ class Placing:
 
     def first_path(self, key: str) -> str:
         """Where a copy goes that has no place yet, if nothing is in its way there."""
-        path = f"{self.bucket}/{encode_key(key)}"
+        path = f"{self.directory}/{encode_key(key)}"
         return without_short_names(path) if self.traits.short_names else path
 
     def place(self, directories: Directories, temporary: str, path: str) -> str:
@@ -53,7 +54,7 @@ class Placing:
         Raises:
             NameRefused: the disk takes none of them. UnsafePath: a symlink is in the way. DiskError: the disk failed.
         """
-        require_place(path, self.bucket)
+        require_place(path, self.directory)
         wanted = path
         for _ in range(MOST_FORMS):
             path = self.free_path(directories, path)
@@ -68,7 +69,7 @@ class Placing:
             else:
                 self._note(wanted, path)
                 return path
-        raise DiskError(f"{wanted}: no free name for it below {self.bucket}")
+        raise DiskError(f"{wanted}: no free name for it below {self.directory}")
 
     def free_path(self, directories: Directories, path: str) -> str:
         """The first form of `path` behind which no other key's present copy lies on this disk."""
@@ -85,7 +86,7 @@ class Placing:
             return list(copies)
         found = []
         for copy in copies:
-            path = self.free_path(directories, copy.local_path) if is_place(copy.local_path, self.bucket) else ""
+            path = self.free_path(directories, copy.local_path) if is_place(copy.local_path, self.directory) else ""
             if path in ("", copy.local_path) or not self.taken.has(copy.local_path):
                 found.append(Replaced(copy.key, path or copy.local_path))
         return found

@@ -48,11 +48,12 @@ class Replacing:
     """The kept copies of one bucket. All but `is_left` need the lock of the copies, and raise `DiskError`."""
 
     data_dir: Path
-    bucket: str
+    directory: str
+    """The bucket's own."""
 
     def is_left(self) -> bool:
         """Whether a batch is under way, or was left by a process that was killed."""
-        return os.path.lexists(self.data_dir / ".ingest" / "replaced" / self.bucket / _INTENT)
+        return os.path.lexists(self.data_dir / ".ingest" / "replaced" / self.directory / _INTENT)
 
     def keep(self, copies: Sequence[Replaced]) -> None:
         """Keeps these bytes, durably, until `drop`. A copy that is not there needs nothing."""
@@ -66,7 +67,7 @@ class Replacing:
                 os.close(intent)
             for number, copy in enumerate(copies):
                 with suppress(OSError, TakenByFile, UnsafePath):  # then it is not kept; a rename there meets it again
-                    require_place(copy.local_path, self.bucket)
+                    require_place(copy.local_path, self.directory)
                     _link(directories, copy.local_path, place, str(number))
                 here("batch.replaced-linked")
             sync_directory(place)
@@ -120,7 +121,7 @@ class Replacing:
                 if not _has_digest(place, str(number), digest):
                     continue
                 with suppress(FileNotFoundError, IsADirectoryError, TakenByFile, UnsafePath):  # not ours any more
-                    require_place(copy.local_path, self.bucket)
+                    require_place(copy.local_path, self.directory)
                     _put_back(directories, copy.local_path, place, str(number))
                     touched.add(copy.local_path.rpartition("/")[0])
                     back.append(copy)
@@ -148,7 +149,7 @@ class Replacing:
             directories.forget()
 
     def _place(self, directories: Directories, *, create: bool) -> int:
-        path = f".ingest/replaced/{self.bucket}"
+        path = f".ingest/replaced/{self.directory}"
         try:
             return directories.at(path)
         except FileNotFoundError:
