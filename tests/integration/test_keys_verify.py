@@ -14,6 +14,7 @@ from ingest.catalog import queries, schema
 from ingest.catalog.catalog import Catalog
 from ingest.jobs.ask import history
 from ingest.jobs.options import SyncOptions, VerifyOptions
+from ingest.jobs.sources import attach
 from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.jobs.verify import verify
@@ -123,6 +124,7 @@ async def test_without_its_catalog_every_copy_is_an_orphan_by_its_path(memory: M
     for name in os.listdir(settings.own_dir):
         if name.startswith("catalog.db"):
             (settings.own_dir / name).unlink()
+    await attach(settings, None, dry_run=False)
     before = files_of(settings)
     variables = memory.bucket.variables(tmp_path / "data")
     done = await run_ingest("verify", "--json", variables=variables, cwd=tmp_path)
