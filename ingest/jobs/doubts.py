@@ -8,8 +8,7 @@ the etag is no MD5, unless etags of that shape were seen to be MD5s on this serv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ingest.errors import DamagedTransfer
@@ -36,16 +35,14 @@ class Doubts:
     def __post_init__(self) -> None:
         self._known = frozenset(self.etags.opaque)
 
-    @contextmanager
-    def under_way(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Around the download of an object that needs nothing more to come to its end: one that waits for memory, which
         those in doubt hold, would be waited for in vain."""
         self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            self._tell()
+
+    def __exit__(self, *_: object) -> None:
+        self._under_way -= 1
+        self._tell()
 
     def matched(self, check: Check, size: int) -> None:
         """`size` bytes are what `check` expects. That nothing is the MD5 of no bytes proves nothing."""
@@ -72,7 +69,7 @@ class Doubts:
         self, found: Hashed, check: Check, earlier: Collection[str], key: str, *, is_large: bool = False
     ) -> Hashed:
         """What bytes that do not match are: unverifiable. `earlier` are the digests of earlier downloads of them,
-        `is_large` says that this one is not `under_way`.
+        `is_large` says that it was not entered for this one.
 
         Raises:
             DamagedTransfer: they are damaged, as far as can be told now; it says their digest.

@@ -77,12 +77,12 @@ class Fetch:
 
     async def _fetch(self, remote: RemoteObject, earlier: Collection[str]) -> Fetched:
         if remote.size <= TINY:
-            with self._doubts.under_way():
+            with self._doubts:
                 return await self._tiny(remote, earlier)
         if remote.size > SMALL:
             return Fetched(*await self._large(remote, earlier), None, remote)
         async with self.room.lent(remote.size) as body:
-            with self._doubts.under_way():
+            with self._doubts:
                 return await self._small(remote, body, earlier)
 
     async def newest(self, remote: RemoteObject) -> RemoteObject:

@@ -144,18 +144,16 @@ def timed(name: str, modified: datetime) -> str:
 
 def etag_of(name: str) -> str:
     """The server's own etag in the name of a version."""
-    found = _timed(name)
+    if name[-1:] != "Z":  # nearly always, and asked some six times of each object
+        return name
+    found = _TIMED.fullmatch(name)
     return name if found is None else found[1]
 
 
 def moment_of(name: str) -> datetime | None:
     """The moment in the name of a version; None where there is none."""
-    found = _timed(name)
+    found = _TIMED.fullmatch(name) if name[-1:] == "Z" else None
     return None if found is None else datetime.fromisoformat(f"{found[2]}+00:00")
-
-
-def _timed(name: str) -> re.Match[str] | None:
-    return _TIMED.fullmatch(name) if name[-1:] == "Z" else None  # asked some five times of each object
 
 
 def is_same(one: str, other: str) -> bool:

@@ -19,7 +19,7 @@ UNVERIFIABLE = Hashed("md5:0", Verified.UNVERIFIABLE)
 
 
 async def verdict(doubts: Doubts, *earlier: str, check: Check = BY_ETAG) -> Hashed:
-    with doubts.under_way():
+    with doubts:
         return await doubts.verdict(FOUND, check, earlier, "key")
 
 
@@ -54,7 +54,7 @@ async def test_another_shape_proves_nothing_of_this_one() -> None:
 
 async def test_one_that_is_under_way_may_still_match() -> None:
     doubts = Doubts(Etags())
-    with doubts.under_way():
+    with doubts:
         doubtful = asyncio.create_task(verdict(doubts, FOUND.digest))
         for _ in range(3):
             await asyncio.sleep(0)
