@@ -69,7 +69,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.EndpointBusy: "verify.example.com answered 429",
     errors.EndpointUntrusted: "verify.example.com: the certificate is not trusted",
     errors.EndpointRefused: "verify.example.com answered 401",
-    errors.EndpointAstray: "verify.example.com answered 404 to 5 objects in a row, and took none",
+    errors.EndpointAstray: "verify.example.com answered 404 to 5 requests in a row, and took nothing",
     errors.EndpointRedirects: "verify.example.com answered 302; it points to https://login.example.com/",
     errors.DamageFound: "2 of 48000 copies are missing or damaged",
     errors.DiskError: "statements/loans: Permission denied",

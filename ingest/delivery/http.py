@@ -26,6 +26,7 @@ from ingest.errors import (
     EndpointTimedOut,
     EndpointUnreachable,
     EndpointUntrusted,
+    NotTls,
     SourceError,
     TlsError,
     TooManyFiles,
@@ -56,6 +57,9 @@ CHUNK = 256 << 10
 """Bytes read at once, and the most of a file that is ever in memory."""
 INLINE = 64 << 10
 """Bytes up to which reading and hashing cost less than handing them to a thread."""
+_OTHER_SCHEME = (
+    "Write https:// in VERIFY_URL where the service speaks TLS, and http:// where not. It has taken nothing."
+)
 
 
 class WrongBytes(Exception):
@@ -199,7 +203,7 @@ def _explained(error: SourceError | TooManyFiles) -> DeliveryError:
     own = vars(error).get("hint")
     hint = f"{own} Nothing is lost: run `ingest deliver` again." if own else None
     if isinstance(error, TlsError):
-        return EndpointUntrusted(error.message, hint=hint)
+        return EndpointUntrusted(error.message, hint=_OTHER_SCHEME if isinstance(error, NotTls) else hint)
     if isinstance(error, TooManyFiles) or not error.sent:
         return EndpointUnreachable(error.message, hint=hint)
     return EndpointFault(error.message, hint=hint)
@@ -266,6 +270,7 @@ def _check(parcel: Parcel, size: int, digest: str | None) -> None:
 
 def _host(location: str) -> str:
     try:
-        return urlsplit(location).netloc or "another path"
+        host = urlsplit(location).netloc.rpartition("@")[2]  # what stands before may be a login
     except ValueError:
         return "an address that is none"
+    return ascii(host[:200])[1:-1] or "another path"

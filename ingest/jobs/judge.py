@@ -90,7 +90,7 @@ class Judge:
             self.breaker.succeeded()
             return []
         refused = [*self.verdicts.released(), (claimed, answer)]
-        return self._astray(refused, f"answered {status} to {self.verdicts.row} objects in a row, and took none")
+        return self._astray(refused, f"answered {status} to {self.verdicts.row} requests in a row, and took nothing")
 
     def _astray(self, refused: Iterable[tuple[Claimed, Answer]], said: str) -> list[Settlement]:
         error = EndpointAstray(f"{self.shown} {said}")

@@ -223,7 +223,8 @@ async def test_a_redirect_is_an_error_and_the_other_host_gets_no_request(weed: B
             length = int(re.search(rb"Content-Length: (\d+)", visit.head)[1])  # type: ignore[index]
             await visit.reader.readexactly(length)
             await visit.answer(
-                status="307 Temporary Redirect", headers=f"Location: http://127.0.0.1:{other.port}/v1/verify\r\n"
+                status="307 Temporary Redirect",
+                headers=f"Location: http://user:canary@127.0.0.1:{other.port}/v1/verify?token=canary\r\n",
             )
 
         async with raw_server(redirect) as server:
@@ -233,8 +234,18 @@ async def test_a_redirect_is_an_error_and_the_other_host_gets_no_request(weed: B
         assert codes(report) == (ExitCode.SOURCE, "endpoint_redirect")
         assert report.error is not None
         assert f"127.0.0.1:{other.port}" in report.error.message
+        assert "canary" not in report.error.message
         assert report.counts.pending == 1
         assert other.connections == 0
+
+
+async def test_https_is_asked_of_a_service_without_tls(weed: Bucket, service: VerifyService, tmp_path: Path) -> None:
+    """No certificate is at fault: the address is, and it says which part of it."""
+    url = service.url.replace("http://", "https://")
+    report = await run_deliver(await in_line(weed, url, {"k": b"x"}, tmp_path / "data"), patience=0.0)
+    assert (codes(report), service.requests) == ((ExitCode.SOURCE, "endpoint_tls"), 0)
+    assert report.error is not None
+    assert "http://" in report.error.hint
 
 
 async def test_only_a_trusted_service_is_sent_anything(
