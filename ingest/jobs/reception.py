@@ -76,7 +76,8 @@ class Reception:
             task.result()
 
     async def settle(self, seconds: float) -> None:
-        """Waits until nothing is under way, for at most so long.
+        """Waits until nothing is under way, for at most so long. Asked to stop, not while the bucket is away: then
+        nothing could still come.
 
         Raises:
             IngestError: as `failed`.
@@ -85,6 +86,8 @@ class Reception:
         deadline = asyncio.get_running_loop().time() + seconds
         try:
             while self.busy and not failing.done() and asyncio.get_running_loop().time() < deadline:
+                if self.outage.stop.requested and self.intake.visitor.away:
+                    break
                 await asyncio.wait({failing}, timeout=_LOOK_SECONDS)
             if failing.done():
                 failing.result()

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
@@ -21,7 +22,9 @@ from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode
 from ingest.jobs.stop import Stop
 from ingest.model import RunStatus
+from tests.fixtures.door import door_to
 from tests.fixtures.events import eventually, plain, run, settings_for
+from tests.fixtures.lines import lines_said
 from tests.fixtures.servers import Bucket, Certificates
 
 
@@ -141,3 +144,26 @@ async def test_a_broker_that_goes_away_is_waited_for_and_a_stop_is_obeyed(
         own.stop()
         stop.request(signal.SIGTERM)
         assert (await running).exit_code == ExitCode.TERMINATED
+
+
+async def test_a_stop_while_the_bucket_is_away_is_obeyed_at_once(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No grace is waited for: nothing that is under way could still come. The next reader takes it."""
+    monkeypatch.setattr("ingest.jobs.consume.DRAIN_SECONDS", 3600.0)
+    await moto.put({"k": b"x"})
+    await shared_broker.create(topic, 1)
+    await shared_broker.send(topic, [plain("k", moto.name)])
+    async with door_to(moto.endpoint) as door:
+        settings = await settings_for(moto, shared_broker, topic, tmp_path, f"sqlite+aiosqlite:///{tmp_path}/c.db")
+        settings = settings.replace(endpoint=door.endpoint)
+        await door.shut()
+        stop = Stop()
+        with lines_said() as lines:
+            running = asyncio.create_task(run(settings, stop, until_idle=None))
+            await eventually(lambda: "source_away" in [line["event"] for line in lines], running)
+            stop.request(signal.SIGTERM)
+            report = await running
+        assert (report.exit_code, report.counts.failed) == (ExitCode.TERMINATED, 0)
+        await door.open()
+        assert (await run(settings)).counts.downloaded == 1
