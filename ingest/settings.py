@@ -341,12 +341,15 @@ class Settings(KafkaSettings, VerifySettings):
         if not separator or scheme not in _DIALECTS or (scheme.startswith("sqlite") and len(rest) < 2):
             raise ValueError(f"DATABASE_URL is not usable; it wants {VARIABLES['database_url'].wants}")
         try:
-            for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
+            parts = urlsplit(url)
+            for host in parts.netloc.rpartition("@")[2].split(","):
                 _ = urlsplit(f"//{host}").port
+            # Digits before a bare `/` or `#` pass for a port; in the name of a file both may stand.
+            is_cut = not scheme.startswith("sqlite") and ("@" in parts.path or "#" in url)
         except ValueError:  # its text would quote the part of a password behind a bare `/`
-            raise ValueError(
-                "DATABASE_URL: a `/`, `@`, `#` or `%` in the password is written percent-encoded"
-            ) from None
+            is_cut = True
+        if is_cut:
+            raise ValueError("DATABASE_URL: a `/`, `@`, `#` or `%` in the password is written percent-encoded")
         return f"{_DIALECTS[scheme]}://{rest}"
 
     def _own_warnings(self) -> list[str]:

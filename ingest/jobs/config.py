@@ -14,8 +14,9 @@ from ingest.jobs.installation import Installation
 from ingest.settings import VARIABLES, Settings, read_all
 
 _HIDDEN = "***"
-_LOGIN = re.compile(r"(//)[^/]*@")
+_LOGIN = re.compile(r"^(\w+://)?.*@")
 """A password in an address is one of the things that are wrong with it."""
+_ADDRESSES = frozenset({"endpoint", "bucket", "kafka_bootstrap_servers", "verify_url"})
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
@@ -70,7 +71,8 @@ def _shown(field: str, is_secret: bool, written: Mapping[str, object], settings:
         return str(value).lower()
     if isinstance(value, timedelta):
         return _duration(value)
-    return str(value) if settings is not None else _LOGIN.sub(rf"\1{_HIDDEN}@", str(value))
+    may_hold_login = settings is None and field in _ADDRESSES
+    return _LOGIN.sub(rf"\1{_HIDDEN}@", str(value)) if may_hold_login else str(value)
 
 
 def _duration(value: timedelta) -> str:

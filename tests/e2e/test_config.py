@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from ingest.settings import VARIABLES
 from tests.fixtures.process import run_ingest
 
@@ -61,3 +63,22 @@ async def test_wrong_settings_are_shown_as_they_are_written(tmp_path: Path) -> N
     missing = await run_ingest("config", "--env-file", "nowhere", variables={}, cwd=tmp_path)
     assert missing.code == 2
     assert "nowhere" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("S3_ENDPOINT", "u:canary@minio.example.com"),
+        ("S3_ENDPOINT", "http://u:can/ary@minio.example.com"),
+        ("S3_BUCKET", "u:canary@statements/"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "u:canary@kafka.example.com:9092"),
+        ("DATABASE_URL", "postgresql://u:1/canary@db.example.com/n"),
+        ("DATABASE_URL", "postgresql://u:1#canary@db.example.com/n"),
+    ],
+)
+async def test_a_password_in_the_wrong_place_is_not_shown(tmp_path: Path, name: str, value: str) -> None:
+    settings_file(tmp_path)
+    done = await run_ingest("config", "--env-file", "w1/.env", variables={name: value}, cwd=tmp_path)
+    assert (done.code, "canary" in done.output, "ary@" in done.output) == (2, False, False), done.output
+    done = await run_ingest("status", "--env-file", "w1/.env", variables={name: value}, cwd=tmp_path)
+    assert (done.code, "canary" in done.output) == (2, False), done.output
