@@ -36,6 +36,8 @@ from ingest.source.sight import SightedBucket
 _EVERYTHING = Selection()
 _NEVER = datetime.fromtimestamp(0, UTC)
 _LONGEST_PAUSE = 10.0
+_NOBODYS_KEY = ".ingest/nobody"
+"""Asked for where it is not clear whether the bucket is at fault, or one object: it should not exist."""
 
 
 class Visited(NamedTuple):
@@ -119,10 +121,22 @@ class Visitor:
             failed_at = failed_at or loop.time()
             if self._succeeded_at > failed_at:
                 return visited  # others fare better: it is this object's own trouble
+            if isinstance(visited.error, UnexpectedResponse) and await self._answers_for_another():
+                return visited
             self.trouble = f"the bucket is away: {visited.error.code}"
             log().warning("source_away", error=visited.error.code, message=visited.error.message, pause=pause)
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE, 2 * pause)
+
+    async def _answers_for_another(self) -> bool:
+        """Whether the bucket knows what to say of a key that is nobody's: servers refuse some keys by a plain 400."""
+        try:
+            await self.bucket.head(_NOBODYS_KEY)
+        except (NoSuchKey, AccessDenied):
+            return True
+        except SourceError:
+            return False
+        return False
 
     async def _once(self, event: Event, row: CatalogRow | None) -> Visited:
         visited = await self._visit(event, row)

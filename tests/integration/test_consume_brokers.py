@@ -167,3 +167,14 @@ async def test_a_stop_while_the_bucket_is_away_is_obeyed_at_once(
         assert (report.exit_code, report.counts.failed) == (ExitCode.TERMINATED, 0)
         await door.open()
         assert (await run(settings)).counts.downloaded == 1
+
+
+async def test_a_key_that_the_server_refuses_is_not_taken_for_a_bucket_that_is_away(
+    weed: Bucket, shared_broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    """With nothing else to carry out, too: it would hold up its partition for ever."""
+    await shared_broker.create(topic, 1)
+    await shared_broker.send(topic, [plain("../x", weed.name)])
+    settings = await settings_for(weed, shared_broker, topic, tmp_path, f"sqlite+aiosqlite:///{tmp_path}/c.db")
+    report = await run(settings)
+    assert (report.exit_code, report.notes["dead_letters"]) == (ExitCode.PARTIAL, 1)
