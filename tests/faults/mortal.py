@@ -32,10 +32,17 @@ class Mortal:
             os.kill(pid, signal.SIGSTOP)
 
     def freeze_sessions(self) -> None:
-        """Those that it has; it lets in new ones, and works for them."""
+        """Those that it has and that are in no transaction, whose locks would keep out everybody. It lets in new ones,
+        and works for them."""
         for pid in self.children:
-            if b"[local]" in Path(f"/proc/{pid}/cmdline").read_bytes():  # what PostgreSQL calls a client's
+            if self._is_idle_session(pid):
                 os.kill(pid, signal.SIGSTOP)
+                if not self._is_idle_session(pid):
+                    os.kill(pid, signal.SIGCONT)
+
+    def _is_idle_session(self, pid: int) -> bool:
+        """By what PostgreSQL calls its process: ``postgres: USER DATABASE [local] idle``."""
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0 ").endswith(b"[local] idle")
 
     def thaw(self) -> None:
         for pid in (*self.children, self.leader):

@@ -6,9 +6,11 @@ import hashlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,27 @@ def as_process(number: int) -> Sequence[str]:
     return ("sh", "-c", f'for i in $(seq {number - 3}); do /bin/true; done; "$@"; exit $?', "sh")
 
 
+def is_stopped_in(home: Path) -> bool:
+    """Whether a process that works there has been stopped: from outside, where its id is another one."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            if (process / "cwd").readlink() == home:
+                state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+                if state == "T":
+                    return True
+    return False
+
+
+def is_being_written(catalog: Path) -> bool:
+    with closing(sqlite3.connect(catalog, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return True
+    return False
+
+
 async def test_containers_that_share_a_data_directory(tmp_path: Path, contained: Sequence[str]) -> None:
     """Process ids say nothing there: one that lives is not seen, and that of a killed run comes again. Neither removes
     what the other is at, nor keeps for ever what a killed one left."""
@@ -167,11 +190,17 @@ async def test_containers_that_share_a_data_directory(tmp_path: Path, contained:
         variables = server.bucket.variables(data)
         here, elsewhere = (*contained, *as_process(20)), (*contained, *as_process(3))
         backfill = ("backfill", "--since", "2000-01-01")
-        held = variables | {"INGEST_STOP_AT": "staging.written:3"}
-        async with started(*backfill, variables=held, cwd=tmp_path, under=here) as one:
-            own = data / ".ingest" / "tmp"
-            await until(lambda: own.is_dir() and len(list(own.glob("*.part"))) >= 3)
+        held = variables | {"INGEST_STOP_AT": "staging.written:20"}  # the listing has ended, and written what it learnt
+        async with AsyncExitStack() as stack:
+            while True:
+                one = await stack.enter_async_context(started(*backfill, variables=held, cwd=tmp_path, under=here))
+                await until(lambda: is_stopped_in(tmp_path))
+                if not is_being_written(data / ".ingest" / "catalog.db"):
+                    break
+                one.kill()  # stopped in the middle of a transaction, it would keep everybody out
+                await one.wait()
             before = temporaries(data)
+            assert len(before) >= 3
             done = await run_ingest("sync", "--prefix", "none", variables=variables, cwd=tmp_path, under=elsewhere)
             assert done.code == 0, done.stderr
             assert set(before) <= set(temporaries(data))
