@@ -48,6 +48,14 @@ async def revision(lane: Lane, where: str) -> str | None:
     """
     if not lane.dialect.is_postgres:
         return await _revision_in_file(lane)
+    try:
+        return await _revision_in_schema(lane, where)
+    except DatabaseUnfit:
+        # What was made or dropped between two of its questions looks like neither: the second look sees it whole.
+        return await _revision_in_schema(lane, where)
+
+
+async def _revision_in_schema(lane: Lane, where: str) -> str | None:
     ((schema, table, is_ours),) = await lane.fetch(_PLACE)
     if schema is None:
         raise DatabaseUnfit(f"{where}: search_path names no schema that is there", hint="Create it: CREATE SCHEMA …;")

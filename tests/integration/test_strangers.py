@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -14,6 +15,10 @@ import pytest_asyncio
 
 from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.connect import open_lane
+from ingest.catalog.lane import Rows
+from ingest.catalog.strangers import revision
+from ingest.catalog.target import Target
 from ingest.errors import DatabaseError, DatabaseUnfit, SchemaAhead, SchemaMissing
 from tests.fixtures.process import Done, run_ingest
 
@@ -154,6 +159,22 @@ async def test_four_upgrades_at_once(tmp_path: Path, database_url: str) -> None:
     for done in await asyncio.gather(*(upgrade() for _ in range(4))):
         assert (done.code, done.stderr) == (0, ""), done
     assert await schema.current(database_url) == schema.revisions()[-1]
+
+
+async def test_a_catalog_that_is_made_between_two_questions(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another upgrade: what is asked first is not there yet, what is asked next is."""
+    async with open_lane(Target.of(postgres_url)) as lane:
+        fetch, asked = lane.fetch, 0
+
+        async def fetch_late(*question: Any) -> Rows:
+            nonlocal asked
+            asked += 1
+            if asked == 2:
+                await schema.upgrade(postgres_url)
+            return await fetch(*question)
+
+        monkeypatch.setattr(lane, "fetch", fetch_late)
+        assert await revision(lane, "here") == schema.revisions()[-1]
 
 
 async def test_an_upgrade_waits_for_one_that_takes_its_time(
