@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 
+from ingest.crashpoints import here
 from ingest.errors import SourceError
 from ingest.jobs.groups import task_group
 from ingest.jobs.listed import ListedKeys
@@ -73,6 +74,7 @@ class ByPrefix:
         listing = self.listing
         try:
             live = await listing.catalog.count_live(listing.source.id, shard)
+            here("listing.counted")
             walk = Walk(shard, live, shard not in self.resumed, keys=ListedKeys() if live else None)
             try:
                 prefixes = await self._list(walk)
@@ -111,7 +113,9 @@ class ByPrefix:
     async def _take(self, walk: Walk, page: Page) -> None:
         listing = self.listing
         keys = [remote.key for remote in page.objects]
+        here("listing.shown")
         rows = await listing.catalog.rows_for(listing.source.id, keys)
+        here("listing.joined")
         walk.met += sum(not row.gone for row in rows.values())
         if walk.keys is not None:
             walk.keys.add(keys)

@@ -95,6 +95,7 @@ class _Cleanup:
             self.run.report.notes["dry_run"] = True
         after, cutoff = "", self.clock() - self.age
         while found := await self._next(after, cutoff):
+            here("cleanup.read")
             self.run.stop.raise_if_requested()
             after = found[-1].copy.remote.key
             waiting = await self._finish(found)

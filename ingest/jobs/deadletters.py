@@ -8,6 +8,7 @@ from typing import Any
 
 from ingest.catalog import deadletters
 from ingest.catalog.deadletters import LetterRow
+from ingest.crashpoints import here
 from ingest.errors import MessagesDied, RowNotFound
 from ingest.jobs.errands import Errand
 from ingest.jobs.installation import asked
@@ -34,6 +35,7 @@ async def retry_letters(settings: Settings, ids: Sequence[int] | None, *, progre
 
     async def work(run: Run) -> None:
         rows = await _chosen(run, ids)
+        here("letters.read")
         async with receiving(run) as reception:
             for start in range(0, len(rows), _AT_ONCE):
                 if stop.requested:

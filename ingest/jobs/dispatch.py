@@ -280,9 +280,11 @@ class Dispatcher:
     async def _post(self, claimed: Claimed) -> list[Settlement]:
         if claimed.object_state != State.PRESENT or claimed.local_path is None or claimed.size is None:
             raise FileNotFoundError("there is no local copy")
+        here("delivery.opening")
         with self.store.open_copy(claimed.local_path) as descriptor:
             if not self.breaker.may_start(self._now()):
                 return [Settlement(claimed, DeliveryState.PENDING)]
+            here("delivery.opened")
             parcel, sent = Parcel(claimed.key, claimed.etag, claimed.size, claimed.digest, claimed.fields), self._now()
             try:
                 answer = await self.verifier.post(parcel, descriptor)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ingest.catalog import queries
 from ingest.catalog.holds import Holder, all_holds
+from ingest.crashpoints import here
 from ingest.errors import RowNotFound
 from ingest.jobs.installation import asked
 from ingest.jobs.options import HoldOptions
@@ -32,6 +33,7 @@ async def place(settings: Settings, options: HoldOptions, reason: str, stop: Sto
         holder = Holder(run.catalog, run.id, run.source.id)
         is_prefix = options.prefix is not None
         keys = await _keys(run, options)
+        here("hold.read")
         held = await holder.place(keys, is_prefix=is_prefix, reason=reason, by=_who(), at=datetime.now(UTC))
         run.report.notes.update(placed=len(keys), held=held)
         if is_prefix and not await is_on_record(run.catalog, run.source.id, keys[0]):
@@ -48,6 +50,7 @@ async def release(settings: Settings, options: HoldOptions, stop: Stop) -> RunRe
         holder = Holder(run.catalog, run.id, run.source.id)
         is_prefix = options.prefix is not None
         keys = await _held_prefix(run, options.prefix or "") if is_prefix else await _keys(run, options)
+        here("release.read")
         found = await holder.release(keys, is_prefix=is_prefix, by=_who(), at=datetime.now(UTC))
         unheld = [key for key in keys if key not in found]
         if unheld:

@@ -11,6 +11,7 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from ingest.catalog.catalog import Catalog
+from ingest.crashpoints import here
 from ingest.delivery.messages import Event, Parser, Reading
 from ingest.errors import IngestError, Poison
 from ingest.jobs.errands import Errand
@@ -138,6 +139,7 @@ class Intake:
                 await self.recorder.room()
                 lanes, self._ready = self._ready[:_KEYS_AT_ONCE], self._ready[_KEYS_AT_ONCE:]
                 rows = await self.catalog.rows_for(self.source_id, [lane.key for lane in lanes])
+                here("events.joined")
                 for lane in lanes:
                     task = asyncio.create_task(self._serve(lane, rows.get(lane.key)))
                     self._tasks.add(task)

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from ingest.catalog.catalog import Catalog, Source
+from ingest.crashpoints import here
 from ingest.errors import IngestError, ListingUntrusted, OutOfOrder, SourceError
 from ingest.jobs.order import order_at
 from ingest.jobs.tickets import Ticket
@@ -164,10 +165,12 @@ class Listing:
 
     async def rows_of(self, answer: Answer) -> dict[str, CatalogRow]:
         """The catalog's rows of the range that an answer covers, by key."""
+        here("listing.shown")
         shard, page = answer.page.shard, answer.page
         upto = shard.end if answer.is_last else page.last_key
         after, upto = key_range(Shard(shard.prefix, page.start_after, upto))
         rows = await self.catalog.rows_between(self.source.id, after, upto)
+        here("listing.joined")
         return {row[0]: row for row in rows if row[0].startswith(shard.prefix)}
 
     def fail(self, shard: Shard, error: IngestError) -> None:

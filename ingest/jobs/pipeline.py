@@ -151,6 +151,7 @@ class Pipeline:
             await self.recorder.room()
             # What an event or another run has recorded since is newer than this listing.
             now = await run.catalog.rows_for(run.source.id, [row.key for row in rows])
+            here("gone.read")
             for row in rows:
                 if self.options.dry_run:
                     self._show(MarkGone(row))

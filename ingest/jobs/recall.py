@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingest.catalog import queries
+from ingest.crashpoints import here
 from ingest.errors import IngestError, RowNotFound, SourceError
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.fetch import SameVersionOnly
@@ -47,6 +48,7 @@ class Recall:
         if key not in found:
             raise RowNotFound(f"{key!r} is not in the catalog")
         row = found[key]
+        here("recall.read")
         known = CatalogRow(key, row.remote.size, row.remote.etag, row.state, row.gone, row.local_path, 0)
         async with self._limit:
             outcome = await self._take(Download(row.remote, known, "restore"))

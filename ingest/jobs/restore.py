@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ingest.catalog import queries
 from ingest.catalog.queries import CopyRow
+from ingest.crashpoints import here
 from ingest.errors import RowNotFound
 from ingest.jobs.options import RestoreOptions
 from ingest.jobs.prefixes import read_recorded
@@ -61,6 +62,7 @@ async def _wanted(run: Run, options: RestoreOptions, spelled: list[list[str]]) -
     if spelled:
         found = await queries.copies_of(catalog, source_id, [key for keys in spelled for key in keys])
         known = [next((key for key in keys if key in found), None) for keys in spelled]
+        here("restore.read")
         unknown = [keys[0] for keys, key in zip(spelled, known, strict=True) if key is None]
         if unknown:
             raise RowNotFound(f"{unknown[0]!r} is not in the catalog; nothing was restored")
@@ -80,6 +82,7 @@ async def _wanted(run: Run, options: RestoreOptions, spelled: list[list[str]]) -
     after, prefix = "", await read_recorded(run, options.prefix)
     states = [State.PRUNED, State.PRESENT] if options.to else [State.PRUNED]
     while rows := await queries.copies(catalog, source_id, states, after=after, limit=_BATCH, prefix=prefix):
+        here("restore.read")
         after = rows[-1].remote.key
         for row in rows:
             yield row

@@ -17,6 +17,7 @@ from ingest.catalog import registry, schema, sources
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.lane import Dialect, Steps
 from ingest.catalog.sources import Known, Source
+from ingest.crashpoints import here
 from ingest.errors import CatalogMissing, SettingsError, SourceUnknown
 from ingest.jobs.installation import Installation, announce, catalog_place, make_own_dir
 from ingest.plan.identity import Mark, canonical_endpoint
@@ -56,6 +57,7 @@ async def rename(settings: Settings, old: str, new: str, *, dry_run: bool) -> li
                     f"s3://{source.bucket} at {there.endpoint} is another source, of {held[there.id].objects} objects",
                     hint=f"If it is the same bucket, forget that one first: `ingest source forget {there.id} --force`.",
                 )
+        here("sources.read")
         steps = [f"s3://{source.bucket} at {source.endpoint} is at {endpoint} from now on" for source in chosen]
         if not dry_run:
             await catalog.lane.write(partial(registry.rename, chosen, endpoint))
@@ -81,6 +83,7 @@ async def forget(settings: Settings, called: str, *, force: bool, dry_run: bool)
                 "with a copy",
                 hint="Say --force to forget what is known of them; the copies stay, and belong to nobody then.",
             )
+        here("sources.read")
         steps = [f"s3://{source.bucket} at {source.endpoint} is forgotten, with {found.objects} objects"]
         if found.present:
             steps.append(f"{found.present} copies stay in {settings.data_dir / source.directory}, known to nobody")
@@ -118,6 +121,7 @@ async def attach(settings: Settings, directory: str | None, *, dry_run: bool) ->
             chosen = _moved_along(found, known, source)
             steps += _of_directory(found, chosen)
             steps += await _of_place(catalog, found, source, directory)
+            here("sources.read")
             if steps and not dry_run:
                 await _write(catalog, found, _Change(known, chosen, source, directory))
     return steps or ["everything belongs together already; there is nothing to attach"]

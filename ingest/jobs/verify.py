@@ -87,9 +87,11 @@ class _Verify:
     async def work(self, transfers: Refetch | None) -> None:
         after = ""
         while rows := await self._next(after):
+            here("verify.read")
             await self.places.refresh()
             after = rows[-1].remote.key
             suspects = await self._suspects(rows)
+            here("verify.looked")
             self.run.stop.raise_if_requested()
             self.checked += len(rows)
             self.run.progress.listed(len(rows))

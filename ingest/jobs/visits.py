@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from ingest.crashpoints import here
 from ingest.delivery.messages import Event
 from ingest.errors import (
     AccessDenied,
@@ -166,6 +167,7 @@ class Visitor:
         Raises:
             NoSuchKey: it is not there.
         """
+        here("events.seen")
         results: tuple[Outcome | Taken, ...] = ()
         for action in decide(Pair(remote, row), _EVERYTHING):
             if not isinstance(action, Download):
