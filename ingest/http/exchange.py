@@ -49,6 +49,12 @@ class Exchange(NamedTuple):
     """The answer's body is words for people: cut at `MOST_ERROR_BYTES`, and it may end with the connection."""
 
 
+def stays_open(version: str, headers: Headers) -> bool:
+    """Whether a server that answers so reads a further request on the same connection (RFC 9112, section 9.3)."""
+    said = {option.strip() for option in headers.get(b"connection", b"").lower().split(b",")}
+    return b"close" not in said and (version == "1.1" or b"keep-alive" in said)
+
+
 class StaleConnection(Exception):
     """A kept-alive connection ended before the first byte of the answer: the request may be sent once more."""
 

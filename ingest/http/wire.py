@@ -22,6 +22,7 @@ from ingest.http.exchange import (
     Headers,
     Response,
     StaleConnection,
+    stays_open,
 )
 from ingest.http.sending import Sending
 from ingest.http.throttle import RECEIVE_BUFFER, Throttle
@@ -96,8 +97,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def reusable(self) -> bool:
         """Whether the next request may go out here."""
-        transport = self._transport
-        there = transport is not None and not transport.is_closing()
+        there = self._transport is not None and not self._transport.is_closing()
         return there and self._keep_alive and self._sending.whole and self._error is None
 
     @property
@@ -337,6 +337,7 @@ class Connection(asyncio.BufferedProtocol):
         self._seconds = monotonic() - self._asked
         if exchange.bodyless:
             self._finish()
+            self._keep_alive = stays_open(self._parser.get_http_version(), self._headers)  # not by a body's length
             self._parser = httptools.HttpResponseParser(self)  # the old one waits for a body
             return
         length = self._headers.get(b"content-length", b"")
@@ -383,7 +384,7 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(UnexpectedResponse(f"{self._peer} sends more than the {exchange.max_body} bytes asked for"))
 
     def on_message_complete(self) -> None:
-        if self._status:  # else it was an interim answer (1xx): the real one follows
+        if self._status and not self._complete:  # else it was an interim answer (1xx), or one that its head has ended
             self._finish()
 
     def _cut_short(self) -> None:

@@ -39,7 +39,10 @@ class Chain:
 
     async def run(self) -> None:
         """Returns at the end, which somebody must set. Raises what a reader raises."""
-        await in_thread(self._threads, self._take, hurry=self.stop)
+        try:
+            await in_thread(self._threads, self._take, hurry=self.stop)
+        finally:
+            self.stop()  # also for a thread that could not be had, and that somebody else's brings to it later
 
     def _take(self) -> None:
         while (item := self._next.get()) is not None and not self._stopped:

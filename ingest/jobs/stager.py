@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.hashing.lanes import WIDTH, md5_of_each
@@ -33,7 +34,10 @@ class _Job(NamedTuple):
 
 
 class Stager:
-    """As many threads as the machine has cores; they end when nothing waits."""
+    """As many threads as the machine has cores; they end when nothing waits.
+
+    Whatever a thread meets, be it that there is no memory left, or no thread to be had: who waits is told.
+    """
 
     def __init__(self, store: FileStore) -> None:
         self._store = store
@@ -63,32 +67,40 @@ class Stager:
             await until_ended([job.done])
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._waiting and self._working < self._most:
-            self._working += 1
-            self._threads.submit(self._work, loop)
+        if not self._waiting or self._working >= self._most:
+            return
+        try:
+            work = loop.run_in_executor(self._threads, self._work, loop)
+        except RuntimeError as error:  # the system gives us no thread: those that we have go on without it
+            if not self._working:
+                _report_all(self._take(len(self._waiting)), error)
+            return
+        self._working += 1
+        work.add_done_callback(partial(self._ended, loop))
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        while jobs := list(self._take()):
-            # Each as it comes: whoever waits goes on to its next download, and not all of them at one time.
-            for result in self._stage(jobs):
-                loop.call_soon_threadsafe(_report, *result)
-        loop.call_soon_threadsafe(self._ended, loop)
-
-    def _take(self) -> Iterator[_Job]:
-        with suppress(IndexError):
-            for _ in range(_GATHER):
-                yield self._waiting.popleft()
-
-    def _stage(self, jobs: Sequence[_Job]) -> Iterator[tuple[asyncio.Future[Staged], Staged | Exception]]:
-        for job, found in zip(jobs, _hash(jobs), strict=True):
-            result: Staged | Exception
+        while jobs := self._take(_GATHER):
             try:
-                result = self._store.stage(job.key, [job.body], found)
-            except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
-                result = error
-            yield job.done, result
+                # Each as it comes: whoever waits goes on to its next download, and not all of them at one time.
+                for job, found in zip(jobs, _hash(jobs), strict=True):
+                    loop.call_soon_threadsafe(_report, job.done, self._stage(job, found))
+            except Exception as error:  # noqa: BLE001 - as in `_stage`
+                loop.call_soon_threadsafe(_report_all, jobs, error)
 
-    def _ended(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _take(self, most: int) -> list[_Job]:
+        jobs: list[_Job] = []
+        with suppress(IndexError):
+            for _ in range(most):
+                jobs.append(self._waiting.popleft())
+        return jobs
+
+    def _stage(self, job: _Job, found: Hashed) -> Staged | Exception:
+        try:
+            return self._store.stage(job.key, [job.body], found)
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
+            return error
+
+    def _ended(self, loop: asyncio.AbstractEventLoop, _: asyncio.Future[None]) -> None:
         self._working -= 1
         self._start(loop)  # what came after the thread had looked for the last time
 
@@ -102,6 +114,13 @@ def _hash(jobs: Sequence[_Job]) -> list[Hashed]:
         else hashed([job.body], job.check)
         for job in jobs
     ]
+
+
+def _report_all(jobs: Sequence[_Job], error: Exception) -> None:
+    """Those that have no answer yet get this one."""
+    for job in jobs:
+        if not job.done.done():
+            _report(job.done, error)
 
 
 def _report(done: asyncio.Future[Staged], result: Staged | Exception) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +75,46 @@ async def test_the_memory_of_a_body_is_free_when_its_staging_was_cancelled(store
         each[:] = b"other" * 400_000
     written = list((store.data_dir / ".ingest" / "tmp").glob("*.part"))
     assert {hashlib.md5(path.read_bytes()).hexdigest() for path in written} <= {digest}
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_no_memory_to_hash_by_is_what_everybody_is_told(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
+) -> None:
+    """Who waits for a thread that has failed would wait for ever, and so would who cancels it."""
+    stager, began, go_on = Stager(store), threading.Event(), threading.Event()
+
+    def fails(_: object) -> list[bytes]:
+        began.set()
+        assert go_on.wait(30)
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ingest.jobs.stager.md5_of_each", fails)
+        staging = [
+            asyncio.ensure_future(stager.stage(str(number), memoryview(bytearray(body(number))), check_of(number)))
+            for number in range(5)
+        ]
+        assert await asyncio.to_thread(began.wait, 30)
+        for task in staging if is_cancelled else ():
+            task.cancel()
+        go_on.set()
+        results = await asyncio.wait_for(asyncio.gather(*staging, return_exceptions=True), 30)
+    assert {type(result) for result in results} == {asyncio.CancelledError if is_cancelled else MemoryError}
+    assert (await stager.stage("5", memoryview(bytearray(body(5))), check_of(5))).size == len(body(5))
+
+
+async def test_no_thread_to_hash_by_is_what_everybody_is_told(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stager = Stager(store)
+    with monkeypatch.context() as patched:
+
+        def start(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patched.setattr(threading.Thread, "start", start)
+        staging = (stager.stage(str(number), memoryview(bytearray(body(3))), check_of(3)) for number in range(5))
+        results = await asyncio.wait_for(asyncio.gather(*staging, return_exceptions=True), 30)
+    assert {str(result) for result in results} == {"can't start new thread"}
+    assert (await stager.stage("5", memoryview(bytearray(body(5))), check_of(5))).size == len(body(5))

@@ -87,6 +87,42 @@ async def test_head_has_no_body_and_keeps_its_connection() -> None:
         assert server.connections == 1
 
 
+@pytest.mark.parametrize("status", ["200 OK", "206 Partial Content", "403 Forbidden", "404 Not Found", "503 Slow Down"])
+@pytest.mark.parametrize(
+    "framing", ["", "Content-Length: 0\r\n", "Content-Length: 7\r\n", "Transfer-Encoding: chunked\r\n"]
+)
+async def test_head_keeps_its_connection_whatever_is_said_of_a_body(status: str, framing: str) -> None:
+    """Not every server says the length of what it does not send, least of all with a refusal."""
+
+    async def script(visit: Visit) -> None:
+        await visit.send(f"HTTP/1.1 {status}\r\n{framing}\r\n".encode())
+
+    async with connected(script) as (pool, server):
+        for _ in range(3):
+            assert (await pool.fetch(HEAD)).body == b""
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "stays"),
+    [
+        ("HTTP/1.1 200 OK\r\nConnection: Close\r\n", False),
+        ("HTTP/1.1 200 OK\r\nConnection: te, close\r\n", False),
+        ("HTTP/1.0 200 OK\r\n", False),
+        ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n", True),
+    ],
+)
+@pytest.mark.parametrize("framing", ["", "Content-Length: 0\r\n"])
+async def test_head_ends_the_connection_where_the_server_does(head: str, framing: str, stays: bool) -> None:
+    async def script(visit: Visit) -> None:
+        await visit.send(f"{head}{framing}\r\n".encode())
+
+    async with connected(script) as (pool, server):
+        for _ in range(3):
+            await pool.fetch(HEAD)
+        assert server.connections == (1 if stays else 3)
+
+
 async def test_content_encoding_is_not_decoded() -> None:
     async def script(visit: Visit) -> None:
         await visit.answer(b"\x1f\x8bnot really gzip", headers="Content-Encoding: gzip\r\n")

@@ -124,3 +124,17 @@ async def test_a_cancelled_chain_ends_its_thread_by_itself(threads: ThreadPoolEx
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 30)
+
+
+async def test_a_chain_without_a_thread_leaves_none_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no thread could be had for stays in line, and comes to the next one: which must not wait for more then."""
+    with ThreadPoolExecutor(2) as threads:
+        with monkeypatch.context() as patched:
+
+            def start(_: threading.Thread) -> None:
+                raise RuntimeError("can't start new thread")
+
+            patched.setattr(threading.Thread, "start", start)
+            with pytest.raises(RuntimeError, match="new thread"):
+                await Chain(lambda _: None, threads).run()
+        assert await asyncio.wait_for(in_thread(threads, lambda: "the next one"), 30) == "the next one"
