@@ -255,4 +255,7 @@ class ByRange:
         self._tell()
 
     async def _probe(self, shard: Shard, points: Sequence[str]) -> list[Probe]:
-        return await asyncio.gather(*(self.listing.first_key(shard, point) for point in points))
+        """All of the answers, or the first fault: nobody wants the others then."""
+        async with task_group() as group:
+            asked = [group.create_task(self.listing.first_key(shard, point)) for point in points]
+        return [each.result() for each in asked]
