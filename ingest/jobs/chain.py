@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
-from ingest.jobs.threads import in_thread
+from ingest.threads import in_thread
 
 Update = Callable[[memoryview], None]
 Reader = Callable[[Update], None]

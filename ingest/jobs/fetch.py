@@ -18,6 +18,7 @@ from ingest.plan.checks import Hashed, check_for, hashed
 from ingest.plan.etags import MOST_LOOKS, etag_of, is_same, moment_of, named, seconds_until_settled
 from ingest.source.checksums import check_for_headers, stored_check
 from ingest.source.heads import stored_in
+from ingest.threads import in_thread
 
 if TYPE_CHECKING:
     from ingest.http.exchange import Headers, Response
@@ -132,7 +133,7 @@ class Fetch:
         except DamagedTransfer as error:
             wrong = Hashed(error.digest, None)
             found = await self._second_thoughts(wrong, _Doubtful(came, answer, [body], check, earlier))
-            staged = await asyncio.to_thread(self.store.stage, key, [body], found)
+            staged = await in_thread(None, self.store.stage, key, [body], found, discard=self.store.discard)
         return Fetched(staged, remote.size, answer.seconds, came)
 
     async def _ask(

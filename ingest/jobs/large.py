@@ -26,7 +26,6 @@ from ingest.jobs.chain import Chain, Update
 from ingest.jobs.doubts import Doubts
 from ingest.jobs.part_digests import PartDigests
 from ingest.jobs.proof import Proof
-from ingest.jobs.threads import in_thread, together
 from ingest.model import Check, RemoteObject, Verified
 from ingest.plan.checks import Hashed, Hasher
 from ingest.plan.etags import MOST_LOOKS, is_same, seconds_until_settled
@@ -34,6 +33,7 @@ from ingest.plan.pieces import MOST_BYTES, PIECE, Pieces, cut
 from ingest.source.checksums import check_for_head
 from ingest.store.files import Staged
 from ingest.store.notes import Identity
+from ingest.threads import in_thread, together
 
 if TYPE_CHECKING:
     from ingest.jobs.room import Room
@@ -78,7 +78,7 @@ class LargeFetch:
         identity = Identity(self.store.directory, remote.key, remote.etag, remote.size, check.part_size, PIECE)
         proves = check.algorithm is not None and not check.guesses
         opening = functools.partial(self.store.partials.open, identity, len(pieces), resumable=proves)
-        partial = await in_thread(None, opening)
+        partial = await in_thread(None, opening, discard=self.store.partials.leave)
         kept = len(partial.finished)
         assembly = _Assembly(self, partial, pieces, check)
         try:

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from ingest.hashing.lanes import AVAILABLE, WIDTH
-from ingest.jobs.threads import in_thread, together
 from ingest.plan.checks import etag_of_parts
 from ingest.plan.pieces import Pieces, pieces_of_parts
+from ingest.threads import in_thread, together
 
 if TYPE_CHECKING:
     from ingest.store.partials import Partial

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from ingest.jobs.doubts import Doubts
 from ingest.jobs.part_digests import PartDigests
-from ingest.jobs.threads import in_thread
 from ingest.model import Check, Verified
 from ingest.plan.checks import Hashed, Hasher, is_multipart, possible_part_sizes
 from ingest.plan.pieces import cut
 from ingest.source.checksums import stored_check
+from ingest.threads import in_thread
 
 if TYPE_CHECKING:
     from ingest.source.heads import ObjectHead

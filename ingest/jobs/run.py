@@ -32,7 +32,6 @@ from ingest.errors import (
 from ingest.jobs.copies import undo_left
 from ingest.jobs.installation import opened
 from ingest.jobs.stop import Stop
-from ingest.jobs.threads import until_ended
 from ingest.model import Counts, RunReport, RunStatus
 from ingest.observe.logs import bound_to_run, log
 from ingest.observe.progress import Progress
@@ -41,6 +40,7 @@ from ingest.settings import Settings
 from ingest.store.locks import file_lock
 from ingest.store.owners import sweep_left
 from ingest.store.progress import last_run, note_behind, note_run
+from ingest.threads import until_ended
 
 _HEARTBEAT_SECONDS = 15.0
 """Often enough that nothing in between takes the lock's connection for one that nobody needs."""

@@ -15,9 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.hashing.lanes import WIDTH, md5_of_each
-from ingest.jobs.threads import until_ended
 from ingest.model import Check
 from ingest.plan.checks import Hashed, compared, hashed
+from ingest.threads import until_ended
 
 if TYPE_CHECKING:
     from ingest.store.files import FileStore, Staged
@@ -60,11 +60,15 @@ class Stager:
             raise
 
     async def _withdraw(self, job: _Job) -> None:
-        """Whoever cancels wants the memory back: a thread that has it already is waited for."""
+        """Whoever cancels wants the memory back, and no file: a thread that has the job already is waited for."""
         try:
             self._waiting.remove(job)
         except ValueError:
-            await until_ended([job.done])
+            try:
+                await until_ended([job.done])
+            finally:
+                if job.done.exception() is None:
+                    self._store.discard(job.done.result())
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._waiting or self._working >= self._most:

@@ -32,6 +32,7 @@ from ingest.settings import Settings
 from ingest.store import folding
 from ingest.store.inspection import Expected, Finding, Inspector, Verdict
 from ingest.store.paths import is_place
+from ingest.threads import in_thread
 
 READERS = 8
 """Threads that read and hash, each with one chunk in memory."""
@@ -53,7 +54,7 @@ async def verify(settings: Settings, options: VerifyOptions, *, progress: Progre
 
     async def work(run: Run) -> None:
         prefix = await read_recorded(run, options.prefix)
-        taken = await asyncio.to_thread(folding.opened, settings.data_dir, run.source.directory)
+        taken = await in_thread(None, folding.opened, settings.data_dir, run.source.directory, discard=_close)
         with closing(taken) if taken is not None else nullcontext():
             places = Places(run.catalog, taken)
             async with AsyncExitStack() as stack:
@@ -238,6 +239,11 @@ class _Verify:
 
     def _batch(self) -> Batch:
         return Batch(self.run.id, self.run.source.id, self.run.source.bucket, datetime.now(UTC))
+
+
+def _close(taken: folding.TakenPlaces | None) -> None:
+    if taken is not None:
+        taken.close()
 
 
 def _was_damaged(row: CopyRow) -> bool:

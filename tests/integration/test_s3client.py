@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import hashlib
-from collections.abc import AsyncIterator
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -103,6 +106,48 @@ async def test_a_failed_download_leaves_the_older_file(bucket: Bucket, tmp_path:
             await client.download_to("missing", target)
     assert target.read_bytes() == b"an older copy"
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+class Held:
+    """A blocking call that waits until it is told to go on, before it does what it is there for."""
+
+    def __init__(self, call: Callable[..., Any], of_ours: Callable[..., bool]) -> None:
+        self.call, self.of_ours = call, of_ours
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if self.of_ours(*arguments):
+            self.begun.set()
+            assert self.go_on.wait(30)
+        return self.call(*arguments, **named)
+
+
+@pytest.mark.parametrize("held_up", ["open", "fsync", "replace"])
+async def test_a_download_that_is_cancelled_leaves_no_temporary(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_up: str
+) -> None:
+    """The thread that opens, writes or renames its file cannot be cancelled with it."""
+    place = tmp_path / "out"
+    place.mkdir()
+    if held_up == "open":
+        held = Held(builtins.open, lambda path, *_: str(path).endswith(".part"))
+        monkeypatch.setattr(builtins, "open", held)
+    elif held_up == "fsync":
+        held = Held(os.fsync, lambda *_: True)
+        monkeypatch.setattr(os, "fsync", held)
+    else:
+        held = Held(os.replace, lambda *_: True)
+        monkeypatch.setattr(os, "replace", held)
+    async with client_of(bucket, tmp_path) as client:
+        await client.put("large", body_of("large", 100_000))
+        task = asyncio.create_task(client.download_to("large", place / "copy"))
+        assert await asyncio.to_thread(held.begun.wait, 30)
+        task.cancel()
+        await asyncio.sleep(0)
+        held.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [path.name for path in place.iterdir()] == (["copy"] if held_up == "replace" else [])
 
 
 async def test_an_unusual_multipart_upload_is_verified_by_its_part_size(moto: Bucket, tmp_path: Path) -> None:

@@ -58,9 +58,13 @@ async def test_one_wrong_body_among_many_fails_alone(store: FileStore) -> None:
     assert len(list(written.glob("*.part"))) == 72
 
 
-async def test_the_memory_of_a_body_is_free_when_its_staging_was_cancelled(store: FileStore) -> None:
-    """A thread that is at it is waited for: nobody else's bytes may end in the file that is checked already."""
-    stager = Stager(store)
+async def test_the_memory_of_a_body_is_free_when_its_staging_was_cancelled(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that is at it is waited for: nobody else's bytes may end in the file that is checked already. And the
+    file is removed, since nobody knows of it."""
+    stager, discarded = Stager(store), list[str]()
+    monkeypatch.setattr(store, "discard", lambda staged: discarded.append(staged.temporary))
     bodies = [bytearray(b"first" * 400_000) for _ in range(40)]
     digest = hashlib.md5(bodies[0]).hexdigest()
     tasks = [
@@ -75,6 +79,7 @@ async def test_the_memory_of_a_body_is_free_when_its_staging_was_cancelled(store
         each[:] = b"other" * 400_000
     written = list((store.data_dir / ".ingest" / "tmp").glob("*.part"))
     assert {hashlib.md5(path.read_bytes()).hexdigest() for path in written} <= {digest}
+    assert sorted(path.name for path in written) == sorted(discarded)
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])

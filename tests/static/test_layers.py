@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hashing": set(),
     "redaction": set(),
     "sendable": set(),
+    "threads": set(),
     "plan": NOUNS,
     "anchors": set(),
     "environment": NOUNS | {"anchors"},
@@ -37,11 +38,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observe": NOUNS | {"plan", "settings"},
     "http": NOUNS | {"trust"},
     # Siblings: they meet in the jobs alone.
-    "source": BELOW_THE_JOBS | {"sendable", "http", "trust"},
+    "source": BELOW_THE_JOBS | {"sendable", "threads", "http", "trust"},
     "store": BELOW_THE_JOBS | {"liveness", "crashpoints", "hashing"},
     "catalog": BELOW_THE_JOBS | {"liveness", "crashpoints"},
     "delivery": BELOW_THE_JOBS | {"http", "trust"},
-    "jobs": BELOW_THE_JOBS | {"sendable", "source", "store", "catalog", "delivery", "http", "crashpoints", "hashing"},
+    "jobs": BELOW_THE_JOBS
+    | {"sendable", "threads", "source", "store", "catalog", "delivery", "http", "crashpoints", "hashing"},
     "demo": BELOW_THE_JOBS | {"source"},
     "cli": BELOW_THE_JOBS | {"anchors", "jobs", "demo", "interrupts", "__version__"},
     # The public names, each from its home.

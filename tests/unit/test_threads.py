@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ingest.jobs.chain import Chain
-from ingest.jobs.threads import in_thread, together
+from ingest.threads import in_thread, together
 
 
 class Slow:
@@ -138,3 +138,29 @@ async def test_a_chain_without_a_thread_leaves_none_waiting(monkeypatch: pytest.
             with pytest.raises(RuntimeError, match="new thread"):
                 await Chain(lambda _: None, threads).run()
         assert await asyncio.wait_for(in_thread(threads, lambda: "the next one"), 30) == "the next one"
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_what_a_thread_opens_for_nobody_is_let_go(times: int) -> None:
+    work, discarded = Slow(), list[str]()
+
+    def opens() -> str:
+        work()
+        return "opened"
+
+    task = asyncio.create_task(in_thread(None, opens, discard=discarded.append))
+    await begun(work)
+    for _ in range(times):
+        task.cancel()
+        await turns()
+    assert discarded == []
+    work.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert discarded == ["opened"]
+
+
+async def test_what_was_received_is_its_owners() -> None:
+    discarded = list[str]()
+    assert await in_thread(None, lambda: "opened", discard=discarded.append) == "opened"
+    assert discarded == []

@@ -15,17 +15,23 @@ async def in_thread(
     call: Callable[..., T],
     *arguments: object,
     hurry: Callable[[], None] = lambda: None,
+    discard: Callable[[T], None] = lambda _: None,
 ) -> T:
     """A thread cannot be cancelled: its end is waited for, so that nobody writes to a file that was given up.
 
-    `hurry` is called on cancellation, and makes a `call` end that would wait for more.
+    On cancellation `hurry` is called, which makes a `call` end that would wait for more, and `discard` with what it
+    returns all the same: whoever wanted a file or a connection is not there any more to close it.
     """
     work = asyncio.get_running_loop().run_in_executor(executor, call, *arguments)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         hurry()
-        await until_ended([work])
+        try:
+            await until_ended([work])
+        finally:
+            if work.exception() is None:
+                discard(work.result())
         raise
 
 
