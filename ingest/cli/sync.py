@@ -44,12 +44,17 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("sync")
 @click.option("--prefix", type=Text(), multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
+@click.option("--include", type=Text(), multiple=True, metavar="GLOB", help="Only keys that match one of these.")
+@click.option("--exclude", type=Text(), multiple=True, metavar="GLOB", help="Not the keys that match one of these.")
 @click.option(
-    "--include", type=Text(), multiple=True, metavar="GLOB", help="Only keys that match; `*` also crosses `/`."
+    "--filter",
+    type=Text(),
+    multiple=True,
+    metavar="RULE",
+    help="Not what a .gitignore of these lines ignores: the last RULE that matches counts, and !RULE takes back.",
 )
-@click.option("--exclude", type=Text(), multiple=True, metavar="GLOB", help="Not the keys that match.")
 @click.option(
-    "--newer-than", type=Moment(), help="Only objects modified after this date, or at most so long ago (30d)."
+    "--newer-than", type=Moment(), help="Only objects modified on or after this date, or at most so long ago (30d)."
 )
 @click.option("--older-than", type=Moment(), help="Only objects modified before this date, or longer ago.")
 @engine_options
@@ -58,6 +63,9 @@ def command(context: Context, **values: Any) -> None:
     """Download what is new or changed, and record everything listed.
 
     A copy that cleanup removed is never downloaded again, unless its object changes.
+
+    A GLOB is of the whole key: `*` and `**` cross `/`, `{a,b}` and a `/` in front are literal, and `dir/` is that one
+    key: say `dir/*`. A RULE is a line of a .gitignore.
 
     Example: ingest sync --prefix statements/2026/ --newer-than 30d
     """
@@ -84,6 +92,7 @@ def sync_options(
         prefixes=tuple(values["prefix"]),
         include=tuple(values.get("include", ())),
         exclude=tuple(values.get("exclude", ())),
+        filter=tuple(values.get("filter", ())),
         since=since,
         until=until,
     )

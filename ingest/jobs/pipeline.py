@@ -302,7 +302,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         pool = TransferPool(transfer, recorder.add, concurrency)
         vanished = stack.enter_context(closing(Vanished(options.max_gone)))
         await _drive(run, Pipeline(run, options, bucket, pool, recorder, vanished))
-        warn_of_selection(run.counts, options.selection, datetime.now(UTC))
+        await warn_of_selection(run, options.selection, datetime.now(UTC))
         nothing_left = not run.counts.failed and options.selection.takes_everything
         if nothing_left and options.selection.roots == [""] and not options.dry_run:
             await run.catalog.complete(run.source.id, datetime.now(UTC))

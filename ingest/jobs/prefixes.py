@@ -13,7 +13,7 @@ from datetime import datetime
 from ingest.catalog.catalog import Catalog
 from ingest.errors import KeysAstray, SettingsError
 from ingest.jobs.run import Run
-from ingest.model import Counts, Shard
+from ingest.model import Shard
 from ingest.observe.logs import log
 from ingest.plan.selection import Selection
 from ingest.plan.shards import key_range
@@ -23,6 +23,8 @@ from ingest.source.paths import is_url, other_prefixes
 from ingest.source.retries import retried
 
 _ATTEMPTS = 5
+_FIRST_LOOK, _MOST_LOOKED_AT = 1_000, 100_000
+"""Rows whose keys are looked at for one that is wanted: at first, and in all. More would cost a quiet night time."""
 
 Matches = Callable[[str], Awaitable[bool]]
 """Whether anything begins with a prefix."""
@@ -103,15 +105,36 @@ def warn_of_nothing(prefix: str, bucket: str) -> None:
     log().warning("nothing_matches", message=f"{said}: no object is listed, and none is on record")
 
 
-def warn_of_selection(counts: Counts, selection: Selection, now: datetime) -> None:
-    """Says when a selection cannot want anything, or wanted nothing of all that was listed, tonight or before."""
+async def warn_of_selection(run: Run, selection: Selection, now: datetime) -> None:
+    """Says when a selection cannot want anything, or wants nothing of all that was listed, tonight or before."""
     if selection.since is not None and selection.since > now:
         said = f"the window begins {selection.since:%Y-%m-%d %H:%M} UTC, which is to come: nothing new can be in it"
-    elif counts.listed and counts.skipped == counts.listed and not selection.takes_everything:
-        asked = {"--include": selection.include, "--exclude": selection.exclude}
+    elif run.counts.listed and not selection.takes_everything and await _wants_nothing(run, selection):
+        asked = {"--include": selection.include, "--exclude": selection.exclude, "--filter": selection.filter}
         told = [name for name, globs in asked.items() if globs]
         told += ["the window"] if selection.since or selection.until else []
-        said = f"none of {counts.listed} objects listed is wanted: look at {', '.join(told)}"
+        said = f"none of {run.counts.listed} objects listed is wanted: look at {', '.join(told)}"
     else:
         return
     log().warning("nothing_wanted", message=said)
+
+
+async def _wants_nothing(run: Run, selection: Selection) -> bool:
+    """Of what needed no download nobody has asked whether it is wanted: its keys are looked at here, up to the first
+    that is. A window says nothing about them: copies of last month are no mistake."""
+    counts = run.counts
+    if counts.skipped == counts.listed:
+        return True
+    if not selection.chooses_keys or counts.skipped + counts.unchanged < counts.listed:
+        return False
+    looked_at, at_once = 0, _FIRST_LOOK
+    for root in selection.roots:
+        after, upto = key_range(Shard(root))
+        while rows := await run.catalog.rows_between(run.source.id, after, upto, limit=at_once):
+            inside = (row for row in rows if not row.gone and row.key.startswith(root))
+            if any(not selection.excluded(row.key) for row in inside):
+                return False
+            after, looked_at, at_once = rows[-1].key, looked_at + len(rows), _MOST_LOOKED_AT // 10
+            if looked_at > _MOST_LOOKED_AT:
+                return False  # who asks for so little of so much may well mean it
+    return True

@@ -51,6 +51,7 @@ def filters_of(selection: Selection) -> bytes:
     A window whose start moves on leaves what lay before it unwanted; any other change is another selection.
     """
     told = repr((selection.include, selection.exclude, selection.until and selection.until.isoformat()))
+    told += repr(selection.filter) if selection.filter else ""
     since = _NEVER if selection.since is None else int(selection.since.timestamp() * 1_000_000)
     return since.to_bytes(8, "big", signed=True) + hashlib.sha256(told.encode()).digest()
 

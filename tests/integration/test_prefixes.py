@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,8 @@ LATER = datetime.now(UTC) + timedelta(days=400)
         ({"include": ("*.pdff",)}, "look at --include"),
         ({"exclude": ("*",)}, "look at --exclude"),
         ({"until": LATER - timedelta(days=9_000)}, "look at the window"),
+        ({"filter": ("*",)}, "look at --filter"),
+        ({"filter": ("/st/", "t*/", "!uu")}, "look at --filter"),
         ({"include": ("x",), "until": LATER}, "look at --include, the window"),
         ({"since": LATER}, "which is to come"),
     ],
@@ -193,10 +196,21 @@ async def test_a_selection_that_wants_nothing_is_said(settings: Settings, how: d
         (message,) = said(lines, "nothing_wanted")
         assert blamed in message
     await sync(settings)
-    if "since" not in how:
+    for options in (of(**how), of("st/", **how), replace(of(**how), dry_run=True)) if "since" not in how else ():
         with lines_said() as lines:
-            await sync(settings, of(**how))
-        assert said(lines, "nothing_wanted") == []  # copies are there: it is a night without news
+            report = await sync(settings, options)
+        assert report.counts.unchanged == report.counts.listed > 0
+        # Copies are there. Of a window that is a night without news; keys that match nothing are mistyped still.
+        assert len(said(lines, "nothing_wanted")) == (blamed != "look at the window")
+
+
+async def test_what_is_there_and_wanted_is_a_night_without_news(settings: Settings) -> None:
+    await sync(settings)
+    for how in ({"include": ("tt/*",)}, {"exclude": ("st/*",)}, {"filter": ("*", "!tt/**")}):
+        with lines_said() as lines:
+            report = await sync(settings, of(**how))
+        assert (report.exit_code, report.counts.unchanged) == (0, 3)
+        assert said(lines, "nothing_wanted") == []
 
 
 @pytest.fixture

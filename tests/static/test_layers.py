@@ -72,6 +72,7 @@ PURE = {
     "json",
     "math",
     "operator",
+    "pathspec",  # patterns of a .gitignore
     "re",
     "typing",
     "urllib.parse",  # and nothing else of urllib
