@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ingest.model import Audit, Delivery, KnownPage, LocalCopy, RemoteObject, Shard
+from ingest.model import Audit, Delivery, KnownPage, LocalCopy, RemoteObject
+from ingest.plan.resuming import Cursor
 
 
 @dataclass(slots=True)
@@ -54,7 +55,7 @@ class Batch:
     sound: list[str] = field(default_factory=list)
     """Copies that were noted as damaged, and are what their rows say."""
     audits: list[Audit] = field(default_factory=list)
-    cursors: list[tuple[Shard, str, bool]] = field(default_factory=list)
+    cursors: list[Cursor] = field(default_factory=list)
     pages: PageNotes = field(default_factory=PageNotes)
     deliveries: list[Delivery] = field(default_factory=list)
     """To be handed over to `target`; a version that stands in its outbox already is left as it is."""

@@ -18,6 +18,7 @@ from ingest.catalog.target import Target
 from ingest.errors import LockedError
 from ingest.model import CatalogRow, Counts, KnownPage, ListingOrder, RunStatus, Shard
 from ingest.plan.etags import Etags
+from ingest.plan.resuming import Cursor, Earlier, Told
 from ingest.plan.shards import key_range
 
 if TYPE_CHECKING:
@@ -221,12 +222,16 @@ class Catalog:
         """Adds shards, or gives those that were split their new end."""
         await self.lane.write(lambda _dialect: writes.plan_shards(run_id, planned))
 
-    async def resumable(self, source_id: int, command: str, arguments: Mapping[str, object]) -> int | None:
-        """The newest run of this command with the same arguments, unless it ended well."""
-        return await runs.resumable(self.lane, source_id, command, arguments)
+    async def take_over(self, run_id: int, plan: Sequence[Cursor]) -> None:
+        """Begins a run with the plan of another one, all of it at once."""
+        await self.lane.write(lambda _dialect: writes.move_cursors(run_id, plan))
 
-    async def cursors(self, run_id: int) -> list[tuple[Shard, str, bool]]:
-        """Each planned shard of a run, how far it is recorded, and whether that is all of it."""
+    async def to_go_on(self, source_id: int, command: str, told: Told, run_id: int) -> Earlier | None:
+        """The run before `run_id` that it may go on with (see `plan.resuming`)."""
+        return await runs.to_go_on(self.lane, source_id, command, told, run_id)
+
+    async def cursors(self, run_id: int) -> list[Cursor]:
+        """The plan of a run, and how far it got."""
         return await runs.cursors(self.lane, run_id)
 
     @asynccontextmanager

@@ -13,6 +13,7 @@ from ingest.catalog import audit
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
 from ingest.liveness import is_alive
 from ingest.model import Counts, RunStatus, Shard
+from ingest.plan.resuming import Cursor, Earlier, Told, newest_to_go_on
 
 _START = (
     "INSERT INTO runs (source_id, command, arguments, host, pid, started_at, heartbeat_at, status, counts) "
@@ -26,7 +27,10 @@ _FINISH = (
     "audit_id = ?, audit_hash = ? WHERE id = ?"
 )
 _LAST_STATUS = "SELECT status FROM runs WHERE source_id = ? AND status <> 'running' ORDER BY id DESC LIMIT 1"
-_OF_COMMAND = "SELECT id, status, arguments FROM runs WHERE source_id = ? AND command = ? ORDER BY id DESC LIMIT 20"
+_EARLIER = (
+    "SELECT id, status, arguments, EXISTS (SELECT 1 FROM shards WHERE shards.run_id = runs.id) FROM runs "
+    "WHERE source_id = ? AND command = ? AND id < ? ORDER BY id DESC LIMIT 1000"
+)
 _LISTINGS = (
     "SELECT arguments, counts FROM runs WHERE source_id = ? AND command IN ('sync', 'backfill') "
     "AND status IN ('ok', 'partial') ORDER BY id DESC LIMIT 50"
@@ -87,28 +91,25 @@ async def last_died(lane: Lane, source_id: int) -> bool:
     return bool(rows) and rows[0][0] not in (RunStatus.OK, RunStatus.PARTIAL)
 
 
-async def resumable(lane: Lane, source_id: int, command: str, arguments: Mapping[str, object]) -> int | None:
-    """The newest run of this command with the same arguments, unless it ended well."""
-    for run_id, status, found in await lane.fetch(_OF_COMMAND, source_id, command):
-        told = json.loads(found)
-        told.pop("max_gone", None)  # how much may be gone is no part of what there is to do
-        if told == dict(arguments):
-            return None if status == RunStatus.OK else int(run_id)
-    return None
+async def to_go_on(lane: Lane, source_id: int, command: str, told: Told, run_id: int) -> Earlier | None:
+    """The run before `run_id` that it may go on with (see `plan.resuming`)."""
+    rows = await lane.fetch(_EARLIER, source_id, command, run_id)
+    found = [Earlier(int(number), status, json.loads(arguments)) for number, status, arguments, _ in rows]
+    return newest_to_go_on(found, told, {int(row[0]): bool(row[3]) for row in rows})
 
 
 async def unmarked(lane: Lane, source_id: int, prefix: object) -> int:
     """How many objects the last listing of this prefix (as it was told) missed, and by itself did not mark as gone."""
     for told, counts in await lane.fetch(_LISTINGS, source_id):
         arguments = json.loads(told)
-        if arguments.get("prefix") == prefix and not arguments.get("dry_run"):
+        if (arguments.get("prefix") or None) == (prefix or None) and not arguments.get("dry_run"):
             return 0 if "max_gone" in arguments else int(json.loads(counts).get("unmarked", 0))
     return 0
 
 
-async def cursors(lane: Lane, run_id: int) -> list[tuple[Shard, str, bool]]:
-    """Each planned shard of a run, how far it is recorded, and whether that is all of it."""
+async def cursors(lane: Lane, run_id: int) -> list[Cursor]:
+    """The plan of a run, and how far it got."""
     return [
-        (Shard(prefix, start_after, end, bool(level)), cursor, bool(done))
+        Cursor(Shard(prefix, start_after, end, bool(level)), cursor, bool(done))
         for prefix, start_after, end, level, cursor, done in await lane.fetch(_CURSORS, run_id)
     ]

@@ -12,6 +12,7 @@ from ingest.catalog.lane import VERSION, Dialect, Insert, Statement, Steps
 from ingest.crashpoints import here
 from ingest.model import SUPERSEDED, DeliveryState, RemoteObject, Shard, State
 from ingest.plan.etags import etag_of
+from ingest.plan.resuming import Cursor
 
 _LISTED = ("source_id", "key", "size", "etag", "version", "last_modified", "storage_class", "source_s3_path", "state")
 _COPIED = (*_LISTED, "local_path", "digest", "verified", "downloaded_at")
@@ -97,13 +98,18 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
     yield from pages.keep(batch, dialect)
     here("batch.pages-written")
     if batch.cursors:
-        yield Statement(_MOVE_CURSOR, rows=[_shard(batch.run_id, *cursor) for cursor in batch.cursors])
+        yield from move_cursors(batch.run_id, batch.cursors)
     here("batch.cursors-written")
 
 
 def plan_shards(run_id: int, planned: Sequence[Shard]) -> Steps[None]:
     """Adds shards, or gives those that were split their new end."""
     yield Statement(_PLAN_SHARD, rows=[_shard(run_id, shard, shard.start_after, False) for shard in planned])
+
+
+def move_cursors(run_id: int, cursors: Sequence[Cursor]) -> Steps[None]:
+    """How far each shard is recorded; those that were not planned are added."""
+    yield Statement(_MOVE_CURSOR, rows=[_shard(run_id, *cursor) for cursor in cursors])
 
 
 def _shard(run_id: int, shard: Shard, cursor: str, done: bool) -> tuple[Any, ...]:

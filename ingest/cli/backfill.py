@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import click
 
-from ingest.cli.params import Moment, Text
+from ingest.cli.params import Moment, Text, Told
 from ingest.cli.runner import Context, command_options, run_job
 from ingest.cli.sync import engine_options, sync_options
 
@@ -16,21 +15,15 @@ from ingest.cli.sync import engine_options, sync_options
 @click.option("--since", type=Moment(), required=True, help="Objects modified on or after this date.")
 @click.option("--until", type=Moment(), help="Objects modified before this date.")
 @click.option("--prefix", type=Text(), multiple=True, metavar="P", help="Only keys that start with P; may be repeated.")
-@click.option("--resume", is_flag=True, help="Go on where the last run with the same window stopped.")
+@click.option("--resume", is_flag=True, help="Go on where the last run with the same window and prefixes stopped.")
 @engine_options
 @command_options
-def command(context: Context, since: datetime, until: datetime | None, resume: bool, **values: Any) -> None:
+def command(context: Context, since: Told, until: Told | None, resume: bool, **values: Any) -> None:
     """Download historical objects of a window by last-modified; what lies outside is recorded, and left.
 
     Example: ingest backfill --since 2024-01-01 --until 2025-01-01 --resume
     """
-    # The window goes in by the day: a duration such as 400d means the same window when it is resumed an hour later.
-    arguments = {
-        "since": f"{since:%Y-%m-%d}",
-        "until": f"{until:%Y-%m-%d}" if until else None,
-        "prefix": list(values["prefix"]),
-    }
-    options = sync_options(context, since=since, until=until, resume=resume, arguments=arguments, **values)
+    options = sync_options(context, {"since": since, "until": until}, resume=resume, **values)
 
     from ingest.jobs.sync import backfill
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -100,16 +100,24 @@ class GoneAtOnce(click.ParamType[MostGone]):
         return MostGone(percent=int(number))
 
 
-class Moment(click.ParamType[datetime]):
+class Told(NamedTuple):
+    """A moment, and the words that told it."""
+
+    moment: datetime
+    words: str
+
+
+class Moment(click.ParamType[Told]):
     """An ISO 8601 date or time, or a duration: so long ago."""
 
     name = "date"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Told:
+        if isinstance(value, Told):
             return value
         try:
-            return datetime.now(UTC) - parse_duration(value) if is_duration(value) else parse_date(value)
+            found = datetime.now(UTC) - parse_duration(value) if is_duration(value) else parse_date(value)
+            return Told(found, str(value).strip())
         except ValueError as error:
             self.fail(f"{error}; or a duration such as 30d", param, ctx)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ingest.cli.output import say
-from ingest.cli.params import AutoOr, GoneAtOnce, Moment, Rate, Text
+from ingest.cli.params import AutoOr, GoneAtOnce, Moment, Rate, Text, Told
 from ingest.cli.runner import Context, command_options, run_job
 
 if TYPE_CHECKING:
@@ -69,23 +68,21 @@ def command(context: Context, **values: Any) -> None:
 
     Example: ingest sync --prefix statements/2026/ --newer-than 30d
     """
-    newer: datetime | None = values.pop("newer_than")
-    older: datetime | None = values.pop("older_than")
-    options = sync_options(context, since=newer, until=older, resume=False, arguments={}, **values)
+    window = {name: values.pop(name) for name in ("newer_than", "older_than")}
+    options = sync_options(context, window, resume=False, **values)
 
     from ingest.jobs.sync import sync
 
     run_job(context, lambda progress, stop: sync(context.settings, options, progress=progress, stop=stop))
 
 
-def sync_options(
-    context: Context, *, since: datetime | None, until: datetime | None, resume: bool, **values: Any
-) -> SyncOptions:
-    """The options of sync and backfill from their flags."""
+def sync_options(context: Context, window: dict[str, Told | None], *, resume: bool, **values: Any) -> SyncOptions:
+    """The options of sync and backfill from their flags; `window` are those for its two bounds."""
     from ingest.jobs.options import SyncOptions
     from ingest.observe.escape import escape_key
     from ingest.plan.selection import Selection
 
+    since, until = (told and told.moment for told in window.values())
     if since and until and since >= until:
         raise click.UsageError(f"the window is empty: it begins {since:%Y-%m-%d %H:%M} and ends {until:%Y-%m-%d %H:%M}")
     selection = Selection(
@@ -105,11 +102,7 @@ def sync_options(
         resume=resume,
         page_memory=not values["no_page_memory"],
         max_gone=values["max_gone"],
-        arguments=values["arguments"] or _written(values),
+        arguments={name: told.words for name, told in window.items() if told},
         deliver_to=context.settings.required("verify_url") if values["deliver"] else "",
         on_action=None if context.json else lambda action: say(escape_key(str(action))),
     )
-
-
-def _written(values: dict[str, Any]) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value and name not in ("arguments", "max_gone")}

@@ -43,10 +43,12 @@ class Walk:
 
 @dataclass
 class ByPrefix:
-    """`resumed` shards start behind their cursor; `answers` are first pages that were asked for already."""
+    """`resumed` shards start behind their cursor; `planned` prefixes are shards already, of this run or of the one that
+    it goes on with; `answers` are first pages that were asked for already."""
 
     listing: Listing
     resumed: frozenset[Shard] = frozenset()
+    planned: set[str] = field(default_factory=set)
     answers: dict[Shard, RawPage] = field(default_factory=dict)
     _waiting: deque[Shard] = field(default_factory=deque)
 
@@ -67,7 +69,6 @@ class ByPrefix:
                     await limit.acquire()
                     task = group.create_task(self._walk(shard, found))
                     task.add_done_callback(partial(_release, limit))
-            await self.listing.sink.plan(found)
             self._waiting.extend(found)
 
     async def _walk(self, shard: Shard, found: list[Shard]) -> None:
@@ -77,10 +78,7 @@ class ByPrefix:
             here("listing.counted")
             walk = Walk(shard, live, shard not in self.resumed, keys=ListedKeys() if live else None)
             try:
-                prefixes = await self._list(walk)
-                if shard.level:
-                    remembered = await self._remembered_prefixes(shard.prefix)
-                    found.extend(Shard(prefix) for prefix in sorted(prefixes | remembered))
+                await self._list(walk, found)
                 if walk.from_start and walk.met < walk.live:
                     await self._sweep(walk)
             finally:
@@ -89,9 +87,8 @@ class ByPrefix:
         except SourceError as error:
             listing.fail(shard, error)
 
-    async def _list(self, walk: Walk) -> set[str]:
+    async def _list(self, walk: Walk, found: list[Shard]) -> None:
         shard, listing = walk.shard, self.listing
-        prefixes: set[str] = set()
 
         async def ask(*, token: str, start_after: str) -> RawPage:
             # One that was asked for before the rows were counted says nothing of what is gone.
@@ -106,9 +103,20 @@ class ByPrefix:
             async for listed in answers:
                 self._learn(listed)
                 page = without_unstorable(listed.page)
-                prefixes.update(page.prefixes)
+                if shard.level:
+                    found.extend(await self._plan(page))
                 await self._take(walk, page)
-        return prefixes
+
+    async def _plan(self, page: Page) -> list[Shard]:
+        """The shards that a page of one level shows, and with the last one those that the catalog remembers. They are
+        planned before the page can be recorded: nobody who goes on from there sees them again."""
+        prefixes = set(page.prefixes)
+        if page.complete:
+            prefixes |= await self._remembered_prefixes(page.shard.prefix)
+        shards = [Shard(prefix) for prefix in sorted(prefixes - self.planned)]
+        self.planned |= prefixes
+        await self.listing.sink.plan(shards)
+        return shards
 
     async def _take(self, walk: Walk, page: Page) -> None:
         listing = self.listing

@@ -80,6 +80,7 @@ class ByRange:
         Raises:
             SourceError: the listing cannot go on. Ranges that failed by themselves are in `listing.failures`.
         """
+        await self.listing.sink.plan(shards)
         async with task_group() as group:
             group.create_task(self._feed(shards))
             for _ in range(self.listing.listers):
@@ -124,7 +125,8 @@ class ByRange:
             else:
                 run.append(segment)
         end_run()
-        await self.listing.sink.plan(parts)
+        rest = [] if end == shard.end else [shard._replace(start_after=end or "")]
+        await self.listing.sink.plan([*parts, *rest])
         for each in work:
             if isinstance(each, Remembered):
                 self.listing.sink.open(each.ticket)

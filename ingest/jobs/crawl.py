@@ -11,21 +11,23 @@ from ingest.jobs.by_range import ByRange
 from ingest.jobs.listing import Listing
 from ingest.jobs.order import order_of
 from ingest.model import ListingOrder, Shard
+from ingest.plan.resuming import Cursor
 
 LISTERS = 32
 """Requests for pages that are under way at once, at most: a page is 0.3 MB, and waits to be taken."""
 
 
 async def crawl(
-    listing: Listing, roots: Sequence[str], resumed: Sequence[Shard], filters: bytes, *, remembers: bool
+    listing: Listing, roots: Sequence[str], plan: Sequence[Cursor], filters: bytes, *, remembers: bool
 ) -> None:
-    """Lists what starts with `roots`, or goes on with `resumed` shards. What the server's order is, is kept.
+    """Lists what starts with `roots`, or goes on with the `plan` of another run. What the server's order is, is kept.
 
     Raises:
         SourceError: a shard could not be listed to its end; the others were, as far as that made sense.
     """
     listing.order = listing.source.order
     top, first = Shard(roots[0], level=True), None
+    resumed = [shard for shard, _, done in plan if not done]
     try:
         if listing.order is ListingOrder.UNKNOWN:
             # Where the first answer shows nothing, pages may show the order, for the next run.
@@ -38,7 +40,9 @@ async def crawl(
         else:
             shards = resumed or [Shard(root, level=True) for root in roots]
             answers = {} if first is None else {top: first}
-            await ByPrefix(listing, frozenset(shard for shard in resumed if shard.start_after), answers).run(shards)
+            behind_cursors = frozenset(shard for shard in resumed if shard.start_after)
+            planned = {shard.prefix for shard, _, _ in plan if not shard.level}
+            await ByPrefix(listing, behind_cursors, planned, answers).run(shards)
     except SourceError:
         # What failed is in the list, or is the listing's own end: the first of all is what the run ends with.
         if not listing.failures:

@@ -16,9 +16,9 @@ from ingest.plan.vanishing import MostGone
 class SyncOptions:
     """One run of the engine over a selection of the bucket.
 
-    `arguments` are the flags as they were written, for the run's row. `transfers` and `listers` of None find their own
-    level. `bwlimit` is in bytes a second, over all transfers. `on_action` receives the actions of a dry run, in the
-    order of the listing; what is gone comes last.
+    `arguments` are further ones for the run's row, such as a window in the words in which it was told. `transfers` and
+    `listers` of None find their own level. `bwlimit` is in bytes a second, over all transfers. `on_action` receives the
+    actions of a dry run, in the order of the listing; what is gone comes last.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -35,6 +35,22 @@ class SyncOptions:
     on_action: Callable[[Action], None] | None = None
     deliver_to: str = ""
     """The service that every copy taken is put in line for; none when empty."""
+
+    def record(self) -> dict[str, object]:
+        """All that decides what the run does, for its row: what was not told is left out."""
+        chosen, window = self.selection, (self.selection.since, self.selection.until)
+        told: dict[str, object] = {
+            "prefix": list(chosen.prefixes),
+            "include": list(chosen.include),
+            "exclude": list(chosen.exclude),
+            "filter": list(chosen.filter),
+            "window": [bound and bound.isoformat() for bound in window] if any(window) else None,
+            "max_gone": None if self.max_gone is None else str(self.max_gone),
+            "no_page_memory": not self.page_memory,
+            "deliver": bool(self.deliver_to),
+        }
+        told |= {name: getattr(self, name) for name in ("dry_run", "resume", "transfers", "listers", "bwlimit")}
+        return {name: value for name, value in told.items() if value} | self.arguments
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from ingest.jobs.options import SyncOptions
 from ingest.jobs.places import Places
 from ingest.jobs.prefixes import is_on_record, read_selection, warn_of_nothing, warn_of_selection
 from ingest.jobs.recorder import Recorder, Tallied
+from ingest.jobs.resuming import take_up
 from ingest.jobs.run import Run
 from ingest.jobs.tickets import Ticket
 from ingest.jobs.transfers import Transfer, TransferPool
@@ -40,7 +41,6 @@ from ingest.model import (
     CatalogRow,
     Counts,
     Download,
-    ListingOrder,
     MarkGone,
     Outcome,
     Page,
@@ -52,6 +52,7 @@ from ingest.model import (
 from ingest.observe.logs import log
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.plan.memory import filters_of
+from ingest.plan.resuming import Cursor
 from ingest.plan.sift import sift
 from ingest.plan.storable import refusal
 from ingest.plan.tally import tally_many, tally_plan
@@ -110,6 +111,8 @@ class Pipeline:
     pool: TransferPool
     recorder: Recorder
     vanished: Vanished
+    resumed: Sequence[Cursor] = ()
+    """The plan of the run that this one goes on with."""
 
     def __post_init__(self) -> None:
         self._unmet = set(self.options.selection.roots)
@@ -126,7 +129,7 @@ class Pipeline:
         filters, roots = filters_of(options.selection), options.selection.roots
         failure: SourceError | None = None
         try:
-            await crawl(listing, roots, await self._unfinished(), filters, remembers=options.page_memory)
+            await crawl(listing, roots, self.resumed, filters, remembers=options.page_memory)
         except SourceError as error:
             failure = error
         here("shards.listed")
@@ -158,21 +161,6 @@ class Pipeline:
                 elif now.get(row.key) == row:
                     self.recorder.add(Outcome(MarkGone(row), Status.DONE))
         return None
-
-    async def _unfinished(self) -> Sequence[Shard]:
-        """The shards of the run that is resumed, each from its cursor on; empty to start anew."""
-        if not self.options.resume:
-            return []
-        run_id = await self.run.catalog.resumable(self.run.source.id, self.run.report.command, self.options.arguments)
-        cursors = [] if run_id is None else await self.run.catalog.cursors(run_id)
-        shards = [shard._replace(start_after=cursor) for shard, cursor, done in cursors if not done]
-        if self.run.source.order is not ListingOrder.BYTES and any(shard.end is not None for shard in shards):
-            shards = []  # ranges of a server that turned out not to list in byte order
-        if shards:
-            log().info("resuming", of_run=run_id, shards=len(shards), finished=len(cursors) - len(shards))
-        else:
-            log().info("nothing_to_resume", message="no unfinished run with the same arguments; starting anew")
-        return shards
 
     async def plan(self, shards: Sequence[Shard]) -> None:
         """See `PageSink`."""
@@ -281,6 +269,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         )
         bucket = await stack.enter_async_context(opening)
         options = replace(options, selection=await read_selection(run, options.selection, bucket))
+        options, resumed = await take_up(run, options)
         adopting = not store.was_empty and (
             run.source.is_new or run.behind or await run.catalog.last_run_died(run.source.id)
         )
@@ -301,7 +290,9 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
         pool = TransferPool(transfer, recorder.add, concurrency)
         vanished = stack.enter_context(closing(Vanished(options.max_gone)))
-        await _drive(run, Pipeline(run, options, bucket, pool, recorder, vanished))
+        await _drive(run, Pipeline(run, options, bucket, pool, recorder, vanished, resumed))
+        if resumed:  # what was left of a listing says nothing of the whole
+            return
         await warn_of_selection(run, options.selection, datetime.now(UTC))
         nothing_left = not run.counts.failed and options.selection.takes_everything
         if nothing_left and options.selection.roots == [""] and not options.dry_run:

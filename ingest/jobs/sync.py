@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ingest.catalog import overview
@@ -40,6 +41,7 @@ async def _run(
     command: str, settings: Settings, chosen: SyncOptions | None, progress: Progress | None, stop: Stop | None
 ) -> RunReport:
     options = chosen or SyncOptions()
+    options = replace(options, arguments=options.record())
 
     async def work(run: Run) -> None:
         if options.dry_run:
@@ -49,10 +51,6 @@ async def _run(
         if settings.kafka_topic and not options.dry_run:
             run.report.notes["unannounced"] = await overview.unannounced(run.catalog, run.source.id, started)
 
-    # Beside what it was told, so that a backfill goes on with a real run, also when it only shows how it would.
-    arguments = options.arguments | ({"dry_run": True} if options.dry_run else {})
-    if options.max_gone is not None:
-        arguments["max_gone"] = str(options.max_gone)
     return await execute(
-        command, settings, arguments, work, lock=command, progress=progress or Silence(), stop=stop or Stop()
+        command, settings, options.arguments, work, lock=command, progress=progress or Silence(), stop=stop or Stop()
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ingest.model import KnownPage, Shard
+from ingest.plan.resuming import Cursor
 
 
 @dataclass(slots=True, eq=False)
@@ -32,21 +33,28 @@ class Ticket:
 
 @dataclass(slots=True)
 class CursorBook:
-    """Orders the parts of each shard, so that a cursor never passes a part that is still at work."""
+    """Orders the parts of each shard, so that a cursor never passes one that is still at work, or in which something is
+    left to do: who goes on from there tries again what failed."""
 
     _parts: dict[Shard, deque[Ticket]] = field(default_factory=dict)
+    _stuck: set[Shard] = field(default_factory=set)
 
     def open(self, ticket: Ticket) -> None:
         # A shard that is split gets another end, and stays the same shard.
-        self._parts.setdefault(ticket.shard._replace(end=None), deque()).append(ticket)
+        shard = ticket.shard._replace(end=None)
+        if shard not in self._stuck:
+            self._parts.setdefault(shard, deque()).append(ticket)
 
-    def advance(self) -> Iterator[tuple[Shard, str, bool]]:
-        """For each shard whose first pages are finished: the last key recorded, and whether that is all of it."""
+    def advance(self) -> Iterator[Cursor]:
+        """How far each shard is done, where that is further than before."""
         for shard, tickets in list(self._parts.items()):
             passed: Ticket | None = None
-            while tickets and tickets[0].is_finished:
+            while tickets and tickets[0].is_finished and not tickets[0].unsettled:
                 passed = tickets.popleft()
+            if tickets and tickets[0].is_finished:
+                self._stuck.add(shard)
+                tickets.clear()
             if not tickets:
                 del self._parts[shard]
             if passed is not None:
-                yield passed.shard, passed.last_key, passed.complete
+                yield Cursor(passed.shard, passed.last_key, passed.complete)

@@ -17,6 +17,7 @@ from ingest.catalog.conditions import undelivered
 from ingest.catalog.outbox import Outbox, Settlement
 from ingest.catalog.tables import deliveries, objects
 from ingest.model import Delivery, DeliveryState, LocalCopy, RemoteObject, Shard, State, Verified
+from ingest.plan.resuming import Cursor
 
 TARGET = "https://verify.example.com/v1/verify"
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,7 +66,7 @@ async def test_a_version_stands_in_line_once_with_its_fields_and_its_object(cata
 async def test_a_failed_transaction_leaves_neither_object_nor_delivery(catalog: Catalog) -> None:
     batch = a_batch("k")
     batch.run_id = 99  # no such run
-    batch.cursors.append((Shard(), "", False))
+    batch.cursors.append(Cursor(Shard(), "", False))
     with pytest.raises(Exception, match=r"(?i)foreign key"):
         await catalog.commit(batch)
     assert await rows(catalog) == []

@@ -127,27 +127,6 @@ async def test_sync_and_backfill_meet_without_a_second_download(weed: Bucket, tm
     assert (await run_sync(settings)).counts.unchanged == 20
 
 
-async def test_a_resumed_backfill_goes_on_from_its_cursors(weed: Bucket, tmp_path: Path) -> None:
-    await weed.put({f"{folder}/{n}": b"x" for folder in "abc" for n in range(5)})
-    settings = weed.settings(tmp_path / "data")
-    options = SyncOptions(arguments={"since": "2020-01-01"})
-    stopped = Stop()
-
-    class StopsEarly(Silence):
-        def finished(self, size: int, *, failed: bool = False) -> None:
-            import signal
-
-            stopped.request(signal.SIGTERM)
-
-    first = await backfill(settings, options, progress=StopsEarly(), stop=stopped)
-    assert first.exit_code in (0, 143)
-    resumed = SyncOptions(arguments={"since": "2020-01-01"}, resume=True)
-    second = await backfill(settings, resumed, progress=Silence(), stop=Stop())
-    assert second.status is RunStatus.OK
-    assert first.counts.downloaded + second.counts.downloaded == 15
-    assert (await run_sync(settings)).counts.unchanged == 15
-
-
 async def test_dry_run_changes_nothing(weed: Bucket, tmp_path: Path) -> None:
     await weed.put({"k/1": b"x", "k/2": b"y"})
     settings = weed.settings(tmp_path / "data")
