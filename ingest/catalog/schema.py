@@ -15,7 +15,7 @@ from ingest.catalog.lane import Dialect, Lane, Statement, Steps
 from ingest.catalog.strangers import elsewhere, revision
 from ingest.catalog.target import Target
 from ingest.errors import DatabaseDamaged, DatabaseError, SchemaAhead, SchemaMissing, too_many_files
-from ingest.private import make_directories
+from ingest.private import hand_over, make_directories
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -229,7 +229,11 @@ def _create_file(name: str) -> None:
     path = Path(name)
     try:
         make_directories(path.parent)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            hand_over(descriptor, path.parent)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         hint = _HINTS.get(error.errno or 0, "Check that the directory can be written by this user.")
         raise too_many_files(error) or DatabaseError(f"{path}: {error.strerror}", hint=hint) from error

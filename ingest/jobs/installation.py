@@ -29,11 +29,12 @@ from ingest.errors import (
     DirectoryForeign,
     DirectoryMissing,
     DirectoryTaken,
+    DiskError,
     UnsafePath,
 )
 from ingest.observe.logs import log
 from ingest.plan.identity import Mark, Place, Recorded, Seen, Verdict, belongs, catalog_fits, seen_at
-from ingest.private import make_directories
+from ingest.private import make_directories, owner_kept_out
 from ingest.redaction import protecting
 from ingest.settings import Settings
 from ingest.store import identity
@@ -42,6 +43,8 @@ from ingest.store.directories import disk_error
 _GOOD = frozenset({Verdict.FITS, Verdict.NEW})
 _SHOWN_DIGITS = 8
 """Of an id: enough to tell a few apart."""
+_EFFECTIVE = os.access in os.supports_effective_ids
+"""Asked as what the process is, with its capabilities, where the system can be asked so."""
 
 
 @dataclass
@@ -180,6 +183,7 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
     endpoint, bucket = settings.required("endpoint"), settings.required("bucket")
     if found.catalog_is_absent:
         found.admit(None)
+    _require_owner_served(settings)
     if found.is_embedded:
         make_own_dir(settings)
     async with Catalog.open(found.url, found.admit) as catalog:
@@ -321,15 +325,30 @@ def announce(found: Installation) -> None:
     log().warning("new_catalog", message=said)
 
 
+def _require_owner_served(settings: Settings) -> None:
+    """Before anything is made in a data directory that is another user's.
+
+    Raises:
+        DiskError: we are root, and may not give that user what we make.
+    """
+    if owner := owner_kept_out(settings.data_dir):
+        raise DiskError(
+            f"{settings.data_dir} belongs to {owner}, and this process may give {owner} none of the files that it "
+            "would make there",
+            hint=f"Run it as {owner}: what root leaves there, the runs of {owner} could not open.",
+        )
+
+
 def make_own_dir(settings: Settings) -> None:
     """An embedded catalog lives in the data directory: if that cannot be written, the disk is at fault.
 
     Raises:
         DiskError: it cannot be entered, made, or written.
     """
+    _require_owner_served(settings)
     try:
         make_directories(settings.own_dir)
-        if not os.access(settings.own_dir, os.W_OK | os.X_OK):
+        if not os.access(settings.own_dir, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
             raise PermissionError(errno.EACCES, "not writable")
     except OSError as error:
         raise disk_error(error, str(settings.data_dir)) from error

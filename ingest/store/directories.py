@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ingest.errors import DiskError, DiskFull, TooLargeForDisk, TooManyFiles, UnsafePath
+from ingest.private import hand_over
 from ingest.store.names import on_disk
 from ingest.store.regular import NotRegular
 
@@ -146,7 +147,13 @@ def _descend(parent: int, name: str, *, create: bool) -> int:
             raise
     with suppress(FileExistsError):  # another run of ours made it in between
         os.mkdir(on_disk(name), 0o750, dir_fd=parent)
-    return os.open(on_disk(name), OPEN, dir_fd=parent)
+    made = os.open(on_disk(name), OPEN, dir_fd=parent)
+    try:
+        hand_over(made, parent)
+    except BaseException:
+        os.close(made)
+        raise
+    return made
 
 
 def _is_symlink(parent: int, name: str) -> bool:

@@ -20,7 +20,7 @@ from ingest.crashpoints import here
 from ingest.errors import DamagedTransfer, DiskError, OtherFileSystem, UnsafePath
 from ingest.model import Check, LocalCopy, Verified
 from ingest.plan.checks import Hashed, Hasher
-from ingest.private import make_directories
+from ingest.private import hand_over, make_directories
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
 from ingest.store.folding import TakenPlaces, traits_of
@@ -118,6 +118,7 @@ class FileStore:
         here("staging.opened")
         try:
             try:
+                hand_over(descriptor, self._temporaries)
                 write_all(descriptor, body)
                 here("staging.written")
             finally:

@@ -18,15 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from ingest.private import hand_over
 from ingest.store.directories import OPEN, Directories, TakenByFile, disk_error
 from ingest.store.names import of_disk, on_disk
 from ingest.store.paths import folded
+from ingest.store.regular import open_regular
 from ingest.store.scratch import private_database
 
 PROBES = "%~probe"
 """A directory below the bucket's own for the moment of the question; no key has such a path."""
 _TABLE = "CREATE TABLE places (folded TEXT, path TEXT, digest TEXT, PRIMARY KEY (folded, path)) WITHOUT ROWID"
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class Traits(NamedTuple):
@@ -59,14 +61,17 @@ def traits_of(directory: int) -> Traits:
 def _probes(directory: int) -> int:
     with suppress(FileExistsError):  # left by a kill, or another run asks as well
         os.mkdir(PROBES, 0o700, dir_fd=directory)
-    return os.open(PROBES, OPEN, dir_fd=directory)
+    probes = os.open(PROBES, OPEN, dir_fd=directory)
+    with suppress(OSError):  # whoever stages a file meets it again
+        hand_over(probes, directory)
+    return probes
 
 
 def _ask(probes: int) -> Traits:
     stem = f"Probe-{secrets.token_hex(4)}-"
     name = stem + "\u00e9"
     others = (name.swapcase(), stem + "e\u0301", name + ".", name + " ", f"{stem}\u200d\u00e9")
-    os.close(os.open(on_disk(name), _CREATE, 0o600, dir_fd=probes))
+    os.close(open_regular(on_disk(name), _CREATE, 0o600, dir_fd=probes))
     found = any(_is_there(other, probes) for other in others)
     short = _is_there(f"{name[:6]}~1", probes)
     # Another run may have swept ours away in between: then it is not known.

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from ingest.crashpoints import here
 from ingest.errors import DiskError, UnsafePath
 from ingest.plan.identity import Mark
-from ingest.private import make_directories
+from ingest.private import hand_over, make_directories
 from ingest.store.directories import disk_error
 from ingest.store.durability import sync_directory, sync_file
 from ingest.store.regular import NotRegular, open_regular
@@ -215,6 +215,7 @@ def _write(path: Path, document: dict[str, object]) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            hand_over(descriptor, path.parent)
             file.write(json.dumps(document, indent=1).encode() + b"\n")
             file.flush()
             sync_file(file.fileno())

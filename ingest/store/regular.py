@@ -6,6 +6,8 @@ import errno
 import os
 import stat
 
+from ingest.private import hand_over
+
 _ALWAYS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a named pipe must not hold the thread for ever
 
 
@@ -27,7 +29,12 @@ def open_regular(
         if error.errno in (errno.ENXIO, errno.EISDIR):  # a pipe that nobody reads; a directory, to be written
             raise NotRegular(errno.EINVAL, "not a regular file") from error
         raise
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise NotRegular(errno.EINVAL, "not a regular file")
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotRegular(errno.EINVAL, "not a regular file")
+        if flags & os.O_CREAT:
+            hand_over(descriptor, (os.path.dirname(os.fsdecode(name)) or ".") if dir_fd is None else dir_fd)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from ingest.crashpoints import here
 from ingest.errors import UnsafePath
+from ingest.private import hand_over
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import sync_directory, sync_file
 from ingest.store.names import on_disk
@@ -60,6 +61,7 @@ class Replacing:
         with self._opened(create=True) as (directories, place):
             intent = os.open(_INTENT, _WRITE, 0o640, dir_fd=place)
             try:
+                hand_over(intent, place)
                 here("batch.replaced-intended")
                 write_all(intent, [json.dumps(copies).encode()])
                 sync_file(intent)

@@ -58,6 +58,26 @@ def unprivileged() -> Sequence[str]:
     return command
 
 
+SERVICE = 65534
+"""The user and group that a service runs as, where a test needs one beside root."""
+
+
+@pytest.fixture
+def as_service() -> Sequence[str]:
+    """A command that runs another as an unprivileged user, who may read what the tests' own files are, and no more."""
+    command = (
+        *("setpriv", f"--reuid={SERVICE}", f"--regid={SERVICE}", "--clear-groups"),
+        *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+    )
+    if (
+        os.geteuid() != 0
+        or shutil.which("setpriv") is None
+        or subprocess.run([*command, "true"], check=False).returncode
+    ):
+        pytest.skip("only root, with setpriv, can be two users")
+    return command
+
+
 @pytest_asyncio.fixture
 async def embedded(tmp_path: Path, swift: None) -> AsyncIterator[Rig]:
     """A first night is over; the catalog lies in the data directory."""
