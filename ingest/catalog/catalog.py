@@ -70,10 +70,15 @@ class Catalog:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, admit: schema.Admission = schema.admit_any) -> AsyncIterator[Catalog]:
-        """Connects, has `admit` look at the catalog's id, and checks the schema (see `schema.fitting`)."""
-        async with schema.fitting(url, admit) as lane:
-            catalog = cls(url, lane, Target.of(url))
+    async def open(
+        cls, url: str, admit: schema.Admission = schema.admit_any, *, asked: bool = False
+    ) -> AsyncIterator[Catalog]:
+        """Connects, has `admit` look at the catalog's id, and checks the schema (see `schema.fitting`).
+
+        `asked` says that nothing is to be written, and so a database that can only be read will do.
+        """
+        async with schema.fitting(url, admit, asked=asked) as lane:
+            catalog = cls(url, lane, Target.of(url, asked=asked))
             try:
                 yield catalog
             finally:
@@ -86,6 +91,7 @@ class Catalog:
         with self.target.translated():
             async with self._engine().connect() as connection:
                 yield connection
+            self.lane.require_unchanged()
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
@@ -101,7 +107,8 @@ class Catalog:
         if not self._engines:
             from ingest.catalog.engine import create_engine
 
-            self._engines.append(create_engine(self.url))
+            address = self.lane.address
+            self._engines.append(create_engine(self.url, asked=self.target.asked, address=address))
         return self._engines[0]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,9 +19,12 @@ from ingest.catalog.target import Target
 CONNECTIONS = 3
 
 
-def create_engine(url: str) -> AsyncEngine:
-    """An engine for ``sqlite+aiosqlite`` or ``postgresql+asyncpg``; nothing is connected yet."""
-    target = Target.of(url)  # both ways to the database read its URL alike
+def create_engine(url: str, *, asked: bool = False, address: str = "") -> AsyncEngine:
+    """An engine for ``sqlite+aiosqlite`` or ``postgresql+asyncpg``; nothing is connected yet.
+
+    `asked` is as in `Target`; `address` is how a SQLite file is to be opened that can only be read.
+    """
+    target = Target.of(url, asked=asked)  # both ways to the database read its URL alike
     if target.is_postgres:
         return create_async_engine(
             URL.create("postgresql+asyncpg"),
@@ -30,9 +34,9 @@ def create_engine(url: str) -> AsyncEngine:
             pool_pre_ping=True,
             hide_parameters=True,
         )
-    file = URL.create("sqlite+aiosqlite", database=target.file)
+    file = URL.create("sqlite+aiosqlite", database=address or target.file, query={"uri": "true"} if address else {})
     engine = create_async_engine(file, pool_size=4, max_overflow=4, hide_parameters=True)
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "connect", partial(_prepare_sqlite, PRAGMAS[:1] if address else PRAGMAS))
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
@@ -43,10 +47,10 @@ async def _connect(target: Target) -> Any:
     return await connect(target, Deadlines(target.answer), command_timeout=LEISURE)
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
+def _prepare_sqlite(pragmas: Sequence[str], connection: Any, _record: object) -> None:
     connection.isolation_level = None  # SQLAlchemy's own BEGIN below: sqlite3's would come too late for a write lock
     cursor = connection.cursor()
-    for pragma in PRAGMAS:
+    for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

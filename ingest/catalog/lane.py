@@ -115,6 +115,13 @@ class Lane(Protocol):
     def hurry(self) -> None:
         """From now on the database is waited for for a moment only: the run is asked to stop."""
 
+    @property
+    def address(self) -> str:
+        """How others are to open a SQLite file that can only be read; empty for any other database."""
+
+    def require_unchanged(self) -> None:
+        """Raises `DatabaseBusy` where what was read by `address` need not fit together."""
+
 
 def sqlite_time(moment: datetime) -> str:
     """``YYYY-MM-DD HH:MM:SS.ffffff`` in UTC, which sorts and reads well."""

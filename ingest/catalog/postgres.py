@@ -37,6 +37,7 @@ class PostgresLane:
     """See `Lane`."""
 
     dialect = POSTGRES
+    address = ""
 
     def __init__(self, target: Target, deadlines: Deadlines) -> None:
         self._target = target
@@ -205,6 +206,9 @@ class PostgresLane:
 
     def hurry(self) -> None:
         self._deadlines.hurry()
+
+    def require_unchanged(self) -> None:
+        """Each of its answers is of one moment."""
 
 
 async def _as_it_is(_connection: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.catalog import sources
-from ingest.catalog.connect import open_lane
+from ingest.catalog.connect import is_read_only, open_lane
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps
 from ingest.catalog.strangers import elsewhere, revision
 from ingest.catalog.target import Target
@@ -55,7 +55,7 @@ async def current(url: str) -> str | None:
     Raises:
         DatabaseError: it cannot be reached or read.
     """
-    target = Target.of(url)
+    target = Target.of(url, asked=True)
     if not target.is_postgres and not os.path.exists(target.file):
         return None
     async with open_lane(target) as lane:
@@ -112,18 +112,19 @@ async def require_sound(lane: Lane, where: str) -> None:
 
 
 @asynccontextmanager
-async def fitting(url: str, admit: Admission = admit_any) -> AsyncIterator[Lane]:
-    """A lane to a database whose schema fits: SQLite is migrated, PostgreSQL only checked.
+async def fitting(url: str, admit: Admission = admit_any, *, asked: bool = False) -> AsyncIterator[Lane]:
+    """A lane to a database whose schema fits: SQLite is migrated, PostgreSQL only checked; `asked` is as in `Target`.
 
     Raises:
         SchemaMissing: missing or behind. SchemaAhead: made by a newer version. DatabaseUnfit: another application's.
         DatabaseError: unreachable. Whatever `admit` raises, and then nothing is written.
     """
-    target = Target.of(url)
+    target = Target.of(url, asked=asked)
     if not target.is_postgres:
         if is_absent(target.file):
             admit(None)
-        _create_file(target.file)
+        if not (asked and is_read_only(target.file)):
+            _create_file(target.file)
     async with open_lane(target) as lane:
         await _fit(url, target, lane, admit)
         yield lane
@@ -141,7 +142,7 @@ def is_absent(file: str) -> bool:
 
 async def admitted(url: str, admit: Admission) -> None:
     """Has `admit` look at the catalog as it is; nothing is made or migrated. Raises what it raises, `DatabaseError`."""
-    target = Target.of(url)
+    target = Target.of(url, asked=True)
     if not target.is_postgres and is_absent(target.file):
         admit(None)
         return
@@ -161,9 +162,9 @@ async def _fit(url: str, target: Target, lane: Lane, admit: Admission) -> None:
     if found == newest:
         return
     _require_known(found)
-    if target.is_postgres:
+    if target.is_postgres or lane.address:
         state = "missing" if found is None else f"at {found}"
-        if found is None and (schemas := await elsewhere(lane)):
+        if found is None and target.is_postgres and (schemas := await elsewhere(lane)):
             state = f"missing where search_path leads (there is a catalog in: {', '.join(schemas)})"
         raise SchemaMissing(f"the database's schema is {state}, this version of ingest needs {newest}")
     if found is not None or not await lane.write(_create):

@@ -20,6 +20,8 @@ from ingest.catalog.target import Target
 from ingest.errors import DatabaseUnfit
 
 CLOSE_SECONDS = 5.0
+_NOT_THIS_ONE = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
+"""Why another one of several hosts is tried."""
 _SILENT_SECONDS, _PROBE_SECONDS, _PROBES = 15, 5, 3
 """After which a connection that carries nothing is probed, how often, and how many probes may stay unanswered."""
 _STATEMENT = "10min"
@@ -57,15 +59,25 @@ async def connect(target: Target, deadlines: Deadlines, **options: Any) -> Any:
     return connection
 
 
-async def dial(dsn: str | None = None, *, host: Any = None, port: Any = None, **options: Any) -> Any:
-    """As `asyncpg.connect`, which lets one of several hosts that is silent use up the time of all of them."""
+async def dial(dsn: str | None = None, *, also_standby: bool = False, **options: Any) -> Any:
+    """As `asyncpg.connect`; `also_standby` says that a server that only reads will do where there is no other."""
+    try:
+        return await _dial(dsn, **options)
+    except _NOT_THIS_ONE:
+        if not also_standby or "target_session_attrs" not in options:
+            raise
+    return await _dial(dsn, **options | {"target_session_attrs": "any"})
+
+
+async def _dial(dsn: str | None, *, host: Any = None, port: Any = None, **options: Any) -> Any:
+    """The driver lets one of several hosts that is silent use up the time of all of them."""
     if not isinstance(host, list):
         return await asyncpg.connect(dsn, host=host, port=port, **options)
     failure: Exception | None = None
     for one, its_port in zip(host, port, strict=True):
         try:
             return await asyncpg.connect(dsn, host=one, port=its_port, **options)
-        except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
+        except _NOT_THIS_ONE as error:
             failure = error
     raise failure or ValueError("no host")
 

@@ -36,6 +36,7 @@ class SqliteLane:
     """See `Lane`."""
 
     dialect = SQLITE
+    address = ""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -75,6 +76,9 @@ class SqliteLane:
 
     def hurry(self) -> None:
         """What a thread waits for it waits for: as long as another program holds the file, and no longer than that."""
+
+    def require_unchanged(self) -> None:
+        """Each of its answers is of one moment."""
 
     def _fetch(self, sql: str, values: tuple[Any, ...]) -> Rows:
         return self._reader.execute(sql, values).fetchall()

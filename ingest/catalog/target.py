@@ -21,7 +21,8 @@ CONNECT_SECONDS = 10.0
 class Target:
     """A database: a SQLite `file`, or what `asyncpg.connect` is to be called with. `shown` has no password.
 
-    `reach` is how many seconds a new connection may take, and `answer` how many an answer.
+    `reach` is how many seconds a new connection may take, and `answer` how many an answer. `asked` says that nothing is
+    to be written: a database that can only be read will do, be it a file or a server that follows another one.
     """
 
     is_postgres: bool
@@ -30,9 +31,10 @@ class Target:
     connect: dict[str, Any] = field(default_factory=dict, repr=False)
     answer: float = ANSWER
     reach: float = CONNECT_SECONDS
+    asked: bool = False
 
     @classmethod
-    def of(cls, url: str) -> Target:
+    def of(cls, url: str, *, asked: bool = False) -> Target:
         """
         Raises:
             SettingsError: it names no file, or parameters that are not known.
@@ -41,7 +43,7 @@ class Target:
         if scheme.startswith("sqlite"):
             if not rest.startswith("/") or "?" in rest:
                 raise SettingsError("DATABASE_URL: SQLite wants three slashes and a file, and takes no parameters")
-            return cls(False, url, file=unquote(rest.removeprefix("/")))
+            return cls(False, url, file=unquote(rest.removeprefix("/")), asked=asked)
         parts = urlsplit(url)
         further = connect_arguments(parts.query)
         hosts = parts.netloc.rpartition("@")[2]
@@ -54,7 +56,9 @@ class Target:
         plain = url.partition("?")[0]  # a password may stand behind it as well
         shown = plain.replace(f":{parts.password}@", ":***@", 1) if parts.password else plain
         connect = {name: value for name, value in options.items() if value}
-        return cls(True, shown, connect=connect, answer=answer, reach=reach)
+        if asked:
+            connect["also_standby"] = True
+        return cls(True, shown, connect=connect, answer=answer, reach=reach, asked=asked)
 
     @contextmanager
     def translated(self) -> Iterator[None]:

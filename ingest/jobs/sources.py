@@ -31,7 +31,7 @@ _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 
 async def listed(settings: Settings) -> list[dict[str, Any]]:
     """Every source of the catalog: its address, where its copies lie, and how many there are."""
-    async with _catalog(settings) as catalog:
+    async with _catalog(settings, asked=True) as catalog:
         held = await registry.holdings(catalog.lane)
         return [_shown(source, held[source.id], settings) for source in await sources.all_sources(catalog.lane)]
 
@@ -46,7 +46,7 @@ async def rename(settings: Settings, old: str, new: str, *, dry_run: bool) -> li
         endpoint = sendable.host_and_port(new)
     except ValueError as error:
         raise SettingsError(f"{new!r} is {error}; write host or host:port") from None
-    async with _catalog(settings) as catalog:
+    async with _catalog(settings, asked=dry_run) as catalog:
         known = await sources.all_sources(catalog.lane)
         chosen = _called(known, old, settings)
         held = await registry.holdings(catalog.lane)
@@ -70,7 +70,7 @@ async def forget(settings: Settings, called: str, *, force: bool, dry_run: bool)
     Raises:
         SourceUnknown: none is called so, or more than one is. SettingsError: it has objects, and `force` is not said.
     """
-    async with _catalog(settings) as catalog:
+    async with _catalog(settings, asked=dry_run) as catalog:
         chosen = _called(await sources.all_sources(catalog.lane), called, settings)
         if len(chosen) > 1:
             numbers = ", ".join(str(source.id) for source in chosen)
@@ -212,7 +212,7 @@ async def _write(catalog: Catalog, found: Installation, change: _Change) -> None
 
 
 @asynccontextmanager
-async def _catalog(settings: Settings) -> AsyncIterator[Catalog]:
+async def _catalog(settings: Settings, *, asked: bool = False) -> AsyncIterator[Catalog]:
     """The catalog as it is; nothing is made.
 
     Raises:
@@ -222,7 +222,7 @@ async def _catalog(settings: Settings) -> AsyncIterator[Catalog]:
         found = Installation(settings)
         if found.catalog_is_absent:
             raise CatalogMissing(f"there is no {found.shown}")
-        async with Catalog.open(found.url, found.note) as catalog:
+        async with Catalog.open(found.url, found.note, asked=asked) as catalog:
             yield catalog
 
 

@@ -64,9 +64,20 @@ SERVICE = 65534
 
 @pytest.fixture
 def as_service() -> Sequence[str]:
-    """A command that runs another as an unprivileged user, who may read what the tests' own files are, and no more."""
+    """A command that runs another as an unprivileged user, in no group of root's."""
+    return _as_user(SERVICE)
+
+
+@pytest.fixture
+def as_reader() -> Sequence[str]:
+    """The same in root's group, who may read what the group of its files may."""
+    return _as_user(os.getegid())
+
+
+def _as_user(group: int) -> Sequence[str]:
+    """What the tests are made of, root's Python among it, any of them may read."""
     command = (
-        *("setpriv", f"--reuid={SERVICE}", f"--regid={SERVICE}", "--clear-groups"),
+        *("setpriv", f"--reuid={SERVICE}", f"--regid={group}", "--clear-groups"),
         *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
     )
     if (

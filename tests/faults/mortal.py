@@ -59,6 +59,15 @@ class Mortal:
             (self.server.pgdata / left).unlink()
         self._control("-w", "-l", str(self.server.log), "-o", f"-h '' -k {self.server.pgdata}", "start")
 
+    def become_standby(self) -> None:
+        """Starts anew as a server that follows another one, which is away: it answers, and lets nobody write."""
+        self._control("-m", "fast", "-w", "stop")
+        signal_file = self.server.pgdata / "standby.signal"
+        signal_file.touch()
+        owner = self.server.pgdata.stat()
+        os.chown(signal_file, owner.st_uid, owner.st_gid)
+        self._control("-w", "-l", str(self.server.log), "-o", f"-h '' -k {self.server.pgdata}", "start")
+
     def stop(self) -> None:
         self._control("-m", "immediate", "stop")
 
