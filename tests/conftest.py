@@ -1,6 +1,7 @@
 """Real parts for the tests: an S3 server, PostgreSQL, moto's server; started once for each worker, ended by fixture."""
 
 import os
+import signal
 import tempfile
 
 from hypothesis import settings
@@ -8,6 +9,9 @@ from hypothesis import settings
 # What is remembered outside of the data directories is the suite's own, and ends with it.
 _state = tempfile.TemporaryDirectory(prefix="ingest-tests-state-")
 os.environ["XDG_STATE_HOME"] = _state.name
+
+# A shell starts what is to run in the background with SIGINT ignored, and every process that a test starts inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The suite draws the same examples each time, so that it fails for the change at hand; `make soak` draws new ones.
 settings.register_profile("suite", deadline=None, derandomize=True, print_blob=True)

@@ -379,7 +379,7 @@ ROUND = settings(
 
 
 @pytest.mark.parametrize("world", ["sqlite", "postgresql"], indirect=True)
-@pytest.mark.timeout(int(SOAK) + (900 if SEED else 170))
+@pytest.mark.timeout(int(SOAK) + (900 if SEED else 600))
 def test_whatever_happens_the_invariants_hold_and_one_run_heals(world: type[World]) -> None:
     end = time.monotonic() + SOAK
     while True:

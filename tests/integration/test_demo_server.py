@@ -118,6 +118,7 @@ async def listed(settings: Settings, **question: str | int) -> tuple[list[str], 
 
 async def test_it_lists_by_directory_and_goes_on_exactly_after_any_key(weed: Bucket, tmp_path: Path) -> None:
     keys = ["a/x", "a/y/z", "a b/1", "a!", "a-b/x", "a.txt", "a0", "b", "n/m/", "n/m/1", "é/1"]
+    await weed.put({"n/m/": b""})  # made before what is in it: of both at once the server may lose the marker
     await weed.put(dict.fromkeys(keys, b"") | {"b": b"x"})
     settings = weed.settings(tmp_path)
     assert await listed(settings) == (keys, False)
