@@ -39,6 +39,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.NoSuchBucket: "bucket 'statments' does not exist; buckets that do: statements",
     errors.NoSuchKey: f"{_GET}: the server answered 404 NoSuchKey",
     errors.ObjectChanged: f"{_GET}: it is 9b74c989 now, and was listed as 5d41402a",
+    errors.FileInTheWay: "statements/loans/a.pdf: another file stands there, and is kept unless --overwrite is said",
     errors.ObjectInTheWay: "'test/connection_test.txt' holds an object of 48 bytes that is not of this check",
     errors.ObjectArchived: f"{_GET}: the server answered 403 InvalidObjectState",
     errors.ObjectTooLarge: "'loans/a.pdf': it is said to have 8000000000000000 bytes",

@@ -61,6 +61,15 @@ class NameRefused(DiskError):
     hint = 'Keep the data directory on a file system that takes such names (see "Which disks" in docs/operations.md).'
 
 
+class FileInTheWay(DiskError):
+    """Where `restore --to` would write a copy, another file stands. It is left alone."""
+
+    code = "file_in_the_way"
+    exit_code = ExitCode.PARTIAL
+    of_one_object = True
+    hint = "Move it away, name another directory, or say --overwrite."
+
+
 class TooLargeForDisk(DiskError):
     """This disk takes no file of this object's size: its own limit, or less room than the object needs."""
 

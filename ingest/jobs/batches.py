@@ -8,7 +8,20 @@ from datetime import UTC, datetime
 
 from ingest.catalog.batch import Batch
 from ingest.errors import NoSuchKey, ObjectArchived
-from ingest.model import Audit, Block, Delivery, Download, MarkGone, Outcome, Record, RemoteObject, Return, Skip, Status
+from ingest.model import (
+    HAD_A_COPY,
+    Audit,
+    Block,
+    Delivery,
+    Download,
+    MarkGone,
+    Outcome,
+    Record,
+    RemoteObject,
+    Return,
+    Skip,
+    Status,
+)
 from ingest.plan.etags import Etags, timed
 
 
@@ -59,7 +72,7 @@ class BatchBuilder:
                 self._add_listed(batch, action.remote, remote)
             self._put_in_line(batch, remote)
             changed = action.reason == "changed" and action.row is not None
-            what = "changed" if changed else self.downloaded
+            what = "changed" if changed else self._called(action)
             if action.row is not None and action.row.gone and not action.is_listed:  # its bytes show that it is back
                 batch.audits.append(Audit("returned", remote.key, {"etag": remote.etag}))
             detail: dict[str, object] = {"etag": remote.etag, "size": remote.size, "digest": outcome.copy.digest}
@@ -73,6 +86,12 @@ class BatchBuilder:
         elif outcome.error is not None:
             batch.failed.append((remote, f"{outcome.error.code}: {outcome.error.message}"))
             batch.audits.append(Audit("failed", remote.key, {"error": outcome.error.code, "etag": remote.etag}))
+
+    def _called(self, action: Download) -> str:
+        """A story does not begin with a return: what never had a copy is downloaded, whoever asked for it."""
+        row = action.row
+        had = row is not None and (row.local_path is not None or row.state in HAD_A_COPY)
+        return self.downloaded if had or action.is_listed else "downloaded"
 
     def _add_absent(self, batch: Batch, action: Download, remote: RemoteObject, error: NoSuchKey) -> None:
         """Gone; where a listing named it, with a note for the next one that does (see `plan.policy`)."""

@@ -70,13 +70,15 @@ class CleanupOptions:
 class RestoreOptions:
     """Which pruned copies to bring back: `keys`, or all with `prefix` (``""`` is everything).
 
-    `to` writes them under another directory and leaves the catalog's state alone. `bwlimit` is in bytes a second.
+    `to` writes them under another directory and leaves the catalog's state alone; files that stand in their way there
+    are kept, unless `overwrite` is said. `bwlimit` is in bytes a second.
     """
 
     keys: tuple[str, ...] = ()
     prefix: str | None = None
     to: str | None = None
     bwlimit: int | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)

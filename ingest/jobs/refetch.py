@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ingest.catalog.queries import CopyRow
 from ingest.crashpoints import here
-from ingest.errors import NoSuchKey, ObjectChanged
+from ingest.errors import IngestError, NoSuchKey, ObjectChanged
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.fetch import SameVersionOnly
 from ingest.jobs.pipeline import GRACE, concurrency_for, log_outcome, log_retry
@@ -22,13 +22,15 @@ from ingest.observe.logs import log
 from ingest.plan.concurrency import RetryBudget
 from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore
+from ingest.store.placing import Strangers
 
 
 @dataclass(frozen=True)
 class Refetch:
-    """Open transfers. `keeps_rows` writes files only, and leaves the catalog as it is."""
+    """Open transfers into `store`. `keeps_rows` writes files only, and leaves the catalog as it is."""
 
     run: Run
+    store: FileStore
     recorder: Recorder
     pool: TransferPool
     keeps_rows: bool
@@ -45,6 +47,13 @@ class Refetch:
         known = CatalogRow(remote.key, remote.size, remote.etag, row.state, row.gone, row.local_path, 0)
         await self.pool.submit(Download(remote, None if self.keeps_rows else known, reason))
         here("restore.submitted")
+
+    async def refuse(self, row: CopyRow, reason: str, error: IngestError) -> None:
+        """As one that was submitted and failed, without a download. Raises as `submit`."""
+        await self.recorder.room()
+        self.run.progress.planned(1, row.remote.size)
+        action = Download(row.remote, None, reason)
+        self.recorder.add(Outcome(action, Status.FAILED, row.remote, error=error))
 
     async def drain(self) -> None:
         """Waits until everything that was submitted is staged.
@@ -73,14 +82,16 @@ async def refetching(
     committed: Callable[[Outcome], None],
     *,
     called: str,
-    keeps_rows: bool = False,
+    strangers: Strangers = Strangers.NONE,
     bwlimit: int | None = None,
 ) -> AsyncIterator[Refetch]:
     """Transfers into the store at `target`; what was submitted is recorded when the block is left.
 
-    `committed` sees each outcome once it is recorded; the audit trail has the copies as `called`.
+    `committed` sees each outcome once it is recorded; the audit trail has the copies as `called`. Where there may be
+    `strangers`, `target` is none of the catalog's, and no row is written.
     """
-    store = FileStore(target, run.source.directory)
+    store = FileStore(target, run.source.directory, strangers)
+    keeps_rows = strangers is not Strangers.NONE
     try:
         store.sweep()
         concurrency = concurrency_for(None)
@@ -104,7 +115,9 @@ async def refetching(
 
             recorder = Recorder(run.catalog, store, builder, Counts(), seen, keeps_rows=keeps_rows)
             recorder.start()
-            open_transfers = Refetch(run, recorder, TransferPool(transfer, recorder.add, concurrency), keeps_rows)
+            open_transfers = Refetch(
+                run, store, recorder, TransferPool(transfer, recorder.add, concurrency), keeps_rows
+            )
             try:
                 yield open_transfers
                 await open_transfers.drain()

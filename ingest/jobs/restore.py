@@ -11,7 +11,7 @@ from ingest.crashpoints import here
 from ingest.errors import RowNotFound
 from ingest.jobs.options import RestoreOptions
 from ingest.jobs.prefixes import read_recorded
-from ingest.jobs.refetch import refetching
+from ingest.jobs.refetch import Refetch, refetching
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
 from ingest.model import HAD_A_COPY, Outcome, RunReport, State
@@ -20,6 +20,9 @@ from ingest.observe.progress import Progress
 from ingest.settings import Settings
 from ingest.source.paths import spellings
 from ingest.store.apart import require_apart
+from ingest.store.inspection import Expected, Inspector, Verdict
+from ingest.store.placing import Strangers, in_the_way
+from ingest.threads import in_thread
 
 _BATCH = 500
 
@@ -32,13 +35,15 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
     """
     spelled = [spellings(key, settings.required("bucket")) for key in options.keys]
     arguments: dict[str, object] = {"keys": list(options.keys), "prefix": options.prefix, "to": options.to}
-
+    if options.overwrite:
+        arguments["overwrite"] = True
+    target, strangers = settings.data_dir, Strangers.NONE
     if options.to:
-        require_apart(Path(options.to).expanduser(), settings.data_dir)
+        target = Path(options.to).expanduser()
+        require_apart(target, settings.data_dir)
+        target, strangers = target.absolute(), Strangers.REPLACED if options.overwrite else Strangers.KEPT
 
     async def work(run: Run) -> None:
-        target = Path(options.to).expanduser().absolute() if options.to else settings.data_dir
-
         def committed(outcome: Outcome) -> None:
             if outcome.copy is not None:
                 run.counts.restored += 1
@@ -46,15 +51,33 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
             else:
                 run.counts.failed += 1
 
-        refetch = refetching(
-            run, target, committed, called="restored", keeps_rows=bool(options.to), bwlimit=options.bwlimit
-        )
+        refetch = refetching(run, target, committed, called="restored", strangers=strangers, bwlimit=options.bwlimit)
+        if options.to:
+            run.report.notes["written_below"] = str(target / run.source.directory)
         async with refetch as transfers:
             async for row in _wanted(run, options, spelled):
                 run.stop.raise_if_requested()
-                await transfers.submit(row, "restore")
+                if not options.to or await _is_missing(run, row, transfers, strangers):
+                    await transfers.submit(row, "restore")
 
     return await execute("restore", settings, arguments, work, lock="retention", progress=progress, stop=stop)
+
+
+async def _is_missing(run: Run, row: CopyRow, transfers: Refetch, strangers: Strangers) -> bool:
+    """Whether a copy that goes elsewhere has to be brought. Not where it is already, nor where a file that is not it is
+    to be kept; where other names may lead to a file, that shows when the copy is put in its place."""
+    store = transfers.store
+    expected = Expected(store.placing.first_path(row.remote.key), row.remote.size, row.digest)
+    inspector = Inspector(store.data_dir, store.directory, lambda: run.stop.requested)
+    (found,) = await in_thread(None, inspector.inspect, [expected])
+    if found.verdict is Verdict.INTACT and row.digest is not None:
+        run.counts.kept += 1
+        log().info("already_present", key=row.remote.key)
+        return False
+    if found.verdict is Verdict.DAMAGED and strangers is Strangers.KEPT and store.taken is None:
+        await transfers.refuse(row, "restore", in_the_way(expected.local_path))
+        return False
+    return True
 
 
 async def _wanted(run: Run, options: RestoreOptions, spelled: list[list[str]]) -> AsyncIterator[CopyRow]:

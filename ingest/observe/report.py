@@ -30,4 +30,5 @@ def as_line(report: RunReport) -> str:
         shown.append(format_size(size))
     said = ", ".join(shown) or ("nothing was done" if report.error else "nothing to do")
     dry = " (dry run)" if report.notes.get("dry_run") else ""
-    return f"{report.command} {report.status.value}{dry}: {said} in {report.seconds:.1f} s"
+    below = f" below {report.notes['written_below']}" if "written_below" in report.notes else ""
+    return f"{report.command} {report.status.value}{dry}: {said}{below} in {report.seconds:.1f} s"

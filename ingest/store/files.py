@@ -29,7 +29,7 @@ from ingest.store.names import on_disk
 from ingest.store.owners import Owner
 from ingest.store.partials import Partials
 from ingest.store.paths import beside_namesake, is_place, require_place
-from ingest.store.placing import Placing
+from ingest.store.placing import Placing, Strangers
 from ingest.store.regular import NotRegular, open_regular
 from ingest.store.replacing import Replaced, Replacing
 from ingest.store.writing import write_all
@@ -55,6 +55,8 @@ class FileStore:
     data_dir: Path
     directory: str
     """The bucket's own, below the data directory: of its name, unless another source has that."""
+    strangers: Strangers = Strangers.NONE
+    """What becomes of files in the way of copies that go elsewhere than into the data directory."""
     owner: Owner = field(init=False)
     """Whose temporary files are whose."""
     partials: Partials = field(init=False)
@@ -85,7 +87,7 @@ class FileStore:
                     raise OtherFileSystem(f"{self.data_dir / self.directory} is on another file system than .ingest")
                 traits = traits_of(copies)
             self.taken = TakenPlaces() if traits.folds else None
-            self.placing = Placing(self.directory, self._temporaries, traits, self.taken)
+            self.placing = Placing(self.directory, self._temporaries, traits, self.taken, self.strangers)
             self.owner = Owner(self._temporaries)
             self.partials = Partials(self._temporaries, self.directory, self.owner)
             self.replacing = Replacing(self.data_dir, self.directory)

@@ -38,6 +38,8 @@ class Traits(NamedTuple):
     """Different names may lead to one file."""
     short_names: bool
     """Files have a second, short name (``PROGRA~1``)."""
+    keeps_spelling: bool = True
+    """Names are listed as they were made."""
 
 
 def traits_of(directory: int) -> Traits:
@@ -55,7 +57,7 @@ def traits_of(directory: int) -> Traits:
                     os.unlink(name, dir_fd=probes)
                 os.rmdir(PROBES, dir_fd=directory)
             os.close(probes)
-    return Traits(folds=True, short_names=False)
+    return Traits(folds=True, short_names=False, keeps_spelling=False)
 
 
 def _probes(directory: int) -> int:
@@ -75,7 +77,8 @@ def _ask(probes: int) -> Traits:
     found = any(_is_there(other, probes) for other in others)
     short = _is_there(f"{name[:6]}~1", probes)
     # Another run may have swept ours away in between: then it is not known.
-    return Traits(folds=found or not _is_there(name, probes), short_names=short)
+    spelled = name in map(of_disk, os.listdir(probes))
+    return Traits(folds=found or not _is_there(name, probes), short_names=short, keeps_spelling=spelled)
 
 
 def _is_there(name: str, directory: int) -> bool:
@@ -194,6 +197,16 @@ def sharing(directories: Directories, taken: TakenPlaces, path: str) -> list[Pla
         return [place for place in alike if _are_one(directories, path, place.path)]
     except OSError as error:
         raise disk_error(error, path) from error
+
+
+def is_listed_so(directories: Directories, path: str) -> bool:
+    """Whether the disk lists each name of an existing `path` as it is written: if not, another name made the file."""
+    parent = ""
+    for name in path.split("/"):
+        if name not in map(of_disk, os.listdir(directories.at(parent))):
+            return False
+        parent = f"{parent}/{name}" if parent else name
+    return True
 
 
 def _are_one(directories: Directories, path: str, other: str) -> bool:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
-from ingest.errors import DiskError, NameRefused, OtherFileSystem
+from ingest.errors import DiskError, FileInTheWay, NameRefused, OtherFileSystem
 from ingest.store.directories import REFUSALS, Directories, RefusedName, TakenByFile, disk_error, shown
-from ingest.store.folding import Place, TakenPlaces, Traits, sharing
+from ingest.store.folding import Place, TakenPlaces, Traits, is_listed_so, sharing
 from ingest.store.names import on_disk
 from ingest.store.paths import (
     below_file,
@@ -25,11 +27,24 @@ from ingest.store.paths import (
     require_place,
     without_short_names,
 )
+from ingest.store.regular import same_bytes
 from ingest.store.replacing import Replaced
 
 MOST_FORMS = 1_000
 """Of one path that are tried: more than a path has segments and a name letters."""
 _TAKEN_BY_DIRECTORY = frozenset({errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
+
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class Strangers(Enum):
+    """What becomes of files that stand where a copy goes, and that no row tells of."""
+
+    NONE = auto()
+    """There are none: whatever stands in a place of the data directory is an earlier copy."""
+    KEPT = auto()
+    REPLACED = auto()
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,7 @@ class Placing:
     """A descriptor of the directory of the staged files."""
     traits: Traits
     taken: TakenPlaces | None
+    strangers: Strangers = Strangers.NONE
 
     def first_path(self, key: str) -> str:
         """Where a copy goes that has no place yet, if nothing is in its way there."""
@@ -53,22 +69,23 @@ class Placing:
 
         Raises:
             NameRefused: the disk takes none of them. UnsafePath: a symlink is in the way. DiskError: the disk failed.
+            FileInTheWay: a stranger's file is, and is kept.
         """
         require_place(path, self.directory)
         wanted = path
         for _ in range(MOST_FORMS):
             path = self.free_path(directories, path)
-            directory, _, name = path.rpartition("/")
             try:
-                parent = directories.at(directory, create=True)
-                os.replace(temporary, on_disk(name), src_dir_fd=self.temporaries, dst_dir_fd=parent)
+                other = self._move(directories, temporary, path)
             except TakenByFile as taken:
                 path = below_file(path, taken.depth)
             except OSError as error:
                 path = self._next_form(directories, error, temporary, path)
             else:
-                self._note(wanted, path)
-                return path
+                if other == path:
+                    self._note(wanted, path)
+                    return path
+                path = other
         raise DiskError(f"{wanted}: no free name for it below {self.directory}")
 
     def free_path(self, directories: Directories, path: str) -> str:
@@ -90,6 +107,28 @@ class Placing:
             if path in ("", copy.local_path) or not self.taken.has(copy.local_path):
                 found.append(Replaced(copy.key, path or copy.local_path))
         return found
+
+    def _move(self, directories: Directories, temporary: str, path: str) -> str:
+        """Renames the file to the last name of `path`, and returns `path`; another form of it where that is another
+        key's. Raises as `place`, and `OSError`."""
+        directory, _, last = path.rpartition("/")
+        parent, name = directories.at(directory, create=True), on_disk(last)
+        if self.strangers is not Strangers.NONE and (found := _found(name, parent)) is not None:
+            if stat.S_ISDIR(found.st_mode):
+                return beside_directory(path)
+            if stat.S_ISREG(found.st_mode) and same_bytes(temporary, self.temporaries, name, parent):
+                os.unlink(temporary, dir_fd=self.temporaries)
+                return path
+            if self.traits.folds and not (self.traits.keeps_spelling and is_listed_so(directories, path)):
+                return beside_namesake(path)  # another key's, or for all that can be told
+            if self.strangers is Strangers.KEPT:
+                raise in_the_way(path)
+            parent = directories.at(directory)
+        if self.strangers is Strangers.KEPT:
+            _rename_to_none(temporary, self.temporaries, name, parent)
+        else:
+            os.replace(temporary, name, src_dir_fd=self.temporaries, dst_dir_fd=parent)
+        return path
 
     def _next_form(self, directories: Directories, error: OSError, temporary: str, path: str) -> str:
         """The path to be tried next, which may be the same.
@@ -127,3 +166,26 @@ class Placing:
             if path != wanted:
                 self.taken.drop(wanted)
             self.taken.add([Place(path, None)])
+
+
+def in_the_way(path: str) -> FileInTheWay:
+    return FileInTheWay(f"{shown(path)}: another file stands there, and is kept unless --overwrite is said")
+
+
+def _found(name: str | bytes, directory: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _rename_to_none(source: str, source_directory: int, name: str | bytes, directory: int) -> None:
+    """Raises `FileExistsError` where the name has come to be taken since it was looked for; nothing is replaced."""
+    try:
+        os.link(source, name, src_dir_fd=source_directory, dst_dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.replace(source, name, src_dir_fd=source_directory, dst_dir_fd=directory)
+    else:
+        os.unlink(source, dir_fd=source_directory)

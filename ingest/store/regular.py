@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
+from typing import BinaryIO
 
 from ingest.private import hand_over
 
+_CHUNK = 1 << 20
 _ALWAYS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a named pipe must not hold the thread for ever
 
 
@@ -38,3 +41,18 @@ def open_regular(
         os.close(descriptor)
         raise
     return descriptor
+
+
+def same_bytes(one: str | bytes, one_fd: int, other: str | bytes, other_fd: int) -> bool:
+    """Whether two regular files, each in the directory of its descriptor, hold the same; not if one cannot be read."""
+    with suppress(OSError), _reading(one, one_fd) as left, _reading(other, other_fd) as right:
+        if os.fstat(left.fileno()).st_size != os.fstat(right.fileno()).st_size:
+            return False
+        while (chunk := left.read(_CHUNK)) == right.read(_CHUNK):
+            if not chunk:
+                return True
+    return False
+
+
+def _reading(name: str | bytes, directory: int) -> BinaryIO:
+    return os.fdopen(open_regular(name, os.O_RDONLY, dir_fd=directory), "rb", buffering=_CHUNK)

@@ -291,6 +291,18 @@ async def test_restored_to_such_a_disk(rig: Rig, tmp_path: Path) -> None:
     assert bodies == sorted(rig.server.bodies.values())
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+async def test_restored_one_by_one_to_such_a_disk(rig: Rig, tmp_path: Path, overwrite: bool) -> None:
+    """Each run knows nothing of what the one before has placed: the names on the disk tell."""
+    target = rig.settings.data_dir.parent / "target"
+    rig.settings = rig.settings.replace(data_dir=tmp_path / "home" / "data")
+    await synced(rig)
+    for key in (*KEYS, *reversed(KEYS)):
+        await restored(rig, key, to=str(target), overwrite=overwrite)
+    bodies = {path.read_bytes() for path in (target / rig.settings.bucket).rglob("*") if path.is_file()}
+    assert bodies == set(rig.server.bodies.values())
+
+
 @pytest.mark.parametrize("made", [disks.exfat_again, disks.ntfs_again], ids=["exfat", "ntfs"])
 async def test_a_disk_that_is_mounted_again(
     tmp_path: Path, sqlite_url: str, swift: None, made: Callable[[Path], AbstractContextManager[Callable[[], Path]]]
