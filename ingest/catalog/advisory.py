@@ -13,22 +13,23 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from ingest.catalog.continuity import Continuity
 from ingest.catalog.deadlines import Deadlines
-from ingest.catalog.lane import Transaction
+from ingest.catalog.lane import T, Transaction
 from ingest.catalog.sessions import CLOSE_SECONDS, connect
 from ingest.catalog.target import Target
-from ingest.errors import DatabaseError, LockLost
+from ingest.errors import CatalogWentBack, DatabaseError, LockLost
 
 _PAUSES = (0.0, 0.1, 0.2, 0.4)
 """Before each try: the server may take a moment to see that a holder was killed."""
 _TAKE = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
 _FREE = "SELECT pg_advisory_unlock_all()"
-_STATUS = "SELECT status FROM runs WHERE id = $1"
+_STATUS = "SELECT status, written FROM runs WHERE id = $1 AND started_at = $2"
 _AGAIN_SECONDS = 1.0
 _BEAT_SECONDS = 15.0
 """For the answer to a heartbeat: two small statements, for which nobody queues."""
 
-RunOn = Callable[[Any, Transaction[None], Callable[[], None]], Awaitable[None]]
+RunOn = Callable[[Any, Transaction[Any], Callable[[], None]], Awaitable[Any]]
 """Runs a transaction on a session; the last argument is called with each answer."""
 
 
@@ -46,7 +47,7 @@ class AdvisoryLock:
         """When the lock's session last answered, by the loop's clock."""
         self._broken = asyncio.Event()
         self._guarding: asyncio.Task[NoReturn] | None = None
-        self.run_id: int | None = None
+        self.run: Continuity | None = None
 
     async def take(self) -> bool:
         """Whether nobody else holds it."""
@@ -55,14 +56,15 @@ class AdvisoryLock:
             self._guarding = asyncio.create_task(self._guard())
         return got
 
-    async def beat(self, transaction: Transaction[None]) -> None:
+    async def beat(self, transaction: Transaction[T]) -> T:
         """Runs a transaction on the lock's own session: it shows that the lock is ours still."""
         await self.sure()
         try:
             with self._target.translated():
                 async with self._deadlines.limit(min(_BEAT_SECONDS, self._deadlines.answer)) as answered:
-                    await self._run_on(self._connection, transaction, answered)
+                    result: T = await self._run_on(self._connection, transaction, answered)
                     self._answered_at = _now()
+                    return result
         except DatabaseError as error:
             if error.retryable:  # whatever is wrong with this session, another one will show it
                 self._connection.terminate()
@@ -129,7 +131,7 @@ class AdvisoryLock:
         for pause in _PAUSES:
             await asyncio.sleep(pause)
             if await connection.fetchval(_TAKE, f"ingest {self._name}"):
-                return self.run_id is None or await connection.fetchval(_STATUS, self.run_id) == "running"
+                return self.run is None or await _is_on_record(connection, self.run)
         return False
 
     def _ended(self, _connection: Any) -> None:
@@ -144,7 +146,8 @@ class AdvisoryLock:
     async def _regain(self) -> None:
         """
         Raises:
-            LockLost: another session has the lock, or has had it, or the database stays away.
+            LockLost: another session has the lock, or has had it, or the database stays away. CatalogWentBack: it is
+                back, and has forgotten what the run had written.
         """
         silent_since = self._answered_at
         while True:
@@ -153,11 +156,20 @@ class AdvisoryLock:
             try:
                 if await self._try():
                     return
+            except CatalogWentBack:
+                raise
             except DatabaseError as error:
                 patience, reason = self._deadlines.patience, error.message
             if _now() + _AGAIN_SECONDS > silent_since + patience or self._deadlines.is_hurried:
                 raise LockLost(f"the lock `{self._name}` was lost with its connection: {reason}")
             await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _is_on_record(connection: Any, run: Continuity) -> bool:
+    """Whether no other run has had the lock. Raises `CatalogWentBack`."""
+    row = await connection.fetchrow(_STATUS, run.run_id, run.started_at)
+    run.require(None if row is None else row["written"])
+    return bool(row["status"] == "running")
 
 
 def _now() -> float:

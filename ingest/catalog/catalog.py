@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ingest.catalog import pages, runs, schema, sources, writes
 from ingest.catalog.batch import Batch
+from ingest.catalog.continuity import Continuity, CountedLane, standing
 from ingest.catalog.lane import VERSION, Dialect, Lane, RunLock, Statement, Steps
 from ingest.catalog.sources import Source
 from ingest.catalog.target import Target
 from ingest.errors import LockedError
 from ingest.model import CatalogRow, Counts, KnownPage, ListingOrder, RunStatus, Shard
+from ingest.plan.behind import Mark, Standing
 from ingest.plan.etags import Etags
 from ingest.plan.resuming import Cursor, Earlier, Told
 from ingest.plan.shards import key_range
@@ -67,6 +69,8 @@ class Catalog:
     lane: Lane
     target: Target
     _engines: list[AsyncEngine] = field(default_factory=list)
+    run: Continuity | None = None
+    """The run whose transactions these are; see `of_run`."""
 
     @classmethod
     @asynccontextmanager
@@ -86,6 +90,11 @@ class Catalog:
                     with suppress(TimeoutError):  # its connections end with the process at the latest
                         await asyncio.wait_for(engine.dispose(), _DISPOSE_SECONDS)
 
+    def of_run(self, run: Continuity) -> Catalog:
+        """The same database, for one run: what it writes is counted, and a database that has forgotten some of it, or
+        is another version's by now, is written to no more (`Continuity.move`)."""
+        return replace(self, lane=CountedLane(self.lane, run), run=run)
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         with self.target.translated():
@@ -96,12 +105,17 @@ class Catalog:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """One write transaction: committed at the end, rolled back by an exception."""
+        from ingest.catalog.engine import within
+
         await self.lane.may_write()
         with self.target.translated():
             async with self._engine().connect() as plain:
                 connection = await plain.execution_options(writes=True)
                 async with connection.begin():
                     yield connection
+                    number = await within(connection, self.run.move) if self.run is not None else 0
+        if self.run is not None:
+            self.run.committed(number)
 
     def _engine(self) -> AsyncEngine:
         if not self._engines:
@@ -207,12 +221,35 @@ class Catalog:
     async def start_run(
         self, command: str, arguments: Mapping[str, object], source_id: int, *, alone: bool = False
     ) -> int:
-        """A new run's id; `alone` says that the lock of this command and source is ours."""
+        """A new run's id, for what is not counted; see `begin_run`."""
+        return (await self.begin_run(command, arguments, source_id, alone=alone)).run_id
+
+    async def begin_run(
+        self, command: str, arguments: Mapping[str, object], source_id: int, *, alone: bool = False
+    ) -> Continuity:
+        """A new run; `alone` says that the lock of this command and source is ours."""
         return await self.lane.write(partial(runs.start, command, arguments, source_id, alone=alone))
+
+    async def standing(self, marks: Sequence[Mark]) -> Standing:
+        """What it says of runs that are known to have been recorded."""
+        return await standing(self.lane, marks)
+
+    async def forget_pages(self) -> None:
+        """Nothing is known of any page of any source."""
+
+        def forget(dialect: Dialect) -> Steps[None]:
+            for (source_id,) in (yield Statement("SELECT id FROM sources ORDER BY id")):
+                yield from pages.forget_all(source_id, dialect)
+
+        await self.lane.write(forget)
 
     async def heartbeat(self, run_id: int, counts: Counts, lock: RunLock | None) -> None:
         """Over the lock's own connection, where there is a lock: it must not be idle, and shows that it is there."""
-        await (lock.beat if lock is not None else self.lane.write)(partial(runs.beat, run_id, counts))
+        beat = partial(runs.beat, run_id, counts)
+        if lock is None or self.run is None:
+            await self.lane.write(beat)
+        else:
+            self.run.committed((await lock.beat(self.run.counted(beat)))[1])
 
     async def finish_run(self, run_id: int, status: RunStatus, tallies: Mapping[str, int], error: str | None) -> None:
         await self.lane.write(partial(runs.finish, run_id, status, tallies, error))

@@ -12,9 +12,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from ingest.units import as_utc
+
+if TYPE_CHECKING:
+    from ingest.catalog.continuity import Continuity
 
 T = TypeVar("T")
 VERSION = "coalesce(version, etag)"
@@ -83,16 +86,16 @@ Transaction = Callable[[Dialect], Steps[T]]
 
 
 class RunLock(Protocol):
-    """A lock that is held. `run_id` is the run that it is for, once there is one: should the lock have to be had again,
-    that run must be the last to have had it."""
+    """A lock that is held. `run` is the one that it is for, once there is one: should the lock have to be had again,
+    that run must be the last to have had it, and be on record as it was."""
 
-    run_id: int | None
+    run: Continuity | None
 
-    async def beat(self, transaction: Transaction[None]) -> None:
+    async def beat(self, transaction: Transaction[T]) -> T:
         """Runs the transaction of a heartbeat: it shows that the lock is held still."""
 
     async def lost(self) -> None:
-        """Waits, and raises `LockLost` when the lock is lost."""
+        """Waits, and raises `LockLost` when the lock is lost, `CatalogWentBack` where the run is forgotten."""
 
 
 class Lane(Protocol):

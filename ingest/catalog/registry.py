@@ -102,7 +102,7 @@ def place(source: Source, directory: str, dialect: Dialect) -> Steps[None]:
 
 
 def _noted(command: str, source_id: int, what: str, detail: Mapping[str, object], dialect: Dialect) -> Steps[None]:
-    run_id = yield from runs.start(command, detail, source_id, dialect)
+    run_id = (yield from runs.start(command, detail, source_id, dialect)).run_id
     line = Audit(what, "", dict(detail))
     yield from audit.append(dialect, run_id, source_id, datetime.now(UTC), [line])
     yield from runs.finish(run_id, RunStatus.OK, asdict(Counts()) | {what: 1}, None, dialect)

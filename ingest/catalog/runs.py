@@ -10,14 +10,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 from ingest.catalog import audit
+from ingest.catalog.continuity import REVISION, Continuity
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
 from ingest.liveness import is_alive
 from ingest.model import Counts, RunStatus, Shard
 from ingest.plan.resuming import Cursor, Earlier, Told, newest_to_go_on
 
 _START = (
-    "INSERT INTO runs (source_id, command, arguments, host, pid, started_at, heartbeat_at, status, counts) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, 'running', '{}') RETURNING id"
+    "INSERT INTO runs (source_id, command, arguments, host, pid, started_at, heartbeat_at, status, counts) "  # noqa: S608
+    f"VALUES (?, ?, ?, ?, ?, ?, ?, 'running', '{{}}') RETURNING id, {REVISION}"
 )
 _RUNNING = "SELECT id, host, pid, heartbeat_at, command, source_id FROM runs WHERE status = 'running'"
 _BURY = "UPDATE runs SET status = ?, finished_at = ?, error = 'the process died' WHERE id = ?"
@@ -46,18 +47,19 @@ _SILENT_ELSEWHERE = timedelta(hours=1)
 
 def start(
     command: str, arguments: Mapping[str, object], source_id: int, dialect: Dialect, *, alone: bool = False
-) -> Steps[int]:
-    """A new run's id. Runs whose process is gone are marked as interrupted first.
+) -> Steps[Continuity]:
+    """A new run's row. Runs whose process is gone are marked as interrupted first.
 
     `alone` says that this process holds the lock of the command and the source: no other run of them can be alive.
     """
-    now = dialect.time(datetime.now(UTC))
+    started = datetime.now(UTC)
+    now = dialect.time(started)
     for run_id, host, pid, heartbeat, *work in (yield Statement(_RUNNING)):
         if (alone and work == [command, source_id]) or _is_dead(host, pid, read_time(heartbeat)):
             yield Statement(_BURY, (RunStatus.INTERRUPTED.value, now, run_id))
     values = (source_id, command, json.dumps(dict(arguments)), socket.gethostname(), os.getpid(), now, now)
-    rows = yield Statement(_START, values)
-    return int(rows[0][0])
+    ((run_id, revision),) = yield Statement(_START, values)
+    return Continuity(int(run_id), started, str(revision))
 
 
 def _is_dead(host: str, pid: int, heartbeat: datetime) -> bool:

@@ -49,7 +49,7 @@ CREATE TABLE runs (
         finished_at VARCHAR(32),
         status VARCHAR(16) NOT NULL,
         counts JSON NOT NULL,
-        error TEXT, audit_id BIGINT, audit_hash VARCHAR(64),
+        error TEXT, audit_id BIGINT, audit_hash VARCHAR(64), written BIGINT DEFAULT '0' NOT NULL,
         CONSTRAINT pk_runs PRIMARY KEY (id),
         CONSTRAINT fk_runs_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
 );
@@ -168,4 +168,4 @@ CREATE TABLE directories (
 
 CREATE UNIQUE INDEX uq_sources_directory ON sources (directory);
 
-INSERT INTO alembic_version (version_num) VALUES ('0006');
+INSERT INTO alembic_version (version_num) VALUES ('0008');

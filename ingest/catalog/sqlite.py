@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from ingest.catalog.continuity import Continuity
 from ingest.catalog.lane import Dialect, Rows, Statement, T, Transaction, sqlite_time
 from ingest.catalog.strangers import require_ours
 from ingest.catalog.target import Target
@@ -102,10 +103,10 @@ class HeldElsewhere:
 
     def __init__(self, lane: SqliteLane) -> None:
         self._lane = lane
-        self.run_id: int | None = None
+        self.run: Continuity | None = None
 
-    async def beat(self, transaction: Transaction[None]) -> None:
-        await self._lane.write(transaction)
+    async def beat(self, transaction: Transaction[T]) -> T:
+        return await self._lane.write(transaction)
 
     async def lost(self) -> None:
         await asyncio.get_running_loop().create_future()  # for ever

@@ -140,6 +140,7 @@ runs = Table(
     Column("error", Text),
     Column("audit_id", BigInteger),
     Column("audit_hash", String(64)),
+    Column("written", BigInteger, nullable=False, server_default="0"),
 )
 
 holds = Table(

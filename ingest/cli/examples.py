@@ -88,6 +88,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     "s3://statements at minio.example.com:9000",
     errors.CatalogMissing: "the catalog of /srv/ingest/data is missing: there is no "
     "sqlite+aiosqlite:////srv/ingest/data/.ingest/catalog.db",
+    errors.CatalogWentBack: "the database has forgotten 3 of the 8 transactions that run 42 had written",
     errors.CatalogForeign: "the copies in /srv/ingest/data belong to the catalog at "
     "postgresql+asyncpg://ingest:***@db.example.com/ingest, and DATABASE_URL leads to another one",
     errors.SourceUnknown: "no source is called 'minio.example.org:9000'",

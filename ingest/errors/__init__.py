@@ -31,6 +31,7 @@ from ingest.errors.events import (
 from ingest.errors.local import (
     CatalogForeign,
     CatalogMissing,
+    CatalogWentBack,
     DamageFound,
     DatabaseBusy,
     DatabaseDamaged,
@@ -104,6 +105,7 @@ __all__ = [
     "BrokerUntrusted",
     "CatalogForeign",
     "CatalogMissing",
+    "CatalogWentBack",
     "CertificateExpired",
     "CertificateNotYetValid",
     "CertificateUntrusted",

@@ -185,6 +185,17 @@ class SchemaAhead(DatabaseError):
     hint = "Upgrade `ingest`; an older version never writes to a newer schema."
 
 
+class CatalogWentBack(DatabaseError):
+    """The database has forgotten what was recorded last: a standby took over, or a crash took what was not written."""
+
+    code = "catalog_went_back"
+    hint = (
+        "The copies are safe, and nothing more was written. Run `ingest sync`: it looks at the whole bucket anew, "
+        "takes up the copies that are right, and puts lost deliveries in line again. Holds that were placed last may "
+        "be lost as well: see `ingest hold list`."
+    )
+
+
 class CatalogMissing(DatabaseError):
     """The catalog that the copies are recorded in is not where it was: it was removed or emptied."""
 

@@ -21,6 +21,7 @@ from ingest.errors import (
     ObjectChanged,
 )
 from ingest.jobs.judge import Judge, given_up
+from ingest.jobs.outages import MOVED
 from ingest.jobs.stop import Stop
 from ingest.model import SUPERSEDED, Counts, DeliveryState, LocalCopy, State
 from ingest.observe.logs import log
@@ -112,8 +113,8 @@ class Dispatcher:
         """Delivers until asked to stop or, with `until_empty`, until nothing is left that is due soon.
 
         Raises:
-            DatabaseError: with `until_empty`; otherwise the database is waited for. What was not settled then is
-            delivered once more, when its lease has run out.
+            DatabaseError: with `until_empty`; otherwise the database is waited for, unless it is another one by now.
+            What was not settled then is delivered once more, when its lease has run out.
         """
         workers = [asyncio.create_task(self._work()) for _ in range(self.verifier.connections)]
         stopping = asyncio.create_task(stop.wait())
@@ -124,6 +125,8 @@ class Dispatcher:
                 try:
                     if not await self._turn(until_empty):
                         break
+                except MOVED:
+                    raise
                 except DatabaseError as error:
                     if until_empty:
                         raise

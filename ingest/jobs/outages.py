@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
-from ingest.errors import DatabaseDataError, DatabaseError, SchemaAhead, SchemaMissing
+from ingest.errors import CatalogWentBack, DatabaseDataError, DatabaseError, SchemaAhead, SchemaMissing
 from ingest.jobs.stop import Stop
 from ingest.model import CatalogRow
 from ingest.observe.logs import log
@@ -19,6 +19,8 @@ T = TypeVar("T")
 PATIENCE = 60.0
 """Seconds that a database may be away; none once the run is asked to stop."""
 _LONGEST_PAUSE = 5.0
+MOVED = (CatalogWentBack, SchemaMissing, SchemaAhead)
+"""It is another database by now: nothing that was read of it holds, and no waiting brings it back."""
 
 
 @dataclass
@@ -32,15 +34,15 @@ class Outage:
         """What `attempt` returns in the end.
 
         Raises:
-            DatabaseError: it still fails after `PATIENCE` or when a stop is requested, or its schema does not fit;
-            `DatabaseDataError` at once: waiting makes no value another one.
+            DatabaseError: it still fails after `PATIENCE` or when a stop is requested, or it is another one
+            (`MOVED`); `DatabaseDataError` at once: waiting makes no value another one.
         """
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + PATIENCE, 0.1
         while True:
             try:
                 result = await attempt()
-            except (SchemaMissing, SchemaAhead, DatabaseDataError):
+            except (*MOVED, DatabaseDataError):
                 raise
             except DatabaseError as error:
                 if self.stop.requested or loop.time() + pause > deadline:

@@ -58,7 +58,7 @@ from ingest.plan.storable import refusal
 from ingest.plan.tally import tally_many, tally_plan
 from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore
-from ingest.store.progress import note_run
+from ingest.store.progress import note_end
 
 MOST_TRANSFERS = 256
 GRACE = 5.0
@@ -297,7 +297,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         nothing_left = not run.counts.failed and options.selection.takes_everything
         if nothing_left and options.selection.roots == [""] and not options.dry_run:
             await run.catalog.complete(run.source.id, datetime.now(UTC))
-            note_run(run.settings.data_dir, run.id)
+            note_end(run.settings.data_dir, run.record.mark, whole=True)
             here("sync.completed")
             store.sweep(all_done=True)
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ingest.catalog import sources
 from ingest.catalog.catalog import Catalog, Source
+from ingest.catalog.continuity import Continuity
 from ingest.catalog.lane import RunLock
 from ingest.crashpoints import here
 from ingest.errors import (
+    CatalogWentBack,
     ConnectionRefused,
     ConnectionTimedOut,
     CredentialsError,
@@ -31,6 +34,8 @@ from ingest.errors import (
 )
 from ingest.jobs.copies import undo_left
 from ingest.jobs.installation import opened
+from ingest.jobs.outages import MOVED
+from ingest.jobs.standing import found_behind, turned_back
 from ingest.jobs.stop import Stop
 from ingest.model import Counts, RunReport, RunStatus
 from ingest.observe.logs import bound_to_run, log
@@ -39,7 +44,7 @@ from ingest.redaction import protecting, redact_causes
 from ingest.settings import Settings
 from ingest.store.locks import file_lock
 from ingest.store.owners import sweep_left
-from ingest.store.progress import last_run, note_behind, note_run
+from ingest.store.progress import note_end, note_mark, noted
 from ingest.threads import until_ended
 
 _HEARTBEAT_SECONDS = 15.0
@@ -65,12 +70,17 @@ class Run:
     settings: Settings
     catalog: Catalog
     source: Source
-    id: int
+    record: Continuity
     report: RunReport
     progress: Progress
     stop: Stop
     behind: bool = False
-    """The catalog is older than what runs have left in the data directory: a backup of it was put back."""
+    """The catalog is older than what runs have left in the data directory: a backup of it was put back, or its server
+    has forgotten something."""
+
+    @property
+    def id(self) -> int:
+        return self.record.run_id
 
     @property
     def counts(self) -> Counts:
@@ -105,21 +115,23 @@ async def execute(
                 stack.enter_context(file_lock(lock_file, command))
                 held = await stack.enter_async_context(catalog.lock(f"{lock} of source {source.id}"))
             here("run.locked")
-            newest = last_run(settings.data_dir)  # asked first: a run that begins after this one may end before it
-            report.run_id = await catalog.start_run(command, arguments, source.id, alone=lock is not None)
+            before = noted(settings.data_dir)  # asked first: a run that begins after this one may end before it
+            standing = await catalog.standing(before.marks)
+            record = await catalog.begin_run(command, arguments, source.id, alone=lock is not None)
+            report.run_id = record.run_id
             if held is not None:
-                held.run_id = report.run_id
+                held.run = record
             here("run.started")
             stack.enter_context(bound_to_run(report.run_id))
-            if (behind := report.run_id <= newest) and not source.is_new:  # of a new one nothing whole was ever seen
-                note_behind(settings.data_dir)
-            run = Run(settings, catalog, source, report.run_id, report, progress, stop, behind)
-            await _work(run, held, work)
+            # Of a new source nothing whole was ever seen, and its run may be taken back.
+            behind = not source.is_new and await found_behind(catalog, settings.data_dir, record, before, standing)
+            run = Run(settings, catalog.of_run(record), source, record, report, progress, stop, behind)
+            await _work(run, catalog, held, work)
             error = report.error
             if source.is_new and isinstance(error, _NEVER_ANSWERED) and not getattr(error, "answered_before", False):
                 await _disown(catalog, source, report)
-            elif not behind:
-                note_run(settings.data_dir, report.run_id)
+            elif not behind and not isinstance(error, CatalogWentBack):
+                note_end(settings.data_dir, record.mark)
     except IngestError as error:
         report.error = report.error or error
     finally:
@@ -135,16 +147,14 @@ async def _disown(catalog: Catalog, source: Source, report: RunReport) -> None:
         await catalog.lane.write(partial(sources.disown, run_id, source.id))
 
 
-async def _work(run: Run, held: RunLock | None, work: Callable[[Run], Awaitable[None]]) -> None:
+async def _work(run: Run, catalog: Catalog, held: RunLock | None, work: Callable[[Run], Awaitable[None]]) -> None:
     log().info("run_started", command=run.report.command, bucket=run.source.bucket)
-    if run.behind:
-        said = "the catalog is older than the copies, as a backup is: the next whole sync adopts what is newer"
-        log().warning("catalog_behind", message=said)
     beating = asyncio.create_task(_beat(run, held))
     try:
         await asyncio.to_thread(sweep_left, run.settings.data_dir)
         await undo_left(run.catalog, run.source.id, run.settings.data_dir, run.source.directory)
-        await _while_held(held, work(run))
+        losing = [beating] if held is None else [beating, asyncio.ensure_future(held.lost())]
+        await _unless_lost(work(run), losing)
         here("run.worked")
     except IngestError as error:
         redact_causes(error)
@@ -155,39 +165,69 @@ async def _work(run: Run, held: RunLock | None, work: Callable[[Run], Awaitable[
             raise
     finally:
         beating.cancel()
-        conclude(run.report)
-        shown = run.report.error.message if run.report.error else None
-        with suppress(*_NO_WRITE):  # it is the run's own error already, or nothing that can be helped now
-            await asyncio.shield(run.catalog.finish_run(run.id, run.report.status, run.report.tallies, shown))
-            here("run.finished")
+        await until_ended([beating])
+        await asyncio.shield(_finish(run, catalog))
 
 
-async def _while_held(held: RunLock | None, work: Awaitable[None]) -> None:
-    """Awaits `work`, which is cancelled should the lock be lost.
+async def _finish(run: Run, catalog: Catalog) -> None:
+    """Writes how the run ended. `catalog` is the same, for what is no transaction of the run: also a database that has
+    forgotten some of those takes note of its end."""
+    try:
+        await _write_end(run, run.catalog)
+    except MOVED as moved:
+        if run.report.error is None:
+            run.report.error = moved
+        with suppress(*_NO_WRITE):
+            await _write_end(run, catalog)
+            if isinstance(moved, CatalogWentBack):
+                await turned_back(catalog, run.settings.data_dir)
+    except _NO_WRITE:
+        pass  # it is the run's own error already, or nothing that can be helped now
+
+
+async def _write_end(run: Run, catalog: Catalog) -> None:
+    conclude(run.report)
+    shown = run.report.error.message if run.report.error else None
+    await catalog.finish_run(run.id, run.report.status, run.report.tallies, shown)
+    here("run.finished")
+
+
+async def _unless_lost(work: Awaitable[None], losing: Sequence[asyncio.Future[Any]]) -> None:
+    """Awaits `work`, which is cancelled should one of `losing` end: then the lock or the database is another's.
 
     Raises:
-        LockLost: it was.
+        LockLost, CatalogWentBack, SchemaAhead, SchemaMissing: it is.
     """
-    if held is None:
-        await work
-        return
-    working, losing = asyncio.ensure_future(work), asyncio.ensure_future(held.lost())
+    working = asyncio.ensure_future(work)
     try:
-        await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, *losing}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for one in (working, losing):
+        working.cancel()
+        await until_ended([working])
+        lost = [one for one in losing if one.done()]
+        for one in losing:
             one.cancel()
-        await until_ended([working, losing])
-    if working.cancelled():
-        losing.result()
+        await until_ended(losing)
+    for one in lost if working.cancelled() else ():
+        one.result()
     working.result()
 
 
 async def _beat(run: Run, held: RunLock | None) -> None:
+    """
+    Raises:
+        CatalogWentBack, SchemaAhead, SchemaMissing: the run has nothing more to do with this database.
+    """
     while True:
         await asyncio.sleep(_HEARTBEAT_SECONDS)
-        with suppress(*_NO_WRITE):  # the recorder meets the same database, and ends the run if it must
+        try:
             await run.catalog.heartbeat(run.id, run.counts, held)
+        except MOVED:
+            raise
+        except _NO_WRITE:
+            continue  # the recorder meets the same database, and ends the run if it must
+        if not (run.behind or run.source.is_new):
+            await asyncio.to_thread(note_mark, run.settings.data_dir, run.record.mark)
 
 
 def conclude(report: RunReport) -> None:

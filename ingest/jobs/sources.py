@@ -24,7 +24,7 @@ from ingest.plan.identity import Mark, canonical_endpoint
 from ingest.redaction import protecting
 from ingest.settings import Settings
 from ingest.store import identity
-from ingest.store.progress import note_run
+from ingest.store.progress import note_other_catalog
 
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 
@@ -206,7 +206,7 @@ async def _write(catalog: Catalog, found: Installation, change: _Change) -> None
     await asyncio.to_thread(identity.write_inside, settings.data_dir, mark)
     await asyncio.to_thread(identity.write_outside, settings.data_dir, mark)
     if found.inside is not None and found.inside.catalog != found.catalog_id:
-        note_run(settings.data_dir, 0)  # of another catalog, which counts its own runs
+        note_other_catalog(settings.data_dir)
     if is_new and not known:
         announce(found)
 

@@ -1,0 +1,94 @@
+"""A database that forgets what a run has written, while the run is at work: 6, and one more sync makes all of it good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from ingest.catalog import schema
+from ingest.errors import CatalogWentBack
+from ingest.jobs import recorder
+from ingest.jobs.options import VerifyOptions
+from ingest.jobs.stop import Stop
+from ingest.jobs.verify import verify
+from ingest.observe.progress import Silence
+from tests.faults.rig import Rig, rigged, run_sync
+from tests.faults.turning import Turning
+from tests.fixtures.memory_s3 import Answer, Fault
+from tests.fixtures.raw_server import Visit
+
+KEYS = [f"2026/{number:02}.pdf" for number in range(40)]
+OLD = {key: b"old " + key.encode() for key in KEYS}
+NEW = {key: b"newer " + key.encode() for key in KEYS}
+STAGE = 10
+RECORDED = "SELECT count(*) FROM objects WHERE size = 17"
+"""Of the newer ones: each is two bytes longer."""
+
+
+@pytest_asyncio.fixture
+async def own_url(database_url: str) -> str:
+    await schema.upgrade(database_url)
+    return database_url
+
+
+@dataclass
+class Stages:
+    """Bodies are sent ten at a time. When the first ten are recorded the database is kept, and when the next ones are,
+    it goes back to that; the rest comes after it."""
+
+    turning: Turning
+    met: int = 0
+    reached: tuple[asyncio.Event, ...] = field(default_factory=lambda: (asyncio.Event(), asyncio.Event()))
+
+    async def body(self, visit: Visit, answer: Answer) -> None:
+        self.met += 1
+        for event in self.reached[: (self.met - 1) // STAGE]:
+            await event.wait()
+        await visit.send(answer.head, answer.body)
+
+    async def play(self) -> None:
+        await self._recorded(STAGE)
+        self.turning.keep()
+        self.reached[0].set()
+        await self._recorded(2 * STAGE)
+        self.turning.turn()
+        self.reached[1].set()
+
+    async def _recorded(self, number: int) -> None:
+        while await self.turning.ask(RECORDED) < number:
+            await asyncio.sleep(0.01)
+
+
+@pytest_asyncio.fixture
+async def turned(
+    tmp_path: Path, own_url: str, swift: None, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Rig, Stages]]:
+    """Every object was taken, and is another one by now."""
+    monkeypatch.setattr(recorder, "BATCH", STAGE)
+    monkeypatch.setattr(recorder, "MOST_WAITING", 4 * STAGE)
+    async with rigged(tmp_path, own_url, OLD, page=10) as rig:
+        await rig.run(0)
+        rig.server.fill(NEW)
+        stages = Stages(Turning(own_url, tmp_path))
+        rig.server.faults = [Fault("get", stages.body)]
+        yield rig, stages
+
+
+async def test_a_sync_notices_and_the_next_one_makes_it_good(turned: tuple[Rig, Moments]) -> None:
+    rig, stages = turned
+    report, _ = await asyncio.gather(rig.attempt(), stages.play())
+    assert (report.exit_code, type(report.error)) == (6, CatalogWentBack), report.error
+    rig.server.faults.clear()
+    report = await run_sync(rig.settings)
+    assert (report.exit_code, report.counts.failed) == (0, 0), report.error
+    assert report.counts.adopted > 0
+    await rig.check_all(report)
+    found = await verify(rig.settings, VerifyOptions(), progress=Silence(), stop=Stop())
+    assert (found.exit_code, found.counts.damaged) == (0, 0), found.error
+    rows = await rig.rows()
+    assert {row["size"] for row in rows.values()} == {17}
