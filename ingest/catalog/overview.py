@@ -35,6 +35,7 @@ _UNANNOUNCED = (
     "AND NOT EXISTS (SELECT 1 FROM dead_letters "
     "WHERE dead_letters.source_id = objects.source_id AND dead_letters.key = objects.key)"
 )
+_HANDS_OVER = "SELECT 1 FROM deliveries WHERE source_id = ? AND target = ? LIMIT 1"
 
 
 async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
@@ -111,3 +112,8 @@ def _as_runs(rows: Rows) -> list[dict[str, Any]]:
         run.update({name: read_time(run[name]) for name in _TIMES if run[name] is not None})
         run.update({name: json.loads(run[name]) for name in _DOCUMENTS})
     return runs
+
+
+async def hands_over(catalog: Catalog, source_id: int, target: str) -> bool:
+    """Whether anything of this source was ever in line for this address."""
+    return bool(await catalog.lane.fetch(_HANDS_OVER, source_id, target))

@@ -130,7 +130,7 @@ async def execute(
             error = report.error
             if source.is_new and isinstance(error, _NEVER_ANSWERED) and not getattr(error, "answered_before", False):
                 await _disown(catalog, source, report)
-            elif not behind and not isinstance(error, CatalogWentBack):
+            elif not behind:
                 note_end(settings.data_dir, record.mark)
     except IngestError as error:
         report.error = report.error or error

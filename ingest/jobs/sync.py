@@ -47,10 +47,20 @@ async def _run(
         if options.dry_run:
             run.report.notes["dry_run"] = True
         started = datetime.now(UTC)
-        await run_pipeline(run, options)
+        await run_pipeline(run, await _with_lost_deliveries(run, options))
         if settings.kafka_topic and not options.dry_run:
             run.report.notes["unannounced"] = await overview.unannounced(run.catalog, run.source.id, started)
 
     return await execute(
         command, settings, options.arguments, work, lock=command, progress=progress or Silence(), stop=stop or Stop()
     )
+
+
+async def _with_lost_deliveries(run: Run, options: SyncOptions) -> SyncOptions:
+    """What a catalog has forgotten it has also forgotten to hand over: that is put in line once more, at least once
+    delivered, where this source's objects are handed over at all."""
+    target = run.settings.verify_url
+    if not run.behind or options.deliver_to or not target:
+        return options
+    handed_over = await overview.hands_over(run.catalog, run.source.id, target)
+    return replace(options, deliver_to=target) if handed_over else options

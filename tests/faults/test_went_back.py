@@ -26,6 +26,7 @@ KEYS = [f"2026/{number:02}.pdf" for number in range(40)]
 OLD = {key: b"old " + key.encode() for key in KEYS}
 NEW = {key: b"newer " + key.encode() for key in KEYS}
 STAGE = 10
+IN_LINE = "SELECT count(*) FROM deliveries WHERE state = 'pending'"
 RECORDED = "SELECT count(*) FROM objects WHERE size = 17"
 """Of the newer ones: each is two bytes longer."""
 
@@ -60,7 +61,7 @@ class Stages:
         self.reached[1].set()
 
     async def _recorded(self, number: int) -> None:
-        while await self.turning.ask(RECORDED) < number:
+        while await self.turning.ask(RECORDED) < number:  # noqa: ASYNC110 - there is no event for what others record
             await asyncio.sleep(0.01)
 
 
@@ -79,7 +80,7 @@ async def turned(
         yield rig, stages
 
 
-async def test_a_sync_notices_and_the_next_one_makes_it_good(turned: tuple[Rig, Moments]) -> None:
+async def test_a_sync_notices_and_the_next_one_makes_it_good(turned: tuple[Rig, Stages]) -> None:
     rig, stages = turned
     report, _ = await asyncio.gather(rig.attempt(), stages.play())
     assert (report.exit_code, type(report.error)) == (6, CatalogWentBack), report.error
@@ -92,3 +93,15 @@ async def test_a_sync_notices_and_the_next_one_makes_it_good(turned: tuple[Rig, 
     assert (found.exit_code, found.counts.damaged) == (0, 0), found.error
     rows = await rig.rows()
     assert {row["size"] for row in rows.values()} == {17}
+
+
+async def test_deliveries_that_were_lost_with_it_happen(turned: tuple[Rig, Stages]) -> None:
+    """Also by a sync that is not told to deliver, as the one beside a consumer is."""
+    rig, stages = turned
+    rig.settings = rig.settings.replace(verify_url="http://127.0.0.1:9/v1/verify")
+    report, _ = await asyncio.gather(rig.attempt(deliver_to=rig.settings.verify_url), stages.play())
+    assert report.exit_code == 6, report.error
+    assert await stages.turning.ask(IN_LINE) == STAGE
+    rig.server.faults.clear()
+    assert (await run_sync(rig.settings)).exit_code == 0
+    assert await stages.turning.ask(IN_LINE) == len(KEYS)
