@@ -124,6 +124,13 @@ class CountedLane:
     def hurry(self) -> None:
         self._lane.hurry()
 
+    @property
+    def address(self) -> str:
+        return self._lane.address
+
+    def require_unchanged(self) -> None:
+        self._lane.require_unchanged()
+
 
 async def standing(lane: Lane, marks: Sequence[Mark]) -> Standing:
     """What the database says of these runs."""
