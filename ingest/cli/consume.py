@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import click
 
-from ingest.cli.params import AutoOr, Duration, Text
+from ingest.cli.params import AutoOr, Duration, ListenAddress
 from ingest.cli.runner import Context, command_options, run_job
 
 
@@ -14,7 +14,7 @@ from ingest.cli.runner import Context, command_options, run_job
 @click.option("--patience", type=Duration(), default="15m", show_default=True,
               help="How long to wait for an object that does not exist, before its message is given up.")  # fmt: skip
 @click.option("--until-idle", type=Duration(), help="End when there was nothing to do for so long, for example 10s.")
-@click.option("--listen", type=Text(), metavar="HOST:PORT", help="Answer /healthz, /readyz and /metrics there.")
+@click.option("--listen", type=ListenAddress(), metavar="[HOST:]PORT", help="Answer /healthz, /readyz and /metrics.")
 @click.option("--transfers", type=AutoOr(1024), default="auto", help="Downloads at once; auto finds its level.")
 @command_options
 def command(

@@ -122,6 +122,21 @@ class Moment(click.ParamType[Told]):
             self.fail(f"{error}; or a duration such as 30d", param, ctx)
 
 
+class ListenAddress(Text):
+    """``PORT``, ``HOST:PORT`` or ``[IPv6]:PORT``."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from ingest.observe.endpoints import Address
+
+        text = super().convert(value, param, ctx)
+        try:
+            return str(Address.of(text))
+        except ValueError as error:
+            self.fail(f"{text!r}: {error}", param, ctx)
+
+
 class AutoOr(click.ParamType[int | None]):
     """``auto`` (None) or a number within bounds."""
 

@@ -114,7 +114,8 @@ class DeliverOptions:
 @dataclass(frozen=True, slots=True)
 class ConsumeOptions:
     """`patience`: how long a message waits for an object that does not exist. `until_idle`: ends after so long without
-    anything to do; None follows for ever. `listen` is ``host:port`` for health and metrics; None for neither.
+    anything to do; None follows for ever. `listen` is where health and metrics are shown (``host:port`` and the like,
+    see `observe.endpoints`); None for neither.
     """
 
     transfers: int | None = None

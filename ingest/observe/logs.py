@@ -105,10 +105,16 @@ MOST_ALIKE = 20
 """Warnings or errors of one kind, each about an object, that are written; the others are only counted."""
 _said: Counter[tuple[str, str]] = Counter()
 """How many of each kind (and level) there were."""
+_limited: set[str] = set()
+
+
+def limited_elsewhere(event: str) -> None:
+    """Lines of this kind are written as they come: whoever says them sees to it that they are few."""
+    _limited.add(event)
 
 
 def _few(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    if "key" in event and method in ("warning", "error"):
+    if "key" in event and method in ("warning", "error") and event["event"] not in _limited:
         _said[method, event["event"]] += 1
         if _said[method, event["event"]] > MOST_ALIKE:
             raise structlog.DropEvent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from ingest.demo.server import free_port
 from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode, SettingsError
 from ingest.jobs.stop import Stop
-from ingest.observe.endpoints import Endpoints, serving
+from ingest.observe.endpoints import MOST_CONNECTIONS, Endpoints, serving
 from ingest.observe.metrics import Snapshot
 from ingest.observe.notify import Notifier
 from tests.fixtures.endpoints import ask, until, until_counted
 from tests.fixtures.events import plain, run, sent, settings_for
+from tests.fixtures.lines import lines_said
 from tests.fixtures.servers import Bucket
 
 NOTHING = Snapshot({}, 0, False, {})
@@ -117,6 +119,90 @@ async def test_an_address_that_is_taken_is_a_clear_error() -> None:
     with pytest.raises(SettingsError, match="70000 is no port"):
         async with serving("127.0.0.1:70000", endpoints):
             pass
+
+
+async def test_what_listens_there_may_be_named_in_every_form() -> None:
+    endpoints = Endpoints(lambda: "", lambda: "", lambda: NOTHING)
+    for form in ("0", ":0", "127.0.0.1:0", "localhost:0"):
+        async with serving(form, endpoints) as port:
+            assert (await ask(port, "/readyz"))[0] == 200
+    async with serving("[::1]:0", endpoints) as port:
+        assert b" 200 OK" in await answer_to(port, b"GET /readyz HTTP/1.1\r\n\r\n", host="::1")
+
+
+async def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: the oldest gives way, so few are open, and whoever asks is answered."""
+    monkeypatch.setattr("ingest.observe.endpoints.REQUEST_SECONDS", 3600.0)
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(
+            serving("127.0.0.1:0", Endpoints(lambda: "", lambda: "", lambda: NOTHING))
+        )
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4 * MOST_CONNECTIONS)]
+        assert await ask(port, "/readyz") == (200, "ok\n")
+        gone = 3 * MOST_CONNECTIONS + 1
+        for reader, _ in silent[:gone]:
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        assert not any(reader.at_eof() for reader, _ in silent[gone:])
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_a_request_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.observe.endpoints.REQUEST_SECONDS", 0.2)
+    async with serving("127.0.0.1:0", Endpoints(lambda: "", lambda: "", lambda: NOTHING)) as port:
+        for begun in (b"", b"GET /readyz HT", b"GET /readyz HTTP/1.1\r\nHost: a\r\n"):
+            assert await answer_to(port, begun, ends=False) == b""
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        (b"GET /readyz?verbose HTTP/1.0\r\n\r\n", 200),
+        (b"HEAD /readyz HTTP/1.1\r\n\r\n", 200),
+        (b"GET / HTTP/1.1\r\n\r\n", 404),
+        (b"POST /readyz HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345", 405),
+        (b"GET /readyz HTTP/2.0\r\n\r\n", 405),
+        (b"GET /readyz HTTP/1.1\r\nHo", 400),
+        (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03 a client that speaks TLS\r\n\r\n", 400),
+        (b"GET  /readyz\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\n\r\n", 400),
+        (b"GET /readyz HTTP/1.1\r\nX: " + b"x" * (17 << 10), 400),
+    ],
+)
+async def test_whatever_is_asked_is_answered_and_said_in_a_line_at_most(request_: bytes, status: int) -> None:
+    with lines_said() as lines:
+        async with serving("127.0.0.1:0", Endpoints(lambda: "", lambda: "", lambda: NOTHING)) as port:
+            answer = await answer_to(port, request_)
+            assert await ask(port, "/healthz") == (200, "ok\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert bool(body) == (not request_.startswith(b"HEAD"))
+    refused = [line for line in lines if line["event"] == "request_refused"]
+    assert len(refused) == (status in (400, 405))
+
+
+async def test_figures_that_fail_are_no_reason_to_end() -> None:
+    async with serving(
+        "127.0.0.1:0", Endpoints(lambda: "", lambda: "", lambda: NOTHING._replace(counters={"?": 1}))
+    ) as port:
+        assert (await ask(port, "/metrics"))[0] == 500
+        assert (await ask(port, "/healthz"))[0] == 200
+
+
+async def answer_to(port: int, request: bytes, *, host: str = "127.0.0.1", ends: bool = True) -> bytes:
+    """Everything that comes for these bytes; `ends` says that no more follow."""
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(request)
+    if ends:
+        writer.write_eof()
+    with suppress(ConnectionResetError):
+        await writer.drain()
+    async with asyncio.timeout(30):
+        answer = await reader.read()
+    writer.close()
+    return answer
 
 
 async def test_trouble_is_neither_healthy_nor_ready() -> None:
