@@ -99,9 +99,9 @@ LABELS = READ | frozenset(
         "outbox.settling",
         "outbox.audited",
         "outbox.settled",
-        # A message: what failed is announced and kept, then its offset moves.
-        "letters.announced",
+        # A message: what failed is kept, then its offset moves, and the topic of dead letters gets it.
         "letters.kept",
+        "letters.published",
         "offsets.committing",
         "offsets.committed",
         # The listing: its plan, what it learnt of the server, its end.

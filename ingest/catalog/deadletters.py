@@ -1,22 +1,62 @@
-"""Messages that could not be carried out: those that wait for another try, and those that were given up."""
+"""Messages that could not be carried out: those that wait for another try, and those that were given up.
+
+A topic may be full of nothing else, so no statement is about more than some hundred letters, and none brings more of
+their bytes than `BYTES_AT_ONCE`.
+"""
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
-
+from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.engine import upsert
-from ingest.catalog.tables import dead_letters
-from ingest.model import LetterState
+from ingest.catalog.lane import Dialect, Insert, Rows, Statement, Steps, read_time
+from ingest.model import Audit, LetterState
 
 LEASE = timedelta(minutes=5)
-"""A letter that was handed out for a try is not handed out again before."""
+"""A letter that was handed out for a try is not handed out again before. None waits for longer than that: a time beyond
+it was written by a clock that was ahead."""
+AT_ONCE = 200
+BYTES_AT_ONCE = 16 << 20
+"""Of the letters of one statement, as the database holds them, unless one alone has more."""
+REMOVED_UNREAD = "removed_unread"
+"""The reason of a letter that stands for messages which the broker removed before they were read."""
+
+_WAITING, _DEAD = f"state = '{LetterState.WAITING.value}'", f"state = '{LetterState.DEAD.value}'"
+_COLUMNS = (
+    *("source_id", "topic", '"partition"', '"offset"', "message_key", "value", "headers", "state", "reason"),
+    *("attempts", "first_at", "next_attempt_at", "key", "publish_at"),
+)
+_PUT = Insert("dead_letters", _COLUMNS, unique=("source_id", "topic", '"partition"', '"offset"')).row
+_REWRITE = (
+    "UPDATE dead_letters SET topic = ?, state = ?, reason = ?, attempts = ?, next_attempt_at = ?, key = ?, "
+    "publish_at = coalesce(?, publish_at) WHERE id = ?"
+)
+_ROW = f"SELECT {', '.join(_COLUMNS[1:])}, id FROM dead_letters WHERE"  # noqa: S608 - names from this file only
+_STANDING = f'{_ROW} source_id = ? AND topic {{among}} AND "offset" {{among}}'
+_SIZED = "SELECT id, coalesce(length(value), 0) FROM dead_letters WHERE source_id = ?"
+_DUE = f"{_SIZED} AND {_WAITING} AND (next_attempt_at <= ? OR next_attempt_at > ?) ORDER BY next_attempt_at LIMIT ?"
+_LEASE = "UPDATE dead_letters SET next_attempt_at = ? WHERE id"
+_OURS = '(topic = ? OR substr(topic, 1, ?) = ?) AND ("partition" {among} OR "partition" >= ?)'
+_TO_PUBLISH = (
+    f"{_SIZED} AND {_DEAD} AND publish_at IS NOT NULL AND (publish_at <= ? OR publish_at > ?) AND {_OURS} "
+    "ORDER BY publish_at, id LIMIT ?"
+)
+_PUBLISHED = "UPDATE dead_letters SET publish_at = ? WHERE publish_at IS NOT NULL AND id"
+_UNPUBLISHED = f"SELECT count(*) FROM dead_letters WHERE source_id = ? AND {_DEAD} AND publish_at IS NOT NULL"  # noqa: S608
+_LOST = "SELECT attempts FROM dead_letters WHERE source_id = ? AND reason = ?"
+_NAMED = (
+    'SELECT id, key, reason, topic, "partition", "offset", first_at FROM dead_letters WHERE source_id = ? '
+    "AND id > ? AND id <= ?"
+)
+_DELETE = "DELETE FROM dead_letters WHERE id"
+_HIGHEST = "SELECT coalesce(max(id), 0) FROM dead_letters WHERE source_id = ?"
+_SHOWN_OF_VALUE = 120
+"""Characters of a message, as the database holds it, for a list that shows only its beginning: a multiple of four."""
 
 
 class LetterRow(NamedTuple):
@@ -36,45 +76,66 @@ class LetterRow(NamedTuple):
     next_attempt_at: datetime | None = None
     key: str | None = None
     """The object's key, where the message could be read."""
+    publish_at: datetime | None = None
+    """When it is to be written to the topic of dead letters; None: it need not be, or was."""
     id: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the message."""
+        return len(self.value or b"") + len(self.message_key or b"")
+
+
+class Place(NamedTuple):
+    """The letters of which topic and partitions one consumer publishes."""
+
+    topic: str
+    partitions: Sequence[int]
+    beyond: int
+    """Those from this partition on as well: the topic had more once."""
+
+
+class Chosen(NamedTuple):
+    """Which letters are meant: those with `ids`; else those that were given up, for `reason`, before `before`."""
+
+    ids: Collection[int] | None = None
+    reason: str | None = None
+    before: datetime | None = None
 
 
 async def put(catalog: Catalog, source_id: int, rows: Sequence[LetterRow], settled: Sequence[int] = ()) -> None:
     """Writes new letters, updates those with an id, and removes the `settled` ones, in one transaction.
 
     A new letter of a message that is there already changes nothing: it was consumed twice. A letter from an earlier
-    topic of the same name makes room for it.
+    topic of the same name makes room for it. Of one with an id, its bytes stay as they are, and so does the mark that
+    it is to be published, unless it gets one.
     """
-    async with catalog.writing() as connection:
+
+    def write(dialect: Dialect) -> Steps[None]:
         new = [row for row in rows if row.id is None]
+        changed = [row for row in rows if row.id is not None]
         if new:
-            await _rewrite(connection, source_id, await _in_their_place(connection, source_id, new))
-            statement = upsert(connection, dead_letters).on_conflict_do_nothing()
-            await connection.execute(statement, [_values(source_id, row) for row in new])
-        await _rewrite(connection, source_id, [row for row in rows if row.id is not None])
+            changed = (yield from _in_their_place(dialect, source_id, new)) + changed
+        if changed:
+            yield Statement(_REWRITE, rows=[_changes(row, dialect) for row in changed])
+        if new:
+            yield Statement(_PUT, rows=[_values(source_id, row, dialect) for row in new])
         if settled:
-            await connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(list(settled))))
+            yield Statement(f"{_DELETE} {dialect.among}", (dialect.listed(list(settled)),))
+
+    await catalog.lane.write(write)
 
 
-async def _rewrite(connection: AsyncConnection, source_id: int, rows: Sequence[LetterRow]) -> None:
-    for row in rows:
-        await connection.execute(
-            update(dead_letters).where(dead_letters.c.id == row.id).values(_values(source_id, row))
-        )
-
-
-async def _in_their_place(connection: AsyncConnection, source_id: int, new: Sequence[LetterRow]) -> list[LetterRow]:
+def _in_their_place(dialect: Dialect, source_id: int, new: Sequence[LetterRow]) -> Steps[list[LetterRow]]:
     """The letters that stand where `new` ones are to stand, as they have to be changed for them.
 
     Topics are made anew, with their offsets from 0: a letter of another message is moved aside; one of the same message
     that was given up waits again, if the new one would.
     """
-    query = select(dead_letters).where(
-        dead_letters.c.source_id == source_id,
-        dead_letters.c.topic.in_({row.topic for row in new}),
-        dead_letters.c.offset.in_({row.offset for row in new}),
-    )
-    standing = {(row.topic, row.partition, row.offset): row for row in map(_as_row, await connection.execute(query))}
+    topics, offsets = sorted({row.topic for row in new}), sorted({row.offset for row in new})
+    values = (source_id, dialect.listed(topics), dialect.listed(offsets))
+    found = yield Statement(_STANDING.format(among=dialect.among), values)
+    standing = {(row.topic, row.partition, row.offset): row for row in map(_as_row, found)}
     changed = []
     for row in new:
         old = standing.get((row.topic, row.partition, row.offset))
@@ -87,89 +148,187 @@ async def _in_their_place(connection: AsyncConnection, source_id: int, new: Sequ
     return changed
 
 
-async def due(catalog: Catalog, source_id: int, now: datetime, limit: int) -> list[LetterRow]:
+async def due(
+    catalog: Catalog, source_id: int, now: datetime, limit: int, most_bytes: int = BYTES_AT_ONCE
+) -> list[LetterRow]:
     """Letters whose time has come; nobody else is handed them for the time of `LEASE`."""
-    wanted = (
-        select(dead_letters)
-        .where(
-            dead_letters.c.source_id == source_id,
-            dead_letters.c.state == LetterState.WAITING.value,
-            dead_letters.c.next_attempt_at <= now,
-        )
-        .order_by(dead_letters.c.next_attempt_at)
-        .limit(limit)
-    )
-    async with catalog.reading() as connection:
-        if (await connection.execute(wanted.limit(1))).first() is None:
-            return []
-    async with catalog.writing() as connection:
-        return await _lease(connection, wanted.with_for_update(skip_locked=True), now)
+    dialect = catalog.lane.dialect
+    wanted = (source_id, dialect.time(now), dialect.time(now + LEASE))
+    if not await catalog.lane.fetch(_DUE, *wanted, 1):
+        return []
+
+    def lease(dialect: Dialect) -> Steps[list[LetterRow]]:
+        skip = " FOR UPDATE SKIP LOCKED" if dialect.is_postgres else ""
+        ids = _within(most_bytes, (yield Statement(_DUE + skip, (*wanted, limit))))
+        rows = yield Statement(f"{_ROW} id {dialect.among}", (dialect.listed(ids),))
+        yield Statement(f"{_LEASE} {dialect.among}", (dialect.time(now + LEASE), dialect.listed(ids)))
+        return _in_order(ids, rows)
+
+    return await catalog.lane.write(lease)
 
 
-async def _lease(connection: AsyncConnection, wanted: Any, now: datetime) -> list[LetterRow]:
-    rows = [_as_row(row) for row in await connection.execute(wanted)]
-    if rows:
-        await connection.execute(
-            update(dead_letters)
-            .where(dead_letters.c.id.in_([row.id for row in rows]))
-            .values(next_attempt_at=now + LEASE)
-        )
-    return rows
+async def to_publish(catalog: Catalog, source_id: int, place: Place, now: datetime, limit: int) -> list[LetterRow]:
+    """Letters that are to be written to the topic of dead letters now, the longest due first."""
+    dialect, aside = catalog.lane.dialect, f"{place.topic} (until "
+    ours = (place.topic, len(aside), aside, dialect.listed(list(place.partitions)), place.beyond)
+    times = (dialect.time(now), dialect.time(now + LEASE))
+    query = _TO_PUBLISH.format(among=dialect.among)
+    ids = _within(BYTES_AT_ONCE, await catalog.lane.fetch(query, source_id, *times, *ours, limit))
+    return await _rows(catalog, ids)
+
+
+async def published(catalog: Catalog, ids: Sequence[int], *, again_at: datetime | None = None) -> None:
+    """These were written to the topic of dead letters, or are to be tried again at `again_at`."""
+
+    def note(dialect: Dialect) -> Steps[None]:
+        again = None if again_at is None else dialect.time(again_at)
+        yield Statement(f"{_PUBLISHED} {dialect.among}", (again, dialect.listed(list(ids))))
+
+    await catalog.lane.write(note)
+
+
+async def unpublished(catalog: Catalog, source_id: int) -> int:
+    """How many letters are still to be written to the topic of dead letters."""
+    return int((await catalog.lane.fetch(_UNPUBLISHED, source_id))[0][0])
+
+
+async def lost(catalog: Catalog, source_id: int) -> int:
+    """How many messages the broker has removed unread, as far as anybody noticed (and nobody has discarded it)."""
+    rows = await catalog.lane.fetch(_LOST, source_id, REMOVED_UNREAD)
+    return sum(int(attempt.get("messages", 0)) for (kept,) in rows for attempt in json.loads(kept))
 
 
 async def letters(
+    catalog: Catalog, source_id: int, *, after: int = 0, upto: int | None = None, limit: int = AT_ONCE,
+    state: LetterState | None = None, ids: Collection[int] | None = None, begun: bool = False,
+) -> list[LetterRow]:  # fmt: skip
+    """The next letters of a source by their ids, oldest first: at most `limit`, and no more than `BYTES_AT_ONCE`, but
+    one at least if there is one. `begun` reads no more than the beginning of each message, and so more of them."""
+    dialect = catalog.lane.dialect
+    query = f"{_SIZED} AND id > ?"
+    values: list[Any] = [source_id, after]
+    for condition, value in (("id <= ?", upto), ("state = ?", state.value if state else None)):
+        if value is not None:
+            query, values = f"{query} AND {condition}", [*values, value]
+    if ids is not None:
+        query, values = f"{query} AND id {dialect.among}", [*values, dialect.listed(sorted(ids))]
+    query = f"{query} ORDER BY id LIMIT ?"
+    if begun:
+        query = query.replace("coalesce(length(value), 0)", "0")
+    found = _within(BYTES_AT_ONCE, await catalog.lane.fetch(query, *values, limit, leisurely=True))
+    return await _rows(catalog, found, begun=begun)
+
+
+async def highest(catalog: Catalog, source_id: int) -> int:
+    """The id of the newest letter; 0 where there is none."""
+    return int((await catalog.lane.fetch(_HIGHEST, source_id))[0][0])
+
+
+async def missing(catalog: Catalog, source_id: int, ids: Collection[int]) -> list[int]:
+    """Those of `ids` that no letter has."""
+    dialect = catalog.lane.dialect
+    query = f"SELECT id FROM dead_letters WHERE source_id = ? AND id {dialect.among}"  # noqa: S608 - as above
+    found = await catalog.lane.fetch(query, source_id, dialect.listed(sorted(ids)))
+    return sorted(set(ids) - {row[0] for row in found})
+
+
+async def discard(
     catalog: Catalog,
     source_id: int,
+    chosen: Chosen,
+    run_id: int,
     *,
-    ids: Sequence[int] | None = None,
-    state: LetterState | None = None,
-    limit: int | None = None,
-) -> list[LetterRow]:
-    """Letters of a source, oldest first; those with these `ids`, in this `state`."""
-    query = select(dead_letters).where(dead_letters.c.source_id == source_id).order_by(dead_letters.c.id)
-    if ids is not None:
-        query = query.where(dead_letters.c.id.in_(list(ids)))
-    if state is not None:
-        query = query.where(dead_letters.c.state == state.value)
-    if limit is not None:
-        query = query.limit(limit)
-    async with catalog.reading() as connection:
-        return [_as_row(row) for row in await connection.execute(query)]
+    after: int,
+    upto: int,
+    dry_run: bool = False,
+) -> tuple[int, int | None]:
+    """Removes the next letters that are `chosen`, noted in the audit trail; how many, and the id to go on from, None at
+    the end. Those with `ids` are removed in whatever state they are."""
+
+    def remove(dialect: Dialect) -> Steps[tuple[int, int | None]]:
+        query, values = _NAMED, list[Any]((source_id, after, upto))
+        if chosen.ids is not None:
+            query, values = f"{query} AND id {dialect.among}", [*values, dialect.listed(sorted(chosen.ids))]
+        else:
+            query = f"{query} AND {_DEAD}"
+        if chosen.reason is not None:
+            query, values = f"{query} AND reason = ?", [*values, chosen.reason]
+        if chosen.before is not None:
+            query, values = f"{query} AND first_at < ?", [*values, dialect.time(chosen.before)]
+        found = yield Statement(f"{query} ORDER BY id LIMIT ?", (*values, AT_ONCE))
+        if found and not dry_run:
+            yield Statement(f"{_DELETE} {dialect.among}", (dialect.listed([row[0] for row in found]),))
+            yield from audit.append(dialect, run_id, source_id, datetime.now(UTC), [*map(_discarded, found)])
+        return len(found), found[-1][0] if len(found) == AT_ONCE else None
+
+    return await catalog.lane.write(remove)
 
 
-def _values(source_id: int, row: LetterRow) -> dict[str, Any]:
-    return {
-        "source_id": source_id,
-        "topic": row.topic,
-        "partition": row.partition,
-        "offset": row.offset,
-        "message_key": _encoded(row.message_key),
-        "value": _encoded(row.value),
-        "headers": [[name, _encoded(value)] for name, value in row.headers],
-        "state": row.state,
-        "reason": row.reason,
-        "attempts": list(row.attempts),
-        "first_at": row.first_at,
-        "next_attempt_at": row.next_attempt_at,
-        "key": row.key,
-    }
+def _discarded(row: tuple[Any, ...]) -> Audit:
+    _, key, reason, topic, partition, offset, _ = row
+    return Audit("discarded", key or "", {"reason": reason, "message": f"{topic}/{partition}/{offset}"})
 
 
-def _as_row(row: Any) -> LetterRow:
+async def _rows(catalog: Catalog, ids: Sequence[int], *, begun: bool = False) -> list[LetterRow]:
+    if not ids:
+        return []
+    dialect = catalog.lane.dialect
+    query = _ROW.replace(", value,", f", substr(value, 1, {_SHOWN_OF_VALUE}),", 1) if begun else _ROW
+    return _in_order(ids, await catalog.lane.fetch(f"{query} id {dialect.among}", dialect.listed(list(ids))))
+
+
+def _within(most_bytes: int, sized: Rows) -> list[int]:
+    """The ids of the first of these letters, as far as their bytes allow; at least one."""
+    ids: list[int] = []
+    total = 0
+    for number, size in sized:
+        total += size
+        if ids and total > most_bytes:
+            break
+        ids.append(number)
+    return ids
+
+
+def _in_order(ids: Sequence[int], found: Rows) -> list[LetterRow]:
+    rows = {row.id: row for row in map(_as_row, found)}
+    return [rows[number] for number in ids if number in rows]
+
+
+def _values(source_id: int, row: LetterRow, dialect: Dialect) -> tuple[Any, ...]:
+    place = (source_id, row.topic, row.partition, row.offset)
+    headers = json.dumps([[name, _encoded(value)] for name, value in row.headers])
+    told = (_encoded(row.message_key), _encoded(row.value), headers)
+    came_to = (row.state, row.reason, json.dumps(row.attempts), dialect.time(row.first_at))
+    return (*place, *told, *came_to, _time(dialect, row.next_attempt_at), row.key, _time(dialect, row.publish_at))
+
+
+def _changes(row: LetterRow, dialect: Dialect) -> tuple[Any, ...]:
+    came_to = (row.state, row.reason, json.dumps(row.attempts), _time(dialect, row.next_attempt_at), row.key)
+    return (row.topic, *came_to, _time(dialect, row.publish_at), row.id)
+
+
+def _time(dialect: Dialect, moment: datetime | None) -> Any:
+    return None if moment is None else dialect.time(moment)
+
+
+def _as_row(found: tuple[Any, ...]) -> LetterRow:
+    topic, partition, offset, message_key, value, headers, *came_to, id_ = found
+    state, reason, attempts, first_at, again, key, publish_at = came_to
     return LetterRow(
-        row.topic,
-        row.partition,
-        row.offset,
-        _decoded(row.message_key),
-        _decoded(row.value),
-        tuple((name, _decoded(value) or b"") for name, value in row.headers),
-        row.state,
-        row.reason,
-        tuple(row.attempts),
-        row.first_at,
-        row.next_attempt_at,
-        row.key,
-        int(row.id),
+        topic,
+        partition,
+        offset,
+        _decoded(message_key),
+        _decoded(value),
+        tuple((name, _decoded(said) or b"") for name, said in json.loads(headers)),
+        state,
+        reason,
+        tuple(json.loads(attempts)),
+        read_time(first_at),
+        None if again is None else read_time(again),
+        key,
+        None if publish_at is None else read_time(publish_at),
+        int(id_),
     )
 
 

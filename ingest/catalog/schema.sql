@@ -140,7 +140,7 @@ CREATE TABLE dead_letters (
         reason VARCHAR(32) NOT NULL,
         attempts JSON NOT NULL,
         first_at VARCHAR(32) NOT NULL,
-        next_attempt_at VARCHAR(32),
+        next_attempt_at VARCHAR(32), publish_at VARCHAR(32),
         CONSTRAINT uq_dead_letters_source_id UNIQUE (source_id, topic, partition, "offset"),
         CONSTRAINT fk_dead_letters_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
 );
@@ -168,4 +168,8 @@ CREATE TABLE directories (
 
 CREATE UNIQUE INDEX uq_sources_directory ON sources (directory);
 
-INSERT INTO alembic_version (version_num) VALUES ('0008');
+CREATE INDEX ix_dead_letters_publish_at ON dead_letters (publish_at);
+
+CREATE INDEX ix_dead_letters_reason ON dead_letters (source_id, reason);
+
+INSERT INTO alembic_version (version_num) VALUES ('0011');

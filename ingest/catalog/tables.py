@@ -237,8 +237,11 @@ dead_letters = Table(
     Column("attempts", JSON, nullable=False),
     Column("first_at", UtcTime, nullable=False),
     Column("next_attempt_at", UtcTime),
+    Column("publish_at", UtcTime),
     UniqueConstraint("source_id", "topic", "partition", "offset"),
     Index("ix_dead_letters_state", "state", "next_attempt_at"),
     Index("ix_dead_letters_key", "key"),
+    Index("ix_dead_letters_publish_at", "publish_at"),
+    Index("ix_dead_letters_reason", "source_id", "reason"),
     sqlite_autoincrement=True,
 )

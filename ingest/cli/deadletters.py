@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+from typing import Any
+
 import click
 
-from ingest.cli.output import say
-from ingest.cli.params import Count
+from ingest.cli.failures import fail, told_of
+from ingest.cli.output import Listed, say
+from ingest.cli.params import Count, Duration, Text
 from ingest.cli.runner import Context, command_options, run_async, run_job
-from ingest.cli.tables import show_table
+from ingest.errors import IngestError
 
 _SHOWN = 60
+_HEAD = {"id": "id", "state": "state", "reason": "reason", "tries": "tries"}
+_HEAD |= {"since": "since (UTC)", "text": "key or message"}
+_LINE = "{id:>8}  {state:<7}  {reason:<18}  {tries:>5}  {since:<19}  {text}"
 
 
 @click.group("deadletters")
@@ -19,36 +26,50 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--limit", type=Count(), metavar="N", help="How many; all, if not given.")
+@click.option("--after", type=Count(0), default=0, metavar="ID", help="Only those behind this one, for the next page.")
 @command_options
-def list_(context: Context, limit: int | None) -> None:
+def list_(context: Context, limit: int | None, after: int) -> None:
     """Show them, oldest first; --json shows the whole message and every attempt.
 
     Example: ingest deadletters list --json
     """
     from ingest.jobs.deadletters import list_letters
+
+    listed = Listed({"command": "deadletters"}, "letters") if context.json else None
+    shown = 0
+
+    async def show_all() -> None:
+        nonlocal shown
+        found = list_letters(context.settings, after=after, limit=limit, begun=not context.json)
+        async with aclosing(found) as letters:
+            async for letter in letters:
+                if listed is not None:
+                    listed.add(letter)
+                else:
+                    _show(letter, head=not shown)
+                shown += 1
+
+    try:
+        run_async(lambda stop: stop.during(show_all()))
+    except IngestError as error:
+        if listed is None or not shown:
+            raise
+        listed.end(told_of(error))
+        fail(error, as_json=False, verbose=context.verbose)
+    if listed is not None:
+        listed.end({"status": "ok", "exit_code": 0})
+    elif not shown:
+        say("No dead letters.")
+
+
+def _show(letter: dict[str, Any], *, head: bool) -> None:
     from ingest.observe.escape import escape_key
 
-    found = run_async(lambda _stop: list_letters(context.settings, limit))
-    if context.json:
-        context.emit({"command": "deadletters", "status": "ok", "letters": found})
-        return
-    if not found:
-        say("No dead letters.")
-        return
-    show_table(
-        ("id", "state", "reason", "tries", "since (UTC)", "key or message"),
-        [
-            (
-                letter["id"],
-                letter["state"],
-                letter["reason"],
-                len(letter["attempts"]),
-                letter["first_at"],
-                escape_key(letter["key"] or letter["message"] or "")[:_SHOWN],
-            )
-            for letter in found
-        ],
-    )
+    if head:
+        say(_LINE.format(**_HEAD))
+    text = escape_key(letter["key"] or letter["message"] or "")[:_SHOWN]
+    since, tries = f"{letter['first_at']:%Y-%m-%d %H:%M:%S}", len(letter["attempts"])
+    say(_LINE.format(**{**letter, "tries": tries, "since": since, "text": text}).rstrip())
 
 
 @command.command("retry")
@@ -66,3 +87,28 @@ def retry(context: Context, ids: tuple[int, ...], all_: bool) -> None:
         raise click.UsageError("give the IDs of letters, or --all")
     chosen = None if all_ else ids
     run_job(context, lambda progress, stop: retry_letters(context.settings, chosen, progress=progress, stop=stop))
+
+
+@command.command("discard")
+@click.argument("ids", nargs=-1, type=Count(), metavar="[ID]...")
+@click.option("--all", "all_", is_flag=True, help="All that were given up.")
+@click.option(
+    "--reason", type=Text(), metavar="REASON", help="Those that were given up for this, for example not_json."
+)
+@click.option("--older-than", type=Duration(), help="Those that were given up and came longer ago, for example 30d.")
+@click.option("--dry-run", is_flag=True, help="Only say how many.")
+@command_options
+def discard(context: Context, ids: tuple[int, ...], all_: bool, **told: Any) -> None:
+    """Remove messages for good: nobody will carry them out. Each is noted in the audit trail.
+
+    Example: ingest deadletters discard --reason not_json --older-than 30d
+    """
+    from ingest.jobs.deadletters import discard_letters
+
+    if bool(ids) == (all_ or told["reason"] is not None or told["older_than"] is not None):
+        raise click.UsageError("give the IDs of letters, or --all, --reason or --older-than")
+    named = ids or None
+    run_job(
+        context,
+        lambda progress, stop: discard_letters(context.settings, named, **told, progress=progress, stop=stop),
+    )

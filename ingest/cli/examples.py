@@ -62,6 +62,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.TopicMissing: "there is no topic 'statments' at kafka.example.com:9092; there is 'statements'",
     errors.DeadLetterRefused: "statements.dead: UnknownTopicOrPartitionError",
     errors.Poison: "the message is not JSON",
+    errors.MessagesLost: "120 messages were removed by the broker before they were read",
     errors.MessagesDied: "3 messages were given up",
     errors.DeliveryError: "the verification service failed; only its kinds below are shown",
     errors.EndpointUnreachable: "verify.example.com: Connection refused",

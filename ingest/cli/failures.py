@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -55,6 +55,15 @@ def show_error(error: IngestError, exit_code: int | None = None) -> None:
     say(f"error: {escape_key(error.message)} (exit {int(code)})", err=True)
     if error.hint:
         say(f"hint: {error.hint}", err=True)
+
+
+def told_of(error: IngestError) -> dict[str, Any]:
+    """How the one object of ``--json`` says that the command ended with an error, where it has begun already."""
+    from ingest.model import RunReport, RunStatus
+    from ingest.observe.report import as_json
+
+    told = as_json(RunReport("", status=RunStatus.FAILED, error=error, exit_code=error.exit_code))
+    return {name: told[name] for name in ("status", "exit_code", "error")}
 
 
 def _emit_summary(command: str, error: IngestError) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +38,37 @@ def emit(document: Mapping[str, Any]) -> None:
     """The one object of ``--json``, in ASCII: on one line for every reader, whatever a key holds. Raises as `say`."""
     interrupts.answering()
     say(json.dumps(document, default=_plain))
+
+
+@dataclass
+class Listed:
+    """The one object of ``--json`` whose field `name` is a list too long to be held: written as it comes.
+
+    An error in between is told in the object's last fields, since there can be no second one.
+    """
+
+    head: Mapping[str, Any]
+    name: str
+    _begun: bool = False
+
+    def add(self, item: Mapping[str, Any]) -> None:
+        """Raises as `say`."""
+        self._begin(", ")
+        say(json.dumps(item, default=_plain), end="")
+
+    def end(self, tail: Mapping[str, Any]) -> None:
+        """The list is complete, and these are the fields behind it. Raises as `say`."""
+        self._begin("")
+        say(f"], {json.dumps(tail, default=_plain)[1:]}")
+
+    def _begin(self, separator: str) -> None:
+        if self._begun:
+            say(separator, end="")
+            return
+        self._begun = True
+        interrupts.answering()
+        head = json.dumps(self.head, default=_plain)[:-1]
+        say(f"{head}{', ' if self.head else ''}{json.dumps(self.name)}: [", end="")
 
 
 def _plain(value: object) -> str:

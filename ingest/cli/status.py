@@ -35,6 +35,10 @@ def command(context: Context) -> None:
     if any(found["dead_letters"].values()):
         say("\nMessages that were not carried out")
         show_table(("state", "messages"), sorted(found["dead_letters"].items()))
+        if found["unpublished_letters"]:
+            say(f"{found['unpublished_letters']} of them are still to be written to the topic of dead letters.")
+        if found["lost_messages"]:
+            say(f"The broker removed {found['lost_messages']} messages before they were read.")
     if found["unannounced"] is not None:
         say(f"\nThe last sync downloaded {found['unannounced']} objects that no event has announced.")
     say("\nLast runs")

@@ -175,10 +175,27 @@ class Topic:
         newest = {number: self._consumer.highwater(self._part(number)) for number in self.assigned}
         return {number: max(0, high - positions.get(number, 0)) for number, high in newest.items() if high is not None}
 
-    async def committed(self, partition: int) -> int:
-        """The group's position; 0 where it has none."""
+    async def committed(self, partition: int) -> int | None:
+        """The group's position; None where it has none."""
         with _translated(self.name):
-            return await self._consumer.committed(self._part(partition)) or 0
+            found: int | None = await self._consumer.committed(self._part(partition))
+            return found
+
+    async def oldest(self, partitions: Sequence[int]) -> dict[int, int]:
+        """By partition: the offset of the oldest message that the broker still has.
+
+        Raises:
+            BrokerError: it does not say.
+        """
+        with _translated(self.name):
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                found = await self._consumer.beginning_offsets([self._part(number) for number in partitions])
+            return {part.partition: offset for part, offset in found.items()}
+
+    @property
+    def partitions(self) -> int:
+        """How many the topic has, as far as is known; 0: nothing is."""
+        return len(self._consumer.partitions_for_topic(self.name) or ())
 
     def _part(self, number: int) -> Any:
         from aiokafka import TopicPartition
@@ -253,6 +270,10 @@ async def _leave(member: Any, client: Any, patience: float) -> None:
     if not leaving.done():
         leaving.cancel()
         await asyncio.wait({leaving})
+        sending = getattr(getattr(member, "_sender", None), "sender_task", None)
+        if sending is not None:  # it would go on, and send what nobody waits for any more
+            sending.cancel()
+            await asyncio.wait({sending})
         await client.close()  # what `stop` has not come to
 
 

@@ -39,6 +39,11 @@ class Letter(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Bytes of key and value."""
+        return len(self.key or b"") + len(self.value or b"")
+
 
 class Event(NamedTuple):
     """One object that came or went. `etag`, `size` and `modified` are set where the message says them, readably.

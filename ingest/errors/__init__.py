@@ -25,6 +25,7 @@ from ingest.errors.events import (
     BrokerUntrusted,
     DeadLetterRefused,
     MessagesDied,
+    MessagesLost,
     Poison,
     TopicMissing,
 )
@@ -151,6 +152,7 @@ __all__ = [
     "LockLost",
     "LockedError",
     "MessagesDied",
+    "MessagesLost",
     "NameNotResolved",
     "NameRefused",
     "NoSuchBucket",

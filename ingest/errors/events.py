@@ -53,6 +53,17 @@ class Poison(IngestError):
         self.reason = reason
 
 
+class MessagesLost(IngestError):
+    """The topic kept its messages for less long than nobody read them: some are gone for good. The rest is done."""
+
+    code = "messages_lost"
+    exit_code = ExitCode.PARTIAL
+    hint = (
+        "`ingest sync` finds what they announced. Let the topic keep its messages for longer (retention.ms); "
+        "`ingest deadletters list` shows which are missing."
+    )
+
+
 class MessagesDied(IngestError):
     """Some messages were given up; everything else is done."""
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from ingest.catalog import outbox, overview
+from ingest.catalog import deadletters, outbox, overview
 from ingest.errors import RowNotFound
 from ingest.jobs.installation import asked
 from ingest.model import RemoteObject
@@ -46,6 +46,8 @@ async def status(settings: Settings) -> dict[str, Any]:
         recent = await overview.recent_runs(catalog, source.id, 50)
         deliveries = await outbox.totals(catalog, source.id)
         letters = await overview.letters(catalog, source.id)
+        unpublished = await deadletters.unpublished(catalog, source.id)
+        lost = await deadletters.lost(catalog, source.id)
         last: dict[str, dict[str, Any]] = {}
         for run in recent:
             last.setdefault(run["command"], run)
@@ -59,6 +61,8 @@ async def status(settings: Settings) -> dict[str, Any]:
         **found,
         "deliveries": deliveries,
         "dead_letters": letters,
+        "unpublished_letters": unpublished,
+        "lost_messages": lost,
         "unannounced": gap,
         "last_runs": list(last.values()),
     }

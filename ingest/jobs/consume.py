@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ingest.catalog import overview
-from ingest.catalog.deadletters import LetterRow
+from ingest.catalog.deadletters import AT_ONCE, BYTES_AT_ONCE, LetterRow
 from ingest.delivery.kafka import Topic, join
-from ingest.errors import MessagesDied
+from ingest.errors import MessagesDied, MessagesLost
+from ingest.jobs.burials import Burials, left
 from ingest.jobs.deliver import Dispatcher, dispatching
 from ingest.jobs.errands import Errand
-from ingest.jobs.letterbox import as_letter
+from ingest.jobs.letterbox import Letterbox, as_letter
 from ingest.jobs.options import ConsumeOptions
 from ingest.jobs.partitions import Partitions
 from ingest.jobs.reception import Reception, receiving
@@ -28,13 +29,16 @@ from ingest.observe.progress import Progress
 from ingest.settings import Settings
 
 MOST_IN_FLIGHT = 4_000
-"""Messages under way; then no more are read until half of them are done."""
+MOST_BYTES_IN_FLIGHT = 64 << 20
+"""Messages under way, and their bytes; then no more are read until half of them are done."""
 DRAIN_SECONDS = 20.0
 """What is under way gets so long when the run is asked to stop; the rest is left to the next reader."""
+BURIAL_SECONDS = 3.0
+"""So long the topic of dead letters gets for what is under way to it, unless it takes nothing anyway."""
 _POLL_MESSAGES, _POLL_SECONDS = 500, 0.2
 _COMMIT_SECONDS = 1.0
-_LETTERS, _LETTERS_SECONDS = 200, 1.0
-"""Kept letters that are tried at once, and how often they are looked for."""
+_LETTERS_SECONDS = 1.0
+"""How often kept letters are looked for whose time has come."""
 _STALLED_SECONDS = 60.0
 
 
@@ -47,6 +51,7 @@ class Consumer:
     reception: Reception
     partitions: Partitions
     topic: Topic
+    burials: Burials
     dispatcher: Dispatcher | None
     notifier: Notifier
     messages: int = 0
@@ -62,8 +67,9 @@ class Consumer:
             IngestError: the broker refuses us; the disk failed, or the database for too long.
         """
         ending = Stop()
-        endless = (self._read(), self._commit_often(), self.reception.failed(), self.topic.watch())
+        endless = (self._read(), self._commit_often(), self.reception.failed(), self.topic.watch(), self.burials.run())
         tasks = [asyncio.create_task(work) for work in endless]
+        burying = tasks[-1]
         if self.dispatcher is not None:
             tasks.append(asyncio.create_task(self.dispatcher.run(ending, until_empty=False)))
         try:
@@ -71,7 +77,8 @@ class Consumer:
             for task in done:
                 task.result()
             self.notifier.send("STOPPING=1")
-            await self.reception.settle(DRAIN_SECONDS)
+            await self.reception.settle(grace=DRAIN_SECONDS)
+            await self.burials.end(burying, BURIAL_SECONDS)
         finally:
             for task in tasks[: len(endless)]:
                 task.cancel()
@@ -92,14 +99,14 @@ class Consumer:
         while not self.run.stop.requested:
             self._turned_at = loop.time()
             self.notifier.alive()
-            room = MOST_IN_FLIGHT - self.reception.intake.in_flight
+            room = MOST_IN_FLIGHT - self.reception.in_flight
             self._held = self._must_wait(room)
             self.topic.hold(self._held)
             letters = await self.topic.poll(max(1, min(room, _POLL_MESSAGES)), _POLL_SECONDS)
             self.messages += len(letters)
             self.reception.intake.take(self.partitions.errands(letters))
             if not self._held:
-                await self._try_letters()
+                await self._try_letters(room)
             if self.options.until_idle is not None:
                 if letters or await self._is_busy():
                     busy_at = loop.time()
@@ -110,14 +117,18 @@ class Consumer:
     def _must_wait(self, room: int) -> bool:
         if self.dispatcher is not None and self.dispatcher.paused:
             return True
+        part = 2 if self._held else 1
+        if self.reception.bytes_in_flight >= MOST_BYTES_IN_FLIGHT // part:
+            return True
         return room < (MOST_IN_FLIGHT // 2 if self._held else 1)
 
-    async def _try_letters(self) -> None:
+    async def _try_letters(self, room: int) -> None:
         now = asyncio.get_running_loop().time()
         if now < self._letters_at:
             return
         self._letters_at = now + _LETTERS_SECONDS
-        rows = await self.reception.letterbox.due(_LETTERS)
+        most_bytes = MOST_BYTES_IN_FLIGHT - self.reception.bytes_in_flight
+        rows = await self.reception.letterbox.due(max(1, min(room, AT_ONCE)), min(most_bytes, BYTES_AT_ONCE))
         self.reception.intake.take([Errand(as_letter(row), partial(self._tried, row)) for row in rows])
 
     def _tried(self, row: LetterRow, errand: Errand) -> None:
@@ -126,7 +137,11 @@ class Consumer:
     async def _is_busy(self) -> bool:
         """Whether something is under way, or will be soon."""
         outlast, catalog, source_id = self.reception.outage.outlast, self.run.catalog, self.run.source.id
-        if self.reception.busy or (await outlast(partial(overview.letters, catalog, source_id)))[LetterState.WAITING]:
+        if (
+            self.reception.busy
+            or self.burials.busy
+            or (await outlast(partial(overview.letters, catalog, source_id)))[LetterState.WAITING]
+        ):
             return True
         return self.dispatcher is not None and await outlast(self.dispatcher.is_busy)
 
@@ -161,6 +176,7 @@ class Consumer:
             "gone": counts.gone,
             "waiting": letterbox.parked,
             "dead_letters": letterbox.died,
+            "lost": letterbox.lost,
             "delivered": counts.delivered,
             "rejected": counts.rejected,
             "undeliverable": counts.dead,
@@ -200,17 +216,19 @@ async def consume(settings: Settings, options: ConsumeOptions, *, progress: Prog
     topic = settings.required("kafka_topic")
 
     async def work(run: Run) -> None:
-        died = await _follow(run, options)
+        letterbox = await _follow(run, options)
         stop.raise_if_requested()
-        if died:
-            raise MessagesDied(f"{died} messages were given up")
+        if letterbox.lost:
+            raise MessagesLost(f"{letterbox.lost} messages were removed by the broker before they were read")
+        if letterbox.died:
+            raise MessagesDied(f"{letterbox.died} messages were given up")
 
     arguments: dict[str, object] = {"topic": topic, "group": settings.kafka_group_id}
     return await execute("consume", settings, arguments, work, lock=None, progress=progress, stop=stop)
 
 
-async def _follow(run: Run, options: ConsumeOptions) -> int:
-    """Returns how many messages were given up."""
+async def _follow(run: Run, options: ConsumeOptions) -> Letterbox:
+    """Returns what counted the messages that were not carried out."""
     notifier, health = Notifier(), Health(run)
     async with AsyncExitStack() as stack:
         if options.listen:
@@ -227,8 +245,10 @@ async def _follow(run: Run, options: ConsumeOptions) -> int:
         joining = stack.enter_async_context(join(run.settings, partitions.revoked, partitions.assigned))
         topic = await run.stop.during(joining)
         partitions.topic = topic
-        reception.letterbox.bury = topic.bury
-        consumer = health.consumer = Consumer(run, options, reception, partitions, topic, dispatcher, notifier)
+        burials = Burials(run.catalog, run.source.id, reception.outage, topic.bury, partitions.place)
+        reception.letterbox.on_dead = burials.wake
+        consumer = Consumer(run, options, reception, partitions, topic, burials, dispatcher, notifier)
+        health.consumer = consumer
         notifier.send("READY=1")
         try:
             await consumer.follow()
@@ -240,7 +260,9 @@ async def _follow(run: Run, options: ConsumeOptions) -> int:
                 "foreign": reception.intake.passed_over.foreign,
                 "waiting": letterbox.parked,
                 "dead_letters": letterbox.died,
+                "lost": letterbox.lost,
+                "unpublished": await left(run.catalog, run.source.id),
             }
         if dispatcher is not None and dispatcher.trouble is not None and not run.stop.requested:
             raise dispatcher.trouble
-        return letterbox.died
+        return letterbox

@@ -1,18 +1,20 @@
-"""The messages that were kept: shown, and tried again by hand."""
+"""The messages that were kept: shown, tried again by hand, discarded. All in pages: a topic may be full of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Collection
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from ingest.catalog import deadletters
-from ingest.catalog.deadletters import LetterRow
+from ingest.catalog.deadletters import Chosen, LetterRow
 from ingest.crashpoints import here
 from ingest.errors import MessagesDied, RowNotFound
 from ingest.jobs.errands import Errand
 from ingest.jobs.installation import asked
 from ingest.jobs.letterbox import as_letter
+from ingest.jobs.pipeline import GRACE
 from ingest.jobs.reception import receiving
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
@@ -20,50 +22,95 @@ from ingest.model import LetterState, RunReport
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
 
-_AT_ONCE = 500
-_SETTLE_SECONDS = 600.0
 
-
-async def list_letters(settings: Settings, limit: int | None) -> list[dict[str, Any]]:
-    """Kept messages, oldest first: where they stood, why they are kept, and every try."""
+async def list_letters(
+    settings: Settings, *, after: int = 0, limit: int | None = None, begun: bool = False
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Kept messages behind that id, oldest first: where they stood, why they are kept, every try. `begun` brings no
+    more than the beginning of each message. Close it (`aclosing`) when leaving it early."""
     async with asked(settings) as (catalog, source):
-        return [_shown(row) for row in await deadletters.letters(catalog, source.id, limit=limit)]
+        left = limit
+        while left is None or left > 0:
+            most = deadletters.AT_ONCE if left is None else min(left, deadletters.AT_ONCE)
+            rows = await deadletters.letters(catalog, source.id, after=after, limit=most, begun=begun)
+            if not rows:
+                return
+            for row in rows:
+                yield _shown(row)
+            after = rows[-1].id or 0
+            left = left - len(rows) if left is not None else None
 
 
-async def retry_letters(settings: Settings, ids: Sequence[int] | None, *, progress: Progress, stop: Stop) -> RunReport:
-    """Carries out these letters once more, or all dead ones; what fails again stays, with one more attempt."""
+async def retry_letters(
+    settings: Settings, ids: Collection[int] | None, *, progress: Progress, stop: Stop
+) -> RunReport:
+    """Carries out these letters once more, or all dead ones; what fails again stays, with one more attempt. The bucket
+    is waited for as by any run."""
 
     async def work(run: Run) -> None:
-        rows = await _chosen(run, ids)
-        here("letters.read")
-        async with receiving(run) as reception:
-            for start in range(0, len(rows), _AT_ONCE):
-                if stop.requested:
-                    break
-                some = rows[start : start + _AT_ONCE]
-                reception.intake.take([Errand(as_letter(row), partial(reception.letterbox.tried, row)) for row in some])
-                await reception.settle(_SETTLE_SECONDS)
-        left = len(rows) - reception.letterbox.settled
-        run.report.notes |= {"retried": len(rows), "settled": reception.letterbox.settled, "dead_letters": left}
+        catalog, source_id = run.catalog, run.source.id
+        await _require(run, ids)
+        state, upto = (LetterState.DEAD if ids is None else None), await deadletters.highest(catalog, source_id)
+        tried = after = 0
+        async with receiving(run, endless=False) as reception:
+            letterbox = reception.letterbox
+            try:
+                while not stop.requested:
+                    rows = await deadletters.letters(catalog, source_id, after=after, upto=upto, state=state, ids=ids)
+                    here("letters.read")
+                    if not rows:
+                        break
+                    after, tried = rows[-1].id or upto, tried + len(rows)
+                    reception.intake.take([Errand(as_letter(row), partial(letterbox.tried, row)) for row in rows])
+                    await reception.settle(grace=GRACE)
+            finally:
+                left = tried - letterbox.settled
+                run.report.notes |= {"retried": tried, "settled": letterbox.settled, "dead_letters": left}
         stop.raise_if_requested()
         if left:
-            raise MessagesDied(f"{left} of {len(rows)} messages failed again")
+            raise MessagesDied(f"{left} of {tried} messages failed again")
 
     arguments: dict[str, object] = {"ids": list(ids) if ids is not None else "all"}
     return await execute("deadletters", settings, arguments, work, lock="deadletters", progress=progress, stop=stop)
 
 
-async def _chosen(run: Run, ids: Sequence[int] | None) -> list[LetterRow]:
-    catalog, source_id = run.catalog, run.source.id
-    if ids is None:
-        return await deadletters.letters(catalog, source_id, state=LetterState.DEAD)
-    rows = await deadletters.letters(catalog, source_id, ids=ids)
-    missing = set(ids) - {row.id for row in rows}
+async def discard_letters(
+    settings: Settings,
+    ids: Collection[int] | None,
+    *,
+    reason: str | None = None,
+    older_than: timedelta | None = None,
+    dry_run: bool = False,
+    progress: Progress,
+    stop: Stop,
+) -> RunReport:
+    """Removes these letters for good; without `ids`, those that were given up, for that reason, and so long ago."""
+
+    async def work(run: Run) -> None:
+        await _require(run, ids)
+        before = datetime.now(UTC) - older_than if older_than is not None else None
+        chosen, after = Chosen(ids, reason, before), 0
+        removing = partial(deadletters.discard, run.catalog, run.source.id, chosen, run.id, dry_run=dry_run)
+        upto = await deadletters.highest(run.catalog, run.source.id)
+        discarded, going_on = 0, True
+        while going_on:
+            stop.raise_if_requested()
+            number, last = await removing(after=after, upto=upto)
+            discarded += number
+            run.report.notes |= {"discarded": discarded, "dry_run": dry_run}
+            after, going_on = last or upto, last is not None
+
+    told = {"reason": reason, "older_than": older_than.total_seconds() if older_than is not None else None}
+    arguments: dict[str, object] = {"discard": list(ids) if ids is not None else "all", **told, "dry_run": dry_run}
+    return await execute("deadletters", settings, arguments, work, lock="deadletters", progress=progress, stop=stop)
+
+
+async def _require(run: Run, ids: Collection[int] | None) -> None:
+    missing = await deadletters.missing(run.catalog, run.source.id, ids) if ids is not None else []
     if missing:
         raise RowNotFound(
-            f"there is no letter {', '.join(map(str, sorted(missing)))}", hint="`ingest deadletters list` shows them."
+            f"there is no letter {', '.join(map(str, missing))}", hint="`ingest deadletters list` shows them."
         )
-    return rows
 
 
 def _shown(row: LetterRow) -> dict[str, Any]:
@@ -77,6 +124,7 @@ def _shown(row: LetterRow) -> dict[str, Any]:
         "offset": row.offset,
         "first_at": row.first_at,
         "next_attempt_at": row.next_attempt_at,
+        "unpublished": row.publish_at is not None,
         "attempts": list(row.attempts),
         "message": row.value.decode(errors="backslashreplace") if row.value is not None else None,
         "headers": {name: value.decode(errors="backslashreplace") for name, value in row.headers},

@@ -70,7 +70,8 @@ class Intake:
     recorder: Recorder
     fields: MutableMapping[str, dict[str, str]]
     in_flight: int = 0
-    """Messages taken and not settled."""
+    """Messages taken and not settled, and their bytes."""
+    bytes_in_flight: int = 0
     events: int = 0
     """Events read so far."""
     passed_over: PassedOver = field(default_factory=PassedOver)
@@ -86,6 +87,7 @@ class Intake:
         """Starts on messages, in this order. Each is settled in its time; poison at once."""
         for errand in errands:
             self.in_flight += 1
+            self.bytes_in_flight += errand.letter.size
             try:
                 reading = self.parser.parse(errand.letter.value, errand.letter.headers)
             except Poison as error:
@@ -172,7 +174,7 @@ class Intake:
         lane.object_keys.clear()
         for errand, _ in served:
             if errand.remaining == 1:
-                self.in_flight -= 1
+                self._land(errand)
             errand.finish(lane.key, error)
         if lane.waiting:
             self._ready.append(lane)
@@ -181,8 +183,12 @@ class Intake:
             del self._lanes[lane.key]
 
     def _settle(self, errand: Errand, key: str | None = None, error: IngestError | None = None) -> None:
-        self.in_flight -= 1
+        self._land(errand)
         errand.finish(key, error)
+
+    def _land(self, errand: Errand) -> None:
+        self.in_flight -= 1
+        self.bytes_in_flight -= errand.letter.size
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -1,14 +1,17 @@
 """Messages that could not be carried out: kept in the catalog, tried again while they may succeed, then given up.
 
-A message that waits is durable, so its offset moves on: one object that never comes holds nothing up.
+A message that waits is durable, so its offset moves on: one object that never comes holds nothing up. Nor does the
+topic of dead letters: what was given up is written there afterwards (`jobs.burials`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from ingest.catalog import deadletters
@@ -16,22 +19,20 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow
 from ingest.crashpoints import here
 from ingest.delivery.messages import Letter
-from ingest.errors import BrokerError, DatabaseDataError, DeadLetterRefused, Poison
+from ingest.errors import DatabaseDataError, Poison
 from ingest.jobs.errands import Errand
 from ingest.jobs.outages import Outage
 from ingest.model import LetterState
 from ingest.observe.logs import log
+from ingest.observe.sparing import Sparing
 from ingest.plan.patience import PATIENCE, next_try
 
 _GATHER_SECONDS = 0.05
-_LONGEST_PAUSE = 10.0
-_REFUSED_SECONDS = 60.0
-"""After a refusal, the topic of dead letters is not asked again for so long: each question may take a while."""
+_BYTES_AT_ONCE = 8 << 20
+"""Of messages that are written in one transaction, unless one alone has more."""
 _KEPT_ATTEMPTS = 50
 """Of the stack, the newest."""
-
-Bury = Callable[[Letter, str], Awaitable[None]]
-"""Writes a message and the reason to the topic of dead letters. Raises `BrokerError`."""
+_LISTED = "; `ingest deadletters list` shows them"
 
 
 class _Change(NamedTuple):
@@ -39,29 +40,43 @@ class _Change(NamedTuple):
     settled: int | None
     then: Callable[[], None]
 
+    @property
+    def size(self) -> int:
+        return self.row.size if self.row is not None and self.row.id is None else 0
+
 
 @dataclass
 class Letterbox:
-    """Writes the letters of one source. `bury` of None: there is no topic of dead letters at hand."""
+    """Writes the letters of one source. `on_dead` is told that there is something for the topic of dead letters."""
 
     catalog: Catalog
     source_id: int
     outage: Outage
-    bury: Bury | None = None
     patience: timedelta = PATIENCE
+    on_dead: Callable[[], None] | None = None
     parked: int = 0
     """Messages of the topic that were put to wait; `died` were given up, `settled` succeeded after all."""
     died: int = 0
     settled: int = 0
+    lost: int = 0
+    """Messages that the broker had removed before they were read."""
     under_way: int = 0
-    """Changes that are not durable yet."""
-    _silent_until: float = 0.0
-    _changes: list[_Change] = field(default_factory=list)
+    """Changes that are not durable yet, and the bytes of their messages."""
+    bytes_under_way: int = 0
+    _changes: deque[_Change] = field(default_factory=deque)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _waits: Sparing = field(default_factory=lambda: Sparing("message_waits", "info", hint=_LISTED))
+    _deaths: Sparing = field(default_factory=lambda: Sparing("message_dead", hint=_LISTED))
 
     def keep(self, errand: Errand, then: Callable[[], None]) -> None:
         """A message of the topic failed; `then` is called when that is durable."""
         self._change(_Change(self._next(None, errand), None, then))
+
+    def note_lost(self, row: LetterRow, messages: int, then: Callable[[], None]) -> None:
+        """The broker has removed so many messages unread: `row` stands for them, and `then` is called when it is
+        durable."""
+        self.lost += messages
+        self._change(_Change(row, None, then))
 
     def tried(self, row: LetterRow, errand: Errand) -> None:
         """A kept letter was tried again."""
@@ -81,37 +96,52 @@ class Letterbox:
             await self._news.wait()
             await asyncio.sleep(_GATHER_SECONDS)
             self._news.clear()
-            changes, self._changes = self._changes, []
-            rows = [change.row for change in changes if change.row is not None]
-            settled = [change.settled for change in changes if change.settled is not None]
-            for row in rows:
-                await self._announce(row)
-                here("letters.announced")
-            # After the topic: a crash in between publishes a dead letter twice, and never not at all.
-            await self.outage.outlast(
-                lambda: deadletters.put(self.catalog, self.source_id, rows, settled)  # noqa: B023 - awaited
-            )
-            here("letters.kept")
-            self.settled += len(settled)
-            self.under_way -= len(changes)
-            for change in changes:
-                change.then()
+            while self._changes:
+                await self._write(list(self._some()))
 
-    async def due(self, limit: int) -> list[LetterRow]:
+    def close(self) -> None:
+        """What was only counted is told."""
+        self._waits.close()
+        self._deaths.close()
+
+    async def due(self, limit: int, most_bytes: int = deadletters.BYTES_AT_ONCE) -> list[LetterRow]:
         """Letters to be tried again now."""
-        catalog, source_id = self.catalog, self.source_id
-        return await self.outage.outlast(lambda: deadletters.due(catalog, source_id, datetime.now(UTC), limit))
+        attempt = partial(deadletters.due, self.catalog, self.source_id)
+        return await self.outage.outlast(lambda: attempt(datetime.now(UTC), limit, most_bytes))
+
+    def _some(self) -> Iterator[_Change]:
+        """The next changes, as many as one transaction takes; they stay under way."""
+        total = 0
+        for _ in range(min(len(self._changes), deadletters.AT_ONCE)):
+            total += self._changes[0].size
+            if total > _BYTES_AT_ONCE and total > self._changes[0].size:
+                return
+            yield self._changes.popleft()
+
+    async def _write(self, changes: list[_Change]) -> None:
+        rows = [change.row for change in changes if change.row is not None]
+        settled = [change.settled for change in changes if change.settled is not None]
+        await self.outage.outlast(lambda: deadletters.put(self.catalog, self.source_id, rows, settled))
+        here("letters.kept")
+        self.settled += len(settled)
+        self.under_way -= len(changes)
+        self.bytes_under_way -= sum(change.size for change in changes)
+        for row in rows:
+            self._announce(row)
+        for change in changes:
+            change.then()
 
     def _next(self, row: LetterRow | None, errand: Errand) -> LetterRow:
         assert errand.error is not None  # noqa: S101 - only what failed is kept
         now = datetime.now(UTC)
         attempts = (*(row.attempts if row else ()), errand.attempt)[-_KEPT_ATTEMPTS:]
         first_at = row.first_at if row else now
-        may_wait = not isinstance(errand.error, Poison | DatabaseDataError) and (
-            row is None or row.state == LetterState.WAITING
-        )
+        was_dead = row is not None and row.state == LetterState.DEAD
+        may_wait = not was_dead and not isinstance(errand.error, Poison | DatabaseDataError)
         again = next_try(first_at, now, len(attempts), self.patience) if may_wait else None
         reason = errand.error.reason if isinstance(errand.error, Poison) else errand.error.code
+        if row is not None and row.reason == deadletters.REMOVED_UNREAD:
+            reason = row.reason  # there is nothing of it to be tried
         letter = errand.letter
         return LetterRow(
             letter.topic,
@@ -126,40 +156,29 @@ class Letterbox:
             first_at,
             again,
             errand.key,
+            now if again is None and not was_dead else None,
             row.id if row else None,
         )
 
     def _change(self, change: _Change) -> None:
         self.under_way += 1
+        self.bytes_under_way += change.size
         self._changes.append(change)
         self._news.set()
 
-    async def _announce(self, row: LetterRow) -> None:
-        where = {"topic": row.topic, "partition": row.partition, "offset": row.offset, "key": row.key}
-        last = row.attempts[-1]
+    def _announce(self, row: LetterRow) -> None:
+        if row.reason == deadletters.REMOVED_UNREAD:
+            return  # it was said when it was seen
+        told = {"topic": row.topic, "partition": row.partition, "offset": row.offset, "key": row.key}
+        told |= {"message": row.attempts[-1]["message"], "tries": len(row.attempts)}
         if row.state == LetterState.WAITING:
             self.parked += row.id is None
-            log().info("message_waits", reason=row.reason, message=last["message"], tries=len(row.attempts), **where)
+            self._waits.say(row.reason, **told)
             return
         self.died += 1
-        log().error("message_dead", reason=row.reason, message=last["message"], tries=len(row.attempts), **where)
-        await self._publish(row)
-
-    async def _publish(self, row: LetterRow) -> None:
-        """Waits for a broker that is away; where it refuses, the catalog alone keeps the letter."""
-        pause, now = 0.2, asyncio.get_running_loop().time
-        while self.bury is not None and now() >= self._silent_until:
-            try:
-                await self.bury(as_letter(row), row.reason)
-                return
-            except DeadLetterRefused as error:
-                self._silent_until = now() + _REFUSED_SECONDS
-                log().error("dead_letter_refused", message=error.message, hint=error.hint)
-                return
-            except BrokerError as error:
-                log().warning("dead_letter_not_sent", error=error.code, message=error.message, pause=pause)
-            await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, 2 * pause)
+        self._deaths.say(row.reason, **told)
+        if row.publish_at is not None and self.on_dead is not None:
+            self.on_dead()
 
 
 def as_letter(row: LetterRow) -> Letter:

@@ -6,22 +6,34 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from ingest.catalog.deadletters import REMOVED_UNREAD, LetterRow, Place
 from ingest.crashpoints import here
-from ingest.delivery.messages import Letter
+from ingest.delivery.messages import UNREADABLE, Letter
 from ingest.errors import BrokerError
 from ingest.jobs.errands import Errand
 from ingest.jobs.letterbox import Letterbox
+from ingest.model import LetterState
 from ingest.observe.logs import log
-from ingest.plan.offsets import OffsetTracker
+from ingest.plan.offsets import Gap, OffsetTracker, removed
 
 if TYPE_CHECKING:
     from ingest.delivery.kafka import Topic
 
 HANDOVER_SECONDS = 5.0
 """What is under way of partitions that are taken away gets this long, while the group waits for us."""
+_NO_PARTITION = (1 << 31) - 1
+
+
+class _Doubt(NamedTuple):
+    """Where messages of a partition may have been removed unread."""
+
+    partition: int
+    tracker: OffsetTracker
+    gap: Gap
 
 
 @dataclass
@@ -33,6 +45,7 @@ class Partitions:
     positions: dict[int, int] = field(default_factory=dict)
     """Committed, by partition."""
     _trackers: dict[int, OffsetTracker] = field(default_factory=dict)
+    _doubts: list[_Doubt] = field(default_factory=list)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def errands(self, letters: Sequence[Letter]) -> list[Errand]:
@@ -45,6 +58,8 @@ class Partitions:
             if letter.offset < tracker.expected:
                 log().warning("topic_starts_anew", partition=letter.partition, offset=letter.offset)
                 tracker = self._trackers[letter.partition] = OffsetTracker()
+            if tracker.expected and letter.offset > tracker.expected:
+                self._doubt(letter.partition, tracker, Gap(tracker.expected, letter.offset))
             tracker.take(letter.offset)
             found.append(Errand(letter, partial(self._settled, tracker)))
         return found
@@ -65,12 +80,22 @@ class Partitions:
         log().info("partitions_revoked", partitions=sorted(numbers), abandoned=sum(left.values()))
 
     async def assigned(self, numbers: Sequence[int]) -> None:
-        """These are ours now, from what was committed last."""
-        self._trackers = {number: OffsetTracker() for number in numbers}
+        """These are ours now, from what was committed last: unless that was removed before anybody read it."""
+        self._trackers, self._doubts = {number: OffsetTracker() for number in numbers}, []
+        for number, tracker in self._trackers.items():
+            self._doubt(number, tracker, Gap(None, None))
         log().info("partitions_assigned", partitions=sorted(numbers))
+
+    def place(self) -> Place:
+        """The letters that this consumer publishes: of its partitions, and of any that the topic no longer has."""
+        topic = self.topic
+        ours = topic.assigned if topic is not None else []
+        beyond = topic.partitions if topic is not None and 0 in ours and topic.partitions else _NO_PARTITION
+        return Place(topic.name if topic is not None else "", ours, beyond)
 
     async def commit(self) -> None:
         """Commits what is durable. A broker that is away, or partitions that are another's by now, are only logged."""
+        await self._clear_up()
         trackers = dict(self._trackers)
         wanted = {number: tracker.committable for number, tracker in trackers.items()}
         positions = {number: position for number, position in wanted.items() if position is not None}
@@ -94,10 +119,50 @@ class Partitions:
         try:
             for number in self.topic.assigned:
                 if number not in self.positions:
-                    self.positions[number] = await self.topic.committed(number)
+                    self.positions[number] = await self.topic.committed(number) or 0
         except BrokerError as error:
             log().warning("lag_unknown", error=error.code, message=error.message)
         return self.topic.lag(self.positions)
+
+    async def _clear_up(self) -> None:
+        """Asks the broker what it still has. One that does not say is asked again, and until then no offset moves."""
+        doubts, topic = self._doubts, self.topic
+        if not doubts or topic is None or topic.trouble:
+            return
+        try:
+            oldest = await topic.oldest(sorted({doubt.partition for doubt in doubts}))
+            starts = {
+                doubt.partition: await topic.committed(doubt.partition) for doubt in doubts if doubt.gap.start is None
+            }
+        except BrokerError as error:
+            log().debug("gaps_unknown", error=error.code, message=error.message)
+            return
+        self._doubts = self._doubts[len(doubts) :]
+        for number, tracker, gap in doubts:
+            if self._trackers.get(number) is not tracker:  # taken away meanwhile
+                continue
+            lost = removed(gap, starts.get(number), oldest.get(number, 0))
+            if lost:
+                self.letterbox.note_lost(self._obituary(number, lost), len(lost), tracker.believe)
+            else:
+                tracker.believe()
+
+    def _doubt(self, number: int, tracker: OffsetTracker, gap: Gap) -> None:
+        tracker.doubts += 1
+        self._doubts = [*self._doubts, _Doubt(number, tracker, gap)]
+
+    def _obituary(self, number: int, offsets: range) -> LetterRow:
+        topic, now = self.topic.name if self.topic is not None else "", datetime.now(UTC)
+        said = f"offsets {offsets[0]} to {offsets[-1]} were removed by the broker before they were read"
+        log().error(
+            "messages_lost", topic=topic, partition=number, first=offsets[0], last=offsets[-1], messages=len(offsets),
+            message=said, hint="`ingest sync` finds what they announced; let the topic keep its messages for longer.",
+        )  # fmt: skip
+        why = ((UNREADABLE, b"the broker has removed it unread"),)
+        told = {"at": now.isoformat(timespec="milliseconds"), "error": REMOVED_UNREAD, "message": said}
+        told["messages"] = str(len(offsets))
+        dead = LetterState.DEAD.value
+        return LetterRow(topic, number, offsets[0], None, None, why, dead, REMOVED_UNREAD, (told,), now)
 
     def _settled(self, tracker: OffsetTracker, errand: Errand) -> None:
         finish = partial(self._finish, tracker, errand.letter.offset)

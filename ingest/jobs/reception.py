@@ -51,9 +51,18 @@ class Reception:
         return self.outage.trouble or self.intake.visitor.away
 
     @property
+    def in_flight(self) -> int:
+        """Messages and letters that are not settled."""
+        return self.intake.in_flight + self.letterbox.under_way
+
+    @property
+    def bytes_in_flight(self) -> int:
+        return self.intake.bytes_in_flight + self.letterbox.bytes_under_way
+
+    @property
     def busy(self) -> bool:
         """Whether a message is not settled, or a letter not written."""
-        return self.intake.in_flight > 0 or self.letterbox.under_way > 0
+        return self.in_flight > 0
 
     def start(self) -> None:
         self.recorder.start()
@@ -75,19 +84,21 @@ class Reception:
         for task in done:
             task.result()
 
-    async def settle(self, seconds: float) -> None:
-        """Waits until nothing is under way, for at most so long. Asked to stop, not while the bucket is away: then
-        nothing could still come.
+    async def settle(self, *, grace: float) -> None:
+        """Waits until nothing is under way. Asked to stop, for so many seconds at most, and not while everything waits
+        for the bucket or another process: then nothing could still come.
 
         Raises:
             IngestError: as `failed`.
         """
         failing = asyncio.create_task(self.failed())
-        deadline = asyncio.get_running_loop().time() + seconds
+        deadline, stop = inf, self.outage.stop
         try:
-            while self.busy and not failing.done() and asyncio.get_running_loop().time() < deadline:
-                if self.outage.stop.requested and self.intake.visitor.away:
-                    break
+            while self.busy and not failing.done():
+                if stop.requested:
+                    deadline = min(deadline, asyncio.get_running_loop().time() + grace)
+                    if self.intake.visitor.away or asyncio.get_running_loop().time() >= deadline:
+                        break
                 await asyncio.wait({failing}, timeout=_LOOK_SECONDS)
             if failing.done():
                 failing.result()
@@ -112,13 +123,14 @@ class Reception:
             while self.letterbox.under_way and not writing.done() and asyncio.get_running_loop().time() < deadline:
                 await asyncio.wait({writing}, timeout=_LOOK_SECONDS)
             await _end(writing)
+            self.letterbox.close()
 
 
 @asynccontextmanager
 async def receiving(
-    run: Run, *, transfers: int | None = None, patience: timedelta = PATIENCE
+    run: Run, *, transfers: int | None = None, patience: timedelta = PATIENCE, endless: bool = True
 ) -> AsyncIterator[Reception]:
-    """Opens what messages need, and closes it."""
+    """Opens what messages need, and closes it. Where it is `endless`, so is the patience with a bucket that is away."""
     settings, outage = run.settings, Outage(run.stop)
     catalog = PatientCatalog.over(run.catalog, outage)
     concurrency = concurrency_for(transfers)
@@ -131,7 +143,7 @@ async def receiving(
             settings,
             connections=concurrency.ceiling,
             etags=etags,
-            patience=inf,
+            patience=inf if endless else None,
             on_overload=concurrency.overloaded,
         )
         bucket = await stack.enter_async_context(opening)
@@ -154,7 +166,8 @@ async def receiving(
             run.id, run.source.id, run.source.bucket, deliver_to=settings.verify_url, etags=etags, fields=fields
         )
         recorder = Recorder(catalog, store, builder, run.counts, recorded, interval=_GATHER_SECONDS)
-        visitor = Visitor(bucket, fetch, transfer, Turns(concurrency), look_up)
+        waits = inf if endless else settings.patience.total_seconds()
+        visitor = Visitor(bucket, fetch, transfer, Turns(concurrency), look_up, patience=waits)
         parser = Parser(run.source.bucket, normalise_key, settings.endpoint)
         intake = Intake(parser, visitor, catalog, run.source.id, recorder, fields)
         letterbox = Letterbox(catalog, run.source.id, outage, patience=patience)

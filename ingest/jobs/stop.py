@@ -12,6 +12,8 @@ from typing import TypeVar
 from ingest.errors import InterruptedRun, TerminatedRun
 
 T = TypeVar("T")
+_SWALLOWED_SECONDS = 5.0
+"""What has not ended by then has not heard of its cancellation: `asyncio.wait_for` loses one now and then."""
 
 
 @dataclass
@@ -64,9 +66,9 @@ class Stop:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
-            if not working.done():
+            while not working.done():
                 working.cancel()
-                await asyncio.wait({working})
+                await asyncio.wait({working}, timeout=_SWALLOWED_SECONDS)
         if working.cancelled():
             raise self.error
         return working.result()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from typing import NamedTuple
 
 from ingest.crashpoints import here
@@ -37,6 +38,8 @@ from ingest.source.sight import SightedBucket
 _EVERYTHING = Selection()
 _NEVER = datetime.fromtimestamp(0, UTC)
 _LONGEST_PAUSE = 10.0
+_UNPROVEN_SECONDS = 5.0
+"""What never answered is not waited for longer, where anybody's patience has an end."""
 _NOBODYS_KEY = ".ingest/nobody"
 """Asked for where it is not clear whether the bucket is at fault, or one object: it should not exist."""
 
@@ -94,6 +97,8 @@ class Visitor:
     turns: Turns
     look_up: Callable[[str], Awaitable[CatalogRow | None]]
     """The catalog's row of a key, where an event's path turns out to mean another key than it seemed."""
+    patience: float = inf
+    """Seconds that the bucket may be away; where it was never there, some few."""
     trouble: str = ""
     """Why every event waits; empty while none does."""
     _succeeded_at: float = float("-inf")
@@ -107,7 +112,7 @@ class Visitor:
         """Never raises for the object's own faults, nor for a bucket that is away: it waits.
 
         Raises:
-            DiskError: the local disk failed.
+            DiskError: the local disk failed. SourceError: the bucket was away for longer than anybody has patience.
         """
         loop = asyncio.get_running_loop()
         failed_at, pause = 0.0, 0.2
@@ -124,10 +129,15 @@ class Visitor:
                 return visited  # others fare better: it is this object's own trouble
             if isinstance(visited.error, UnexpectedResponse) and await self._answers_for_another():
                 return visited
+            if getattr(visited.error, "away", False) or loop.time() + pause - failed_at > self._left():
+                raise visited.error
             self.trouble = f"the bucket is away: {visited.error.code}"
             log().warning("source_away", error=visited.error.code, message=visited.error.message, pause=pause)
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE, 2 * pause)
+
+    def _left(self) -> float:
+        return self.patience if self._succeeded_at > float("-inf") else min(self.patience, _UNPROVEN_SECONDS)
 
     async def _answers_for_another(self) -> bool:
         """Whether the bucket knows what to say of a key that is nobody's: servers refuse some keys by a plain 400."""

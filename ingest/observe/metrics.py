@@ -27,6 +27,7 @@ _HELP = {
     "gone": "Objects marked as gone.",
     "waiting": "Messages put to wait for their object.",
     "dead_letters": "Messages given up.",
+    "lost": "Messages that the broker removed before they were read.",
     "delivered": "Copies taken by the verification service.",
     "rejected": "Copies rejected by the verification service.",
     "undeliverable": "Deliveries given up.",

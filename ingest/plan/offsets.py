@@ -4,6 +4,31 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Gap(NamedTuple):
+    """Offsets from `start` to before `end` that did not come. `start` of None: from where the group had got to; `end`
+    of None: to the oldest that there is."""
+
+    start: int | None
+    end: int | None
+
+
+def removed(gap: Gap, committed: int | None, oldest: int) -> range:
+    """Which messages of a gap the broker has removed before they were read, `oldest` being the first that it has still.
+
+    | gap | the broker's oldest | removed |
+    |---|---|---|
+    | nothing is known of where it begins: a new group | any | nothing that was to be read |
+    | begins at the oldest, or behind it | | nothing: compaction, a transaction's marks, or the topic was made anew |
+    | begins before the oldest | before its end | up to the oldest; what is missing behind it was compacted |
+    | begins before the oldest | behind its end | all of it |
+    """
+    start = committed if gap.start is None else gap.start
+    if start is None:
+        return range(0)
+    return range(start, max(start, oldest if gap.end is None else min(oldest, gap.end)))
 
 
 @dataclass(slots=True)
@@ -15,6 +40,8 @@ class OffsetTracker:
 
     expected: int = 0
     """No offset below this one may be taken."""
+    doubts: int = 0
+    """Gaps before it that are not cleared up, or not on record: as long as there are any, it is not committed."""
     _open: deque[int] = field(default_factory=deque)
     _finished: set[int] = field(default_factory=set)
     _durable: int | None = None
@@ -27,8 +54,8 @@ class OffsetTracker:
 
     @property
     def committable(self) -> int | None:
-        """The offset to go on from after a restart; None when the broker has it already."""
-        return self._durable if self._durable != self._committed else None
+        """The offset to go on from after a restart; None when the broker has it already, or is not to have it yet."""
+        return self._durable if self._durable != self._committed and not self.doubts else None
 
     def take(self, offset: int) -> None:
         """The message at `offset` is at work.
@@ -51,3 +78,7 @@ class OffsetTracker:
     def commit(self, position: int) -> None:
         """The broker has taken `position`."""
         self._committed = position
+
+    def believe(self) -> None:
+        """One of the `doubts` is cleared up, and what came of it on record."""
+        self.doubts -= 1

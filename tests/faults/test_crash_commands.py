@@ -36,7 +36,7 @@ ARMED: dict[str, tuple[str, ...]] = {
         "outbox.settled", "run.worked",
     ),
     "consume": (
-        "batch.renamed:2", "batch.rows-written", "batch.committed", "letters.announced", "letters.kept",
+        "batch.renamed:2", "batch.rows-written", "batch.committed", "letters.kept", "letters.published",
         "offsets.committing", "offsets.committed", "outbox.claimed", "delivery.answered", "outbox.settled",
     ),
 }  # fmt: skip
@@ -169,3 +169,9 @@ async def test_a_message(rig: Rig, service: VerifyService, shared_broker: Broker
     letters = await rig.rows(dead_letters, "offset", "state", "reason")
     assert letters == [(len(sent), "dead", "unknown_form"), (len(sent) + 1, "dead", "no_such_key")]
     assert await shared_broker.committed(topic, group) == {0: len(sent) + 4}
+    published = Counter(
+        dict(dead.headers)["ingest_origin"].decode() for dead in await shared_broker.read(f"{topic}.dead")
+    )
+    assert published.keys() == {f"{topic}/0/{offset}" for offset, _, _ in letters}
+    assert max(published.values()) <= 2  # never not at all
+    assert await rig.rows(dead_letters, "publish_at") == [(None,), (None,)]

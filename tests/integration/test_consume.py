@@ -19,7 +19,7 @@ from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode
 from ingest.jobs.ask import status
-from ingest.jobs.deadletters import list_letters, retry_letters
+from ingest.jobs.deadletters import retry_letters
 from ingest.jobs.deliver import deliver
 from ingest.jobs.options import DeliverOptions, SyncOptions
 from ingest.jobs.stop import Stop
@@ -27,7 +27,7 @@ from ingest.jobs.sync import sync
 from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
-from tests.fixtures.events import eventually, notice, plain, record, row_of, run, sent, settings_for
+from tests.fixtures.events import eventually, list_letters, notice, plain, record, row_of, run, sent, settings_for
 from tests.fixtures.servers import Bucket
 
 FOR_EVER = 1 << 30
@@ -53,7 +53,7 @@ async def committed(broker: Broker, settings: Settings, position: int) -> bool:
 
 
 async def dead_letters(settings: Settings) -> bool:
-    return any(letter["state"] == "dead" for letter in await list_letters(settings, None))
+    return any(letter["state"] == "dead" for letter in await list_letters(settings))
 
 
 async def test_events_are_downloaded_recorded_and_delivered_once(
@@ -117,7 +117,7 @@ async def test_every_form_is_taken_and_every_poison_becomes_a_dead_letter(
     for key in [*forms, "second.pdf"]:
         assert (settings.data_dir / name / key.replace("%", "%25")).read_bytes() == body
     assert (report.exit_code, report.notes["dead_letters"]) == (ExitCode.PARTIAL, len(poison))
-    kept = {letter["reason"]: letter for letter in await list_letters(settings, None)}
+    kept = {letter["reason"]: letter for letter in await list_letters(settings)}
     assert kept.keys() == poison.keys()
     assert all(letter["state"] == "dead" and len(letter["attempts"]) == 1 for letter in kept.values())
     published = {
@@ -146,7 +146,7 @@ async def test_an_object_that_is_late_is_waited_for_and_one_that_never_comes_is_
     report = await running
 
     assert report.exit_code == ExitCode.TERMINATED
-    (letter,) = await list_letters(settings, None)
+    (letter,) = await list_letters(settings)
     assert (letter["key"], letter["reason"]) == ("never.pdf", "no_such_key")
     assert len(letter["attempts"]) >= 3
     assert await shared_broker.committed(topic, settings.kafka_group_id) == {0: 3}
@@ -154,11 +154,11 @@ async def test_an_object_that_is_late_is_waited_for_and_one_that_never_comes_is_
     # Given up, but not lost: once it is there, it is taken.
     failed = await retry_letters(settings, None, progress=Silence(), stop=Stop())
     assert (failed.exit_code, failed.notes["settled"]) == (ExitCode.PARTIAL, 0)
-    assert len((await list_letters(settings, None))[0]["attempts"]) == len(letter["attempts"]) + 1
+    assert len((await list_letters(settings))[0]["attempts"]) == len(letter["attempts"]) + 1
     await moto.put({"never.pdf": b"after all"})
     retried = await retry_letters(settings, [letter["id"]], progress=Silence(), stop=Stop())
     assert (retried.status, retried.notes["settled"]) == (RunStatus.OK, 1)
-    assert await list_letters(settings, None) == []
+    assert await list_letters(settings) == []
     await deliver(settings, DeliverOptions(), progress=Silence(), stop=Stop())
     assert service.accepted == ["there.pdf", "late.pdf", "never.pdf"]
 
@@ -266,7 +266,7 @@ async def test_the_same_letter_twice_is_one_letter(
     await shared_broker.send(topic, [sent("k", b"poison")])
     await run(settings)
     await run(settings.model_copy(update={"kafka_group_id": "another"}))  # as after a crash before the commit
-    assert len(await list_letters(settings, None)) == 1
+    assert len(await list_letters(settings)) == 1
 
 
 async def test_due_letters_are_handed_out_once(moto: Bucket, tmp_path: Path, database_url: str) -> None:

@@ -14,10 +14,9 @@ from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode
-from ingest.jobs.deadletters import list_letters
 from ingest.jobs.stop import Stop
 from ingest.model import RunStatus
-from tests.fixtures.events import eventually, notice, plain, row_of, run, sent, settings_for
+from tests.fixtures.events import eventually, list_letters, notice, plain, row_of, run, sent, settings_for
 from tests.fixtures.servers import Bucket
 
 _UNREADABLE = """
@@ -67,7 +66,7 @@ async def test_what_no_rule_of_messages_foresees_is_poison_and_holds_nothing_up(
     report = await run(settings)
 
     assert (report.exit_code, report.counts.downloaded, report.notes["messages"]) == (ExitCode.PARTIAL, 2, 6)
-    kept = {letter["reason"]: letter for letter in await list_letters(settings, None)}
+    kept = {letter["reason"]: letter for letter in await list_letters(settings)}
     assert kept.keys() == {*poison, "unreadable"}
     assert kept["unreadable"]["offset"] == 4
     published = {

@@ -18,7 +18,6 @@ from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker, Sent
 from ingest.demo.verify_service import VerifyService
 from ingest.errors import DatabaseDataError, ExitCode
-from ingest.jobs.deadletters import list_letters
 from ingest.jobs.options import SyncOptions
 from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
@@ -26,7 +25,7 @@ from ingest.model import RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from tests.faults.deeds import saying
-from tests.fixtures.events import eventually, plain, record, row_of, run, sent, settings_for
+from tests.fixtures.events import eventually, list_letters, plain, record, row_of, run, sent, settings_for
 from tests.fixtures.memory_s3 import Fault, MemoryS3, Stored, serving
 from tests.fixtures.servers import Bucket
 
@@ -102,7 +101,7 @@ async def test_where_a_key_can_be_read_in_two_ways_its_etag_decides(
     report = await run(settings)
     assert (report.exit_code, report.counts.downloaded) == (ExitCode.PARTIAL, 2)
     assert copies(settings, moto.name) == {"a+b": b"plus", "c d": b"space"}
-    assert [letter["reason"] for letter in await list_letters(settings, None)] == ["no_such_key"]
+    assert [letter["reason"] for letter in await list_letters(settings)] == ["no_such_key"]
 
 
 async def test_a_name_that_nobody_knows_is_looked_at(
@@ -147,7 +146,7 @@ async def test_other_buckets_records_are_passed_over_and_each_part_is_judged_by_
 
     assert report.exit_code == ExitCode.PARTIAL  # for the part that nobody can read
     assert (report.counts.downloaded, report.notes["foreign"], report.notes["dead_letters"]) == (3, 3, 1)
-    (letter,) = await list_letters(settings, None)
+    (letter,) = await list_letters(settings)
     assert (letter["state"], letter["reason"], letter["offset"]) == ("dead", "wrong_type", 1)
     assert await shared_broker.committed(topic, settings.kafka_group_id) == {0: 3}
 
@@ -162,7 +161,7 @@ async def test_what_cannot_be_read_of_a_message_does_not_keep_the_rest_from_wait
     await shared_broker.send(topic, [sent("k", [record("late.pdf", moto.name), {"s3": 7}])])
 
     async def kept() -> list[str]:
-        return [letter["state"] for letter in await list_letters(settings, None)]
+        return [letter["state"] for letter in await list_letters(settings)]
 
     async def waits() -> bool:
         return await kept() == ["waiting"]
@@ -212,7 +211,7 @@ async def test_no_hint_of_an_event_stops_the_reading(
         assert (report.status, report.counts.downloaded) == (RunStatus.OK, len(keys) + 3)
         return
     assert (report.exit_code, report.counts.downloaded) == (ExitCode.PARTIAL, 1)
-    assert {letter["reason"] for letter in await list_letters(settings, None)} == {"access_denied"}
+    assert {letter["reason"] for letter in await list_letters(settings)} == {"access_denied"}
     assert await shared_broker.committed(topic, settings.kafka_group_id) == {0: len(events) + 1}
 
 
@@ -254,7 +253,7 @@ async def test_what_a_database_cannot_keep_is_one_objects_failure(
     await shared_broker.send(topic, [plain(key, moto.name) for key in keys])
     report = await run(settings, patience=timedelta(hours=1))
     assert (report.exit_code, report.counts.downloaded, report.counts.failed) == (ExitCode.PARTIAL, 3, 1)
-    assert [(letter["key"], letter["reason"]) for letter in await list_letters(settings, None)] == [
+    assert [(letter["key"], letter["reason"]) for letter in await list_letters(settings)] == [
         ("odd.pdf", "database_data")
     ]
     assert await shared_broker.committed(topic, settings.kafka_group_id) == {0: 4}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 
+from ingest.catalog.deadletters import LetterRow
 from ingest.delivery.messages import Letter
 from ingest.errors import BrokerError
 from ingest.jobs.errands import Errand
@@ -17,12 +19,37 @@ from ingest.jobs.partitions import Partitions
 class Commits(list[dict[int, int]]):
     """Stands for the broker's side of commits, which no broker lets one see one by one."""
 
+    name, trouble = "t", ""
     away = False
+    position: int | None = None
+    """The group's, before any of these commits."""
+    begins_at = 0
+    """The oldest message that the broker still has."""
+
+    async def oldest(self, partitions: Sequence[int]) -> dict[int, int]:
+        if self.away:
+            raise BrokerError("nobody answers")
+        return dict.fromkeys(partitions, self.begins_at)
+
+    async def committed(self, _partition: int) -> int | None:
+        return self.position
 
     async def commit(self, positions: Mapping[int, int]) -> None:
         if self.away:
             raise BrokerError("nobody answers")
         self.append(dict(positions))
+
+
+@dataclass
+class Letters:
+    """Stands for the letterbox: what is noted there is durable when the test says so."""
+
+    lost: list[tuple[int, int, int]] = field(default_factory=list)
+    then: list[Callable[[], None]] = field(default_factory=list)
+
+    def note_lost(self, row: LetterRow, messages: int, then: Callable[[], None]) -> None:
+        self.lost.append((row.partition, row.offset, messages))
+        self.then.append(then)
 
 
 def letters(partition: int, *offsets: int) -> list[Letter]:
@@ -31,7 +58,7 @@ def letters(partition: int, *offsets: int) -> list[Letter]:
 
 async def owning(*numbers: int) -> tuple[Partitions, Commits]:
     commits = Commits()
-    partitions = Partitions(cast(Any, None), cast(Any, commits))
+    partitions = Partitions(cast(Any, Letters()), cast(Any, commits))
     await partitions.assigned(numbers)
     return partitions, commits
 
@@ -94,3 +121,50 @@ async def test_a_topic_that_starts_anew_is_followed_from_its_start() -> None:
     finish(partitions.errands(letters(0, 0)), 0)
     await partitions.commit()
     assert commits == [{0: 1}]
+
+
+async def test_what_the_broker_removed_before_it_was_read_is_on_record_before_the_offset_moves() -> None:
+    partitions, commits = await owning(0)
+    noted = cast(Letters, partitions.letterbox)
+    commits.position, commits.begins_at = 40, 100  # while nobody read
+    finish(partitions.errands(letters(0, 100)), 0)
+    await partitions.commit()
+    assert (noted.lost, commits) == ([(0, 40, 60)], [])
+    noted.then.pop()()
+    await partitions.commit()
+    assert commits == [{0: 101}]
+
+    commits.begins_at = 300  # while reading was paused
+    finish(partitions.errands(letters(0, 305)), 0)  # of 300 to 304 the topic's compaction has left nothing
+    await partitions.commit()
+    assert noted.lost[1:] == [(0, 101, 199)]
+    noted.then.pop()()
+    await partitions.commit()
+    assert commits[1:] == [{0: 306}]
+
+
+async def test_offsets_that_were_compacted_are_no_loss() -> None:
+    partitions, commits = await owning(0)
+    finish(partitions.errands(letters(0, 0, 5, 9)), 0, 1, 2)
+    await partitions.commit()
+    assert (cast(Letters, partitions.letterbox).lost, commits) == ([], [{0: 10}])
+
+
+async def test_a_broker_that_does_not_say_what_it_has_is_asked_again() -> None:
+    partitions, commits = await owning(0)
+    commits.position, commits.begins_at, commits.away = 1, 2, True
+    finish(partitions.errands(letters(0, 2)), 0)
+    await partitions.commit()
+    commits.away = False
+    assert (cast(Letters, partitions.letterbox).lost, commits) == ([], [])
+    await partitions.commit()
+    assert cast(Letters, partitions.letterbox).lost == [(0, 1, 1)]
+
+
+async def test_doubts_of_partitions_that_were_taken_away_are_the_next_owners() -> None:
+    partitions, commits = await owning(0, 1)
+    commits.position, commits.begins_at, commits.away = 1, 2, True
+    await partitions.revoked([1])
+    commits.away = False
+    await partitions.commit()
+    assert cast(Letters, partitions.letterbox).lost == [(0, 1, 1)]
