@@ -50,7 +50,8 @@ async def intend(
 ) -> set[str]:
     """Writes down that these copies are about to be unlinked; returns the keys for which that still holds.
 
-    A copy that was replaced, held or queued for delivery since it was looked at is left out.
+    A copy that was replaced, held or queued for delivery since it was looked at is left out, and so is one that became
+    the only one: its object has gone from the bucket.
     """
     keys = [copy.remote.key for copy in copies]
     of_keys = objects.c.source_id == source_id, objects.c.key.in_(keys)
@@ -58,8 +59,11 @@ async def intend(
     async with catalog.writing() as connection:
         if catalog.is_postgres:  # SQLite's write lock does the same: a hold comes before the intent, or sees it
             await connection.execute(text("LOCK TABLE holds, deliveries IN SHARE MODE"))
-        looked_at = {(copy.remote.key, copy.remote.etag, copy.local_path, copy.downloaded_at) for copy in copies}
-        query = select(objects.c.key, version_of_row(), objects.c.local_path, objects.c.downloaded_at)
+        looked_at = {
+            (copy.remote.key, copy.remote.etag, copy.local_path, copy.downloaded_at, copy.gone) for copy in copies
+        }
+        gone = objects.c.gone_at.is_not(None)
+        query = select(objects.c.key, version_of_row(), objects.c.local_path, objects.c.downloaded_at, gone)
         still = [tuple(row) for row in await connection.execute(query.where(*of_keys, *allowed))]
         intended = {str(row[0]) for row in still if row in looked_at}
         marked = objects.c.source_id == source_id, objects.c.key.in_(intended)

@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from ingest.catalog import queries
 from ingest.catalog.holds import Holder, all_holds
 from ingest.crashpoints import here
 from ingest.errors import RowNotFound
+from ingest.jobs.copies import Copies
 from ingest.jobs.installation import asked
 from ingest.jobs.options import HoldOptions
 from ingest.jobs.prefixes import is_on_record, read_prefix
@@ -24,6 +26,7 @@ from ingest.observe.logs import log
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.source.paths import other_prefixes, spellings
+from ingest.store.replacing import Replacing
 
 
 async def place(settings: Settings, options: HoldOptions, reason: str, stop: Stop) -> RunReport:
@@ -34,8 +37,14 @@ async def place(settings: Settings, options: HoldOptions, reason: str, stop: Sto
         is_prefix = options.prefix is not None
         keys = await _keys(run, options)
         here("hold.read")
-        held = await holder.place(keys, is_prefix=is_prefix, reason=reason, by=_who(), at=datetime.now(UTC))
+        # Not between a cleanup's intent and its unlinks: what is said to be held would be removed still.
+        with closing(Copies(run.catalog, run.source.id, Replacing(settings.data_dir, run.source.directory))) as copies:
+            async with copies.changing():
+                held = await holder.place(keys, is_prefix=is_prefix, reason=reason, by=_who(), at=datetime.now(UTC))
         run.report.notes.update(placed=len(keys), held=held)
+        if not is_prefix and held < len(keys):
+            said = f"{len(keys) - held} of {len(keys)} have no copy to hold now: `ingest restore` brings one back"
+            log().warning("held_without_copy", message=said)
         if is_prefix and not await is_on_record(run.catalog, run.source.id, keys[0]):
             said = f"nothing on record begins with {keys[0]!r} yet: the hold is placed, and holds what comes"
             log().info("hold_placed", message=said)
@@ -71,7 +80,7 @@ async def listed(settings: Settings) -> list[dict[str, Any]]:
 async def _execute(
     command: str, settings: Settings, arguments: dict[str, object], work: Callable[[Run], Awaitable[None]], stop: Stop
 ) -> RunReport:
-    # A lock of their own: a hold must be possible while a cleanup runs. The catalog orders the two.
+    # A lock of their own: a hold must be possible while a cleanup runs. It waits for a batch of it at most.
     return await execute(command, settings, arguments, work, lock="hold", progress=Silence(), stop=stop)
 
 

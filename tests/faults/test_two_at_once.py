@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.tables import runs
 from ingest.errors import LockedError
 from ingest.jobs import copies
 from ingest.jobs.options import SyncOptions
@@ -149,6 +152,35 @@ async def test_a_new_version_comes_while_the_old_copy_is_pruned(rig: Rig, killed
             second.send_signal(signal.SIGCONT)
             assert second.wait(60) == 0
     rig.assert_newest(await rig.settled())
+
+
+@pytest.mark.parametrize("what", [("a", "a/b"), ("--prefix", "")], ids=" ".join)
+async def test_what_is_said_to_be_held_is_there(rig: Rig, what: tuple[str, ...]) -> None:
+    """A hold waits for the unlinks that a cleanup is past the intent of, and counts what they left."""
+    hold = ("hold", "add", *what, "--reason", "audit")
+    with rig.held(PRUNE, "cleanup.intended") as first, rig.held(hold, WAITING) as second:
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(60) == 0
+        second.send_signal(signal.SIGCONT)
+        assert second.wait(60) == 0
+    seen = await look(rig.settings)
+    seen.assert_settled()
+    assert {row["state"] for row in seen.rows.values()} == {"pruned"}
+    async with Catalog.open(rig.url) as catalog, catalog.reading() as connection:
+        said = await connection.execute(select(runs.c.counts).where(runs.c.command == "hold add"))
+        assert [(counts["placed"], counts["held"]) for (counts,) in said] == [(len(what) if what[0] == "a" else 1, 0)]
+
+
+async def test_a_copy_that_became_the_only_one_stays(rig: Rig) -> None:
+    """The bucket still had it when cleanup asked; a sync has marked it as gone since."""
+    with rig.held(("cleanup", "--older-than", "0d"), "cleanup.decided") as first:
+        del rig.server.objects["a"]
+        assert rig.run("sync") == 0
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(60) == 0
+    seen = await look(rig.settings)
+    seen.assert_settled()
+    assert {key: row["state"] for key, row in seen.rows.items()} == {"a": "present", "a/b": "pruned", "d/1": "pruned"}
 
 
 async def test_a_process_that_hangs_with_the_lock_is_named(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from ingest.catalog import pruning, queries, schema
+from ingest.catalog import queries, schema
 from ingest.catalog.catalog import Catalog
 from ingest.errors import RowNotFound
 from ingest.jobs import hold
 from ingest.jobs.cleanup import cleanup
+from ingest.jobs.copies import Copies
 from ingest.jobs.options import CleanupOptions, HoldOptions, SyncOptions
 from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
@@ -115,13 +116,14 @@ async def test_a_hold_placed_while_a_cleanup_decides_is_obeyed(
     settings = weed.settings(tmp_path / "data", database_url=database_url)
     await weed.put({"a": b"x", "b": b"y"})
     await run_sync(settings)
-    intend = pruning.intend
+    take = Copies._take
 
-    async def held_just_before(*arguments: object, **more: object) -> set[str]:
+    async def held_just_before(copies: Copies) -> None:
+        monkeypatch.setattr(Copies, "_take", take)
         await (place(settings, prefix="a") if by_prefix else place(settings, "a"))
-        return await intend(*arguments, **more)  # type: ignore[arg-type]
+        await take(copies)
 
-    monkeypatch.setattr(pruning, "intend", held_just_before)
+    monkeypatch.setattr(Copies, "_take", held_just_before)
     report = await prune(settings)
     assert (report.counts.pruned, report.counts.kept) == (1, 1), report.error
     assert left(settings) == {"a"}
