@@ -23,15 +23,23 @@ SAID = {
 _LAST_SECONDS = 1.0
 _due = {"object": False}
 """Whether a script still waits for the object of ``--json``."""
+_called = {"command": ""}
+"""As in that object."""
 
 
 def expect() -> None:
     """From now on. A signal that whoever started us has ignored stays so."""
     _due["object"] = "--json" in sys.argv
+    called(*(word for word in sys.argv[1:2] if word.isalpha()))  # its group alone, until that has been read
     for number in SAID:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
     atexit.register(_leave_alone)
+
+
+def called(command: str = "") -> None:
+    """Which command it is."""
+    _called["command"] = command
 
 
 def answering() -> None:
@@ -58,7 +66,8 @@ def end(received: int) -> None:
     _write(2, f"error: {message} (exit {exit_code})\nhint: {HINT}\n")
     if _due["object"]:
         error = f'{{"code": "{code}", "message": "{message}", "hint": "{HINT}"}}'
-        _write(1, f'{{"status": "interrupted", "error": {error}, "exit_code": {exit_code}}}\n')
+        frame = f'"command": "{_called["command"]}", "run_id": null, "status": "interrupted", "exit_code": {exit_code}'
+        _write(1, f'{{{frame}, "error": {error}}}\n')
     os._exit(exit_code)  # not by an exception: it could strike where exceptions are ignored, or be taken for an error
 
 

@@ -105,8 +105,11 @@ def _refuse(error: IngestError, *, as_json: bool, verbose: bool, steps: Sequence
         show_traceback()
     _banner(f"{_Sign().bad} S3 CONNECTION TEST FAILED", f"Cause: {error.message}", f"Next: {error.hint}", err=as_json)
     if as_json:
-        said = {"code": error.code, "message": error.message, "hint": error.hint}
-        emit({"command": "check", "status": "failed", "steps": list(steps), "error": said, "exit_code": 1})
+        from ingest.model import RunStatus
+        from ingest.observe.report import frame
+
+        failed = frame("check", status=RunStatus.FAILED, exit_code=ExitCode.FAILED, error=error)
+        emit(failed | {"steps": list(steps)})
     sys.exit(ExitCode.FAILED)
 
 
@@ -142,7 +145,7 @@ def command(context: Context, download: str | None, upload: bool, save_ca: str |
         f"{_Sign().good} S3 CONNECTION TEST SUCCESSFUL", f"Next: {following}ingest sync --dry-run", err=context.json
     )
     if context.json:
-        context.emit({"command": "check", "status": "ok", "steps": shown.done, "exit_code": 0})
+        context.emit({"steps": shown.done})
 
 
 def _banner(*lines: str, err: bool) -> None:

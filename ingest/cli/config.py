@@ -49,16 +49,17 @@ def _show(settings: Settings | None, *, as_json: bool, error: IngestError | None
     flags = {name: parameters.get(name) for name in SETTING_FLAGS}
     shown = explain(flags, Path(env_file) if env_file else None, settings)
     if as_json:
-        document = {
-            "command": "config",
-            "status": "ok" if error is None else "failed",
+        from ingest.model import RunStatus
+        from ingest.observe.report import frame
+
+        status, exit_code = (RunStatus.OK, ExitCode.OK) if error is None else (RunStatus.FAILED, ExitCode.USAGE)
+        own = {
             "settings": [line._asdict() for line in shown.lines],
             "catalog": shown.catalog,
             "data_dir": shown.data_dir,
             **shown.notes,
-            "error": None if error is None else {"code": error.code, "message": error.message, "hint": error.hint},
         }
-        emit(document)
+        emit(frame("config", status=status, exit_code=exit_code, error=error) | own)
         return
     show_table(("setting", "value", "from"), shown.lines)
     if shown.catalog is not None:

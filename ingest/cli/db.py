@@ -26,7 +26,7 @@ def upgrade(context: Context) -> None:
         await schema.upgrade(context.settings.database_url.get_secret_value())
 
     run_async(work)
-    _say(context, "upgrade", f"The schema is at {schema.revisions()[-1]}.", revision=schema.revisions()[-1])
+    _say(context, f"The schema is at {schema.revisions()[-1]}.", revision=schema.revisions()[-1])
 
 
 @command.command("current")
@@ -38,7 +38,7 @@ def current(context: Context) -> None:
     found = run_async(lambda _stop: schema.current(context.settings.database_url.get_secret_value()))
     newest = schema.revisions()[-1]
     where = "there is no schema" if found is None else f"the schema is at {found}"
-    _say(context, "current", f"{where}; this version of ingest needs {newest}.", revision=found, needed=newest)
+    _say(context, f"{where}; this version of ingest needs {newest}.", revision=found, needed=newest)
 
 
 @command.command("check")
@@ -61,11 +61,11 @@ def check(context: Context) -> None:
             f"the audit trail is broken at event {broken[0]} ({len(broken)} in all): edited, dropped or reordered",
             hint="Compare the events table with a backup.",
         )
-    _say(context, "check", "The schema fits, and the audit trail is unbroken.", revision=schema.revisions()[-1])
+    _say(context, "The schema fits, and the audit trail is unbroken.", revision=schema.revisions()[-1])
 
 
-def _say(context: Context, verb: str, line: str, **fields: object) -> None:
+def _say(context: Context, line: str, **fields: object) -> None:
     if context.json:
-        context.emit({"command": f"db {verb}", "status": "ok", **fields})
+        context.emit(fields)
     else:
         say(line)

@@ -35,7 +35,7 @@ def list_(context: Context, limit: int | None, after: int) -> None:
     """
     from ingest.jobs.deadletters import list_letters
 
-    listed = Listed({"command": "deadletters"}, "letters") if context.json else None
+    listed = Listed({"command": "deadletters list", "run_id": None}, "letters") if context.json else None
     shown = 0
 
     async def show_all() -> None:
@@ -57,7 +57,7 @@ def list_(context: Context, limit: int | None, after: int) -> None:
         listed.end(told_of(error))
         fail(error, as_json=False, verbose=context.verbose)
     if listed is not None:
-        listed.end({"status": "ok", "exit_code": 0})
+        listed.end({"status": "ok", "exit_code": 0, "error": None})
     elif not shown:
         say("No dead letters.")
 

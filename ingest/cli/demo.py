@@ -60,7 +60,7 @@ def _show_tour(context: Context, home: Path, objects: int, *, events: bool) -> N
     commands = run_async(lambda stop: stop.during(tour(home, objects, show, _last_run)))
     if context.json:
         seconds = round(time.monotonic() - started, 3)
-        context.emit({"command": "demo", "status": "ok", "commands": commands, "seconds": seconds})
+        context.emit({"commands": commands, "seconds": seconds})
 
 
 async def _last_run(settings: Settings) -> Mapping[str, Any]:
@@ -75,7 +75,7 @@ async def _serve(context: Context, home: Path, objects: int, stop: Stop) -> None
     async def until_stopped() -> None:
         async with stocked(home, objects) as (place, _):
             if context.json:
-                context.emit({"command": "demo", "status": "ok", "settings": dict(place.variables)})
+                context.emit({"settings": dict(place.variables)})
             else:
                 say("# The server is up until Ctrl-C. Put these lines into .env:")
                 for name, value in place.variables.items():

@@ -20,13 +20,13 @@ def fail(error: IngestError, *, as_json: bool, verbose: bool) -> NoReturn:
         show_traceback()
     show_error(error)
     if as_json:
-        _emit_summary(_name_of(click.get_current_context()), error)
+        _emit_summary(name_of(click.get_current_context()), error)
     sys.exit(error.exit_code)
 
 
 def fail_usage(error: click.UsageError, arguments: Sequence[str]) -> NoReturn:
     """Click's own words as any other error, and with ``--json`` among the arguments a run's summary on stdout."""
-    name = _name_of(error.ctx) if error.ctx is not None else ""
+    name = name_of(error.ctx) if error.ctx is not None else ""
     command = f"ingest {name}".rstrip()
     unnamed = isinstance(error, click.exceptions.NoArgsIsHelpError)  # its message is the whole help
     said = SettingsError(
@@ -73,6 +73,6 @@ def _emit_summary(command: str, error: IngestError) -> None:
     emit(as_json(RunReport(command, status=RunStatus.FAILED, error=error, exit_code=error.exit_code)))
 
 
-def _name_of(context: click.Context) -> str:
+def name_of(context: click.Context) -> str:
     """``sync``, ``hold add``; empty for the group of all."""
     return context.command_path.removeprefix(context.find_root().command_path).strip()

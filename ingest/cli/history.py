@@ -28,7 +28,7 @@ def command(context: Context, key: str) -> None:
 
     found = run_async(lambda _stop: history(context.settings, key))
     if context.json:
-        context.emit({"command": "history", "status": "ok", **found})
+        context.emit(found)
         return
     row = found["object"]
     for name in ("source_s3_path", "state", "size", "etag", "version", "last_modified", "local_path", "digest",

@@ -71,7 +71,7 @@ def show(context: Context) -> None:
 
     found = run_async(lambda _stop: listed(context.settings))
     if context.json:
-        context.emit({"command": "hold list", "status": "ok", "holds": found})
+        context.emit({"holds": found})
     elif not found:
         say("Nothing is held.")
     else:

@@ -37,11 +37,4 @@ def command(context: Context, prefix: str, limit: int | None) -> None:
 
     total = run_async(work)
     if context.json:
-        context.emit(
-            {
-                "command": "ls",
-                "status": "ok",
-                "bytes": total,
-                "objects": [remote._asdict() for remote in shown],
-            }
-        )
+        context.emit({"bytes": total, "objects": [remote._asdict() for remote in shown]})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 import click
 
 from ingest import interrupts
-from ingest.cli.failures import fail, show_error, show_traceback
+from ingest.cli.failures import fail, name_of, show_error, show_traceback
 from ingest.cli.output import emit, say
 from ingest.cli.params import Text
 from ingest.errors import ExitCode, IngestError, ReaderGone, too_many_files
@@ -49,8 +49,10 @@ class Context:
     verbose: bool
 
     def emit(self, document: dict[str, Any]) -> None:
-        """The one object of ``--json``."""
-        emit(document)
+        """The one object of ``--json``: what each says (`observe.report.frame`), and this command's own fields."""
+        from ingest.observe.report import frame
+
+        emit(frame(name_of(click.get_current_context())) | document)
 
 
 class Refusal(Protocol):
@@ -73,6 +75,7 @@ def command_options(
         as_json, quiet, verbose = values.pop("as_json"), values.pop("quiet"), values.pop("verbose")
         flags = {name: values.pop(name) for name in SETTING_FLAGS}
         env_file = values.pop("env_file")
+        interrupts.called(name_of(click.get_current_context()))
         try:
             from ingest.observe.logs import configure
             from ingest.settings import Settings

@@ -11,14 +11,19 @@ from ingest.cli.params import Count
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.tables import show_table
 
+_UNNAMED = ""
+
 
 class _ListedByDefault(click.Group):
-    """Without the name of a command it lists."""
+    """Without the name of a command it lists, and is called by its own name alone."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         asks_for_help = args and args[0] in ctx.help_option_names
         named = args and args[0] in self.commands
-        return super().parse_args(ctx, args if asks_for_help or named else ["list", *args])
+        return super().parse_args(ctx, args if asks_for_help or named else [_UNNAMED, *args])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name or "list")
 
 
 @click.group("runs", cls=_ListedByDefault)
@@ -41,7 +46,7 @@ def listed(context: Context, limit: int) -> None:
 
     found = run_async(lambda _stop: runs(context.settings, limit))
     if context.json:
-        context.emit({"command": "runs", "status": "ok", "runs": found})
+        context.emit({"runs": found})
         return
     show_runs(found)
 
@@ -59,7 +64,7 @@ def show(context: Context, number: int, limit: int) -> None:
 
     found = run_async(lambda _stop: run_shown(context.settings, number, limit))
     if context.json:
-        context.emit({"command": "runs show", "status": "ok", **found})
+        context.emit(found)
         return
     show_runs([found["run"]])
     if found["failures"]:

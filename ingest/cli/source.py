@@ -34,7 +34,7 @@ def list_(context: Context) -> None:
 
     found = run_async(lambda _stop: listed(context.settings))
     if context.json:
-        context.emit({"command": "source list", "status": "ok", "sources": found})
+        context.emit({"sources": found})
         return
     columns = ("id", "endpoint", "bucket", "directory", "data_dir", "objects", "present")
     heads = ("id", "endpoint", "bucket", "directory", "data directory", "objects", "copies")
@@ -53,7 +53,7 @@ def rename(context: Context, old: str, new: str, dry_run: bool) -> None:
     """
     from ingest.jobs import sources
 
-    _say(context, "rename", dry_run, lambda: sources.rename(context.settings, old, new, dry_run=dry_run))
+    _say(context, dry_run, lambda: sources.rename(context.settings, old, new, dry_run=dry_run))
 
 
 @command.command("attach")
@@ -70,7 +70,7 @@ def attach(context: Context, directory: str | None, dry_run: bool) -> None:
     """
     from ingest.jobs import sources
 
-    _say(context, "attach", dry_run, lambda: sources.attach(context.settings, directory, dry_run=dry_run))
+    _say(context, dry_run, lambda: sources.attach(context.settings, directory, dry_run=dry_run))
 
 
 @command.command("forget")
@@ -85,14 +85,13 @@ def forget(context: Context, source: str, force: bool, dry_run: bool) -> None:
     """
     from ingest.jobs import sources
 
-    _say(context, "forget", dry_run, lambda: sources.forget(context.settings, source, force=force, dry_run=dry_run))
+    _say(context, dry_run, lambda: sources.forget(context.settings, source, force=force, dry_run=dry_run))
 
 
-def _say(context: Context, verb: str, dry_run: bool, work: Callable[[], Any]) -> None:
+def _say(context: Context, dry_run: bool, work: Callable[[], Any]) -> None:
     steps: list[str] = run_async(lambda _stop: work())
     if context.json:
-        document = {"command": f"source {verb}", "status": "ok", "dry_run": dry_run, "steps": steps}
-        context.emit(document)
+        context.emit({"dry_run": dry_run, "steps": steps})
         return
     for step in steps:
         say(f"{'would be: ' if dry_run else ''}{step}")

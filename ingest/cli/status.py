@@ -22,7 +22,7 @@ def command(context: Context) -> None:
 
     found = run_async(lambda _stop: status(context.settings))
     if context.json:
-        context.emit({"command": "status", "status": "ok", **found})
+        context.emit(found)
         return
     say(f"{found['source']}: {found['objects']} objects in the catalog, {found['gone']} gone from the bucket\n")
     show_table(

@@ -71,7 +71,9 @@ async def retry_letters(
             raise MessagesDied(f"{left} of {tried} messages failed again")
 
     arguments: dict[str, object] = {"ids": list(ids) if ids is not None else "all"}
-    return await execute("deadletters", settings, arguments, work, lock="deadletters", progress=progress, stop=stop)
+    return await execute(
+        "deadletters retry", settings, arguments, work, lock="deadletters", progress=progress, stop=stop
+    )
 
 
 async def discard_letters(
@@ -102,7 +104,9 @@ async def discard_letters(
 
     told = {"reason": reason, "older_than": older_than.total_seconds() if older_than is not None else None}
     arguments: dict[str, object] = {"discard": list(ids) if ids is not None else "all", **told, "dry_run": dry_run}
-    return await execute("deadletters", settings, arguments, work, lock="deadletters", progress=progress, stop=stop)
+    return await execute(
+        "deadletters discard", settings, arguments, work, lock="deadletters", progress=progress, stop=stop
+    )
 
 
 async def _require(run: Run, ids: Collection[int] | None) -> None:

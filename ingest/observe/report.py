@@ -5,19 +5,37 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ingest.model import RunReport
+from ingest.errors import IngestError
+from ingest.model import RunReport, RunStatus
 from ingest.units import format_size
+
+
+def frame(
+    command: str,
+    *,
+    run_id: int | None = None,
+    status: RunStatus = RunStatus.OK,
+    exit_code: int = 0,
+    error: IngestError | None = None,
+) -> dict[str, Any]:
+    """What the object of ``--json`` says for every command, before its own fields, which are none of these.
+
+    `run_id` is null where no run was recorded, `error` where none ended the command.
+    """
+    said = None if error is None else {"code": error.code, "message": error.message, "hint": error.hint}
+    return {"command": command, "run_id": run_id, "status": status.value, "exit_code": int(exit_code), "error": said}
 
 
 def as_json(report: RunReport) -> dict[str, Any]:
     """The object of ``--json``. Fields may be added, never renamed."""
-    document: dict[str, Any] = {"command": report.command, "run_id": report.run_id, "status": report.status.value}
-    document |= asdict(report.counts)
-    document["seconds"] = report.seconds
-    document["exit_code"] = int(report.exit_code)
-    if report.error is not None:
-        document["error"] = {"code": report.error.code, "message": report.error.message, "hint": report.error.hint}
-    return document | report.notes
+    document = frame(
+        report.command,
+        run_id=report.run_id,
+        status=report.status,
+        exit_code=report.exit_code,
+        error=report.error,
+    )
+    return document | asdict(report.counts) | {"seconds": report.seconds} | report.notes
 
 
 def as_line(report: RunReport) -> str:

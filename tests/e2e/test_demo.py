@@ -95,7 +95,7 @@ async def test_as_json_it_is_one_object_and_everything_temporary_is_removed(tmp_
         done = await ended(process)
     assert done.code == 0, done.stderr
     document = json.loads(done.stdout)
-    assert (document["command"], document["status"]) == ("demo", "ok")
+    assert (document["command"], document["status"], document["exit_code"]) == ("demo", "ok", 0)
     assert document["commands"][:2] == ["ingest check", "ingest sync"]
     assert list(tmp_path.iterdir()) == []
     assert processes(tmp_path) == []
@@ -135,7 +135,7 @@ async def test_served_as_json_its_lines_are_the_one_object(tmp_path: Path) -> No
     async with demo(tmp_path, "--serve", "--json") as process:
         (line,) = (await shown(process, "INGEST_DATA_DIR")).splitlines()
         document = json.loads(line)
-        assert (document["command"], document["status"]) == ("demo", "ok")
+        assert (document["command"], document["status"], document["exit_code"]) == ("demo", "ok", 0)
         assert document["settings"]["S3_BUCKET"] == "statements"
         process.send_signal(signal.SIGTERM)
         done = await ended(process)

@@ -11,6 +11,7 @@ import pytest
 from ingest import interrupts
 from ingest.errors import InterruptedRun, TerminatedRun
 from ingest.jobs.stop import Stop
+from ingest.observe.report import frame
 from tests.fixtures.process import run_ingest
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -68,7 +69,9 @@ def check(code: int, stdout: str, stderr: str, number: signal.Signals, *, as_jso
     assert stderr.splitlines()[-2:] == [f"error: {message} (exit {code})", f"hint: {interrupts.HINT}"]
     if as_json:
         document = json.loads(stdout)
+        assert list(document) == list(frame(""))
         assert (document["status"], document["exit_code"]) == ("interrupted", code)
+        assert document["command"] in ("sync", "cleanup")
     else:
         assert stdout == ""
 
