@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, exists, func, literal
+from sqlalchemy import ColumnElement, and_, exists, func, literal, or_
 
 from ingest.catalog.tables import deliveries, objects
 from ingest.model import DeliveryState
@@ -31,11 +31,12 @@ def version_of_row() -> ColumnElement[str]:
 
 def undelivered() -> ColumnElement[bool]:
     """Whether the service has not ruled on the object of a row of `objects`, in the version that is recorded: its copy
-    must stay, also when it was given up. For any query on `objects`."""
+    must stay, also when it was given up. So must it while an older version waits, whose place it will have. For any
+    query on `objects`."""
+    given_up = and_(deliveries.c.etag == version_of_row(), deliveries.c.state.not_in(_RULED))
     waiting = exists().where(
         deliveries.c.source_id == objects.c.source_id,
         deliveries.c.key == objects.c.key,
-        deliveries.c.etag == version_of_row(),
-        deliveries.c.state.not_in(_RULED),
+        or_(deliveries.c.state == DeliveryState.PENDING.value, given_up),
     )
     return waiting.correlate(objects)

@@ -79,6 +79,14 @@ class Dialect(NamedTuple):
     """A condition behind a column: whether it is in a list, which `listed` makes one value."""
     listed: Callable[[Sequence[str] | Sequence[int]], Any]
     time: Callable[[datetime], Any]
+    now: str
+    """An expression: the database's own clock, which all hosts share."""
+    later: str
+    """The same clock, so many seconds from now: the one value of this expression."""
+
+    def fill(self, sql: str) -> str:
+        """The statement with ``{among}``, ``{now}`` and ``{later}`` in the words of this engine."""
+        return sql.format(among=self.among, now=self.now, later=self.later)
 
 
 Steps = Generator[Statement, Rows, T]

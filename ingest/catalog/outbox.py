@@ -2,6 +2,8 @@
 
 A dispatcher claims rows for a while (a lease), posts them, and settles them in batches. Two dispatchers never hold one
 row, and the rows of one that was killed come back: at once when its process is seen to be gone, else with the lease.
+Leases and pauses go by the database's clock, which all hosts share. A settlement is of one version at one address: what
+became of object and row while the claim was out is looked at in the transaction that settles it.
 """
 
 from __future__ import annotations
@@ -18,42 +20,62 @@ from typing import Any, NamedTuple
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.in_line import PUT_IN_LINE
 from ingest.catalog.lane import Dialect, Statement, Steps, read_time
 from ingest.crashpoints import here
 from ingest.liveness import is_alive
 from ingest.model import SUPERSEDED, Audit, DeliveryState
+from ingest.plan.rulings import LONGEST_PAUSE
 
 LEASE = timedelta(minutes=2)
 """How long a claim holds unless it is renewed."""
+_LEASE_SECONDS = LEASE.total_seconds()
 _PENDING = DeliveryState.PENDING.value
 _PROCESS = secrets.token_hex(4)
 _numbers = itertools.count(1)
 
 _WAITING = f"source_id = ? AND target = ? AND state = '{_PENDING}'"
 _ELSEWHERE = f"source_id = ? AND target <> ? AND state = '{_PENDING}'"
-_DUE = (
-    f"SELECT id FROM deliveries WHERE {_WAITING} AND next_attempt_at <= ? "  # noqa: S608 - our own words
-    "AND (claimed_until IS NULL OR claimed_until <= ?) ORDER BY"
+_NO_OTHER_IN_HAND = (
+    "NOT EXISTS (SELECT 1 FROM deliveries o "  # noqa: S608 - our own words
+    "WHERE o.source_id = deliveries.source_id AND o.key = deliveries.key "
+    f"AND o.target = deliveries.target AND o.id <> deliveries.id AND o.state = '{_PENDING}' "
+    "AND o.claimed_until > {now})"
 )
-_CLAIM = "UPDATE deliveries SET claimed_by = ?, claimed_until = ? WHERE id"
+"""One version of an object after the other: the newer one is not to arrive before the older one that is under way."""
+_DUE = (
+    f"SELECT id FROM deliveries WHERE {_WAITING} AND next_attempt_at <= {{now}} "  # noqa: S608 - our own words
+    f"AND (claimed_until IS NULL OR claimed_until <= {{now}}) AND {_NO_OTHER_IN_HAND} ORDER BY"
+)
+_CLAIM = "UPDATE deliveries SET claimed_by = ?, claimed_until = {later} WHERE id {among}"
 _WITH_OBJECT = (
     "SELECT d.id, d.key, d.etag, d.fields, d.attempts, coalesce(o.version, o.etag), "
     "o.state, o.size, o.digest, o.local_path, d.response_status "
     "FROM deliveries d LEFT JOIN objects o ON o.source_id = d.source_id AND o.key = d.key WHERE d.id"
 )
-_OURS = f"SELECT id FROM deliveries WHERE claimed_by = ? AND state = '{_PENDING}' AND id"  # noqa: S608 - as above
+_OURS = f"SELECT id, target FROM deliveries WHERE claimed_by = ? AND state = '{_PENDING}' AND id"  # noqa: S608
+_CURRENT = (
+    "SELECT d.id, coalesce(o.version, o.etag) FROM deliveries d "
+    "JOIN objects o ON o.source_id = d.source_id AND o.key = d.key WHERE d.id"
+)
 _GIVE_BACK = "UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE id"
 _SETTLE = (
-    "UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL, state = ?, next_attempt_at = ?, "
+    "UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL, target = ?, state = ?, next_attempt_at = {later}, "
     "response_status = ?, response = ?, last_error = ?, delivered_at = ?, attempts = attempts + ? WHERE id = ?"
 )
-_RENEW = "UPDATE deliveries SET claimed_until = ? WHERE claimed_by = ? AND id"
+_MAKE_ROOM = "DELETE FROM deliveries WHERE source_id = ? AND key = ? AND etag = ? AND target = ? AND id <> ?"
+_RENEW = "UPDATE deliveries SET claimed_until = {later} WHERE claimed_by = ? AND id {among} RETURNING id"
 _HOLDERS = f"SELECT DISTINCT claimed_by FROM deliveries WHERE {_WAITING} AND claimed_by IS NOT NULL"  # noqa: S608
 _FREE = (
     f"UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE {_WAITING} "  # noqa: S608 - as above
     "AND claimed_by {among} RETURNING id"
 )
-_NEXT_DUE = f"SELECT min(next_attempt_at) FROM deliveries WHERE {_WAITING} AND claimed_by IS NULL"  # noqa: S608
+_NOT_SO_LATE = f"UPDATE deliveries SET next_attempt_at = {{now}} WHERE {_WAITING} AND next_attempt_at > {{later}}"  # noqa: S608
+_NOT_SO_LONG = f"UPDATE deliveries SET claimed_until = {{later}} WHERE {_WAITING} AND claimed_until > {{later}}"  # noqa: S608
+_NEXT_DUE = (
+    f"SELECT next_attempt_at, {{now}} FROM deliveries WHERE {_WAITING} AND claimed_by IS NULL "  # noqa: S608 - as above
+    f"AND {_NO_OTHER_IN_HAND} ORDER BY next_attempt_at LIMIT 1"
+)
 _COUNT_ELSEWHERE = (
     "SELECT state, count(*) FROM deliveries WHERE source_id = ? AND target <> ? AND state <> 'delivered' "
     "AND (last_error IS NULL OR last_error <> ?) GROUP BY state"
@@ -63,15 +85,16 @@ _SAME_VERSION = "o.source_id = deliveries.source_id AND o.key = deliveries.key A
 # Of several earlier addresses, the last one speaks for a version, and the others' rows that wait go; what any address
 # has taken is nobody's to send again.
 _TAKE_OVER = (
-    f"UPDATE deliveries SET target = ?, state = '{_PENDING}', attempts = 0, next_attempt_at = ?, "  # noqa: S608 - as above
+    f"UPDATE deliveries SET target = ?, state = '{_PENDING}', attempts = 0, next_attempt_at = {{now}}, "  # noqa: S608
     "response_status = NULL WHERE source_id = ? AND target <> ? AND state {among} "
     f"AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE {_SAME_VERSION} AND (o.target = ? OR o.state = 'delivered')) "
     f"AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE {_SAME_VERSION} AND o.state {{among}} "
     "AND o.id > deliveries.id) RETURNING id"
 )
-_DROP_ELSEWHERE = f"DELETE FROM deliveries WHERE {_ELSEWHERE}"  # noqa: S608 - as above
+# What is under way to an earlier address is recorded there.
+_DROP_ELSEWHERE = f"DELETE FROM deliveries WHERE {_ELSEWHERE} AND (claimed_until IS NULL OR claimed_until <= {{now}})"  # noqa: S608
 _REOPEN = (
-    f"UPDATE deliveries SET state = '{_PENDING}', attempts = 0, next_attempt_at = ? "  # noqa: S608 - as above
+    f"UPDATE deliveries SET state = '{_PENDING}', attempts = 0, next_attempt_at = {{now}} "  # noqa: S608 - as above
     "WHERE source_id = ? AND target = ? AND state {among} RETURNING id"
 )
 _TOTALS = "SELECT state, count(*) FROM deliveries WHERE source_id = ? GROUP BY state"
@@ -124,43 +147,58 @@ class Outbox:
 
     async def claim(self, limit: int, *, untried_first: bool = False) -> list[Claimed]:
         """Up to `limit` rows that are due and in nobody's hands, the longest due first."""
-        now = datetime.now(UTC)
         order = f" {'response_status IS NOT NULL, attempts, ' if untried_first else ''}next_attempt_at, id LIMIT ?"
 
         def take(dialect: Dialect) -> Steps[list[Any]]:
-            moment, skip = dialect.time(now), " FOR UPDATE SKIP LOCKED" if dialect.is_postgres else ""
-            due = yield Statement(_DUE + order + skip, (*self._mine, moment, moment, limit))
+            skip = " FOR UPDATE SKIP LOCKED" if dialect.is_postgres else ""
+            due = yield Statement(dialect.fill(_DUE) + order + skip, (*self._mine, limit))
             if not due:
                 return []
             ids = dialect.listed([row[0] for row in due])
-            yield Statement(f"{_CLAIM} {dialect.among}", (self.owner, dialect.time(now + LEASE), ids))
+            yield Statement(dialect.fill(_CLAIM), (self.owner, _LEASE_SECONDS, ids))
             here("outbox.claiming")
             found = {row[0]: row for row in (yield Statement(f"{_WITH_OBJECT} {dialect.among}", (ids,)))}
             return [found[row[0]] for row in due]
 
         rows = await self.catalog.lane.write(take)
         here("outbox.claimed")
-        return [Claimed._make((*row[:3], json.loads(row[3]), *row[4:])) for row in rows]
+        return [_as_claimed(row) for row in rows]
+
+    async def look(self, claimed: Claimed) -> Claimed | None:
+        """The claim with what the catalog knows of the object now; None when the claim is not ours any more."""
+        sql = f"{_WITH_OBJECT} = ? AND d.claimed_by = ?"
+        rows = await self.catalog.lane.fetch(sql, claimed.id, self.owner)
+        return _as_claimed(rows[0]) if rows else None
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        """Records results in one transaction, with their audit events. Returns those that were still ours: a row whose
-        lease went to another dispatcher is that one's to settle."""
+        """Records results in one transaction, with their audit events. Returns what is recorded of those that were
+        still ours: a row whose lease went to another dispatcher is that one's to settle.
+
+        What is given up for a newer version is given back where its own is the recorded one again; else the newer one
+        gets its place in line. What another dispatcher has readdressed meanwhile is recorded at our address if it was
+        delivered there, and given back otherwise.
+        """
         if not settlements:
             return []
         now = datetime.now(UTC)
         numbers = [settlement.claimed.id for settlement in settlements]
 
         def settling(dialect: Dialect) -> Steps[list[Settlement]]:
-            lock = " FOR UPDATE" if dialect.is_postgres else ""
+            lock = f" ORDER BY id{' FOR UPDATE' if dialect.is_postgres else ''}"
             ours = yield Statement(f"{_OURS} {dialect.among}{lock}", (self.owner, dialect.listed(numbers)))
-            held = {row[0] for row in ours}
-            taken = [settlement for settlement in settlements if settlement.claimed.id in held]
+            held = {number: target == self.target for number, target in ours}
+            taken = [_where_it_was_sent(one, held[one.claimed.id]) for one in settlements if one.claimed.id in held]
+            taken = yield from self._supersede(taken, dialect)
             unused = [one.claimed.id for one in taken if _is_given_back(one)]
             if unused:
                 yield Statement(f"{_GIVE_BACK} {dialect.among}", (dialect.listed(unused),))
-            results = [_values(one, now, dialect) for one in taken if not _is_given_back(one)]
+            astray = [one.claimed for one in taken if not held[one.claimed.id] and not _is_given_back(one)]
+            if astray:
+                rows = [(self.source_id, one.key, one.etag, self.target, one.id) for one in astray]
+                yield Statement(_MAKE_ROOM, rows=rows)
+            results = [self._values(one, now, dialect) for one in taken if not _is_given_back(one)]
             if results:
-                yield Statement(_SETTLE, rows=results)
+                yield Statement(dialect.fill(_SETTLE), rows=results)
             here("outbox.settling")
             yield from audit.append(dialect, self.run_id, self.source_id, now, [*_audits(taken)])
             here("outbox.audited")
@@ -170,35 +208,54 @@ class Outbox:
         here("outbox.settled")
         return settled
 
-    async def renew(self, ids: Collection[int]) -> None:
-        """Holds these claims for another `LEASE`."""
+    def _supersede(self, taken: Sequence[Settlement], dialect: Dialect) -> Steps[list[Settlement]]:
+        """What really came of those that are given up for newer versions, which get their places."""
+        over = {one.claimed.id: one.claimed for one in taken if one.error == SUPERSEDED}
+        if not over:
+            return [*taken]
+        found = yield Statement(f"{_CURRENT} {dialect.among}", (dialect.listed([*over]),))
+        newer = {number: etag for number, etag in found if etag != over[number].etag}
+        if newer:
+            ((due,),) = yield Statement(f"SELECT {dialect.now}")
+            places = [(self.source_id, over[number].key, etag, self.target, _PENDING) for number, etag in newer.items()]
+            fields = [json.dumps(over[number].fields) for number in newer]
+            yield PUT_IN_LINE.of([(*place, said, due, due) for place, said in zip(places, fields, strict=True)])
+        again = {number for number, etag in found if number not in newer}
+        return [Settlement(one.claimed, DeliveryState.PENDING) if one.claimed.id in again else one for one in taken]
+
+    async def renew(self, ids: Collection[int]) -> set[int]:
+        """Holds these claims for another `LEASE`; returns those that are ours still."""
         if not ids:
-            return
-        until = datetime.now(UTC) + LEASE
+            return set()
 
-        def hold(dialect: Dialect) -> Steps[None]:
-            values = (dialect.time(until), self.owner, dialect.listed(list(ids)))
-            yield Statement(f"{_RENEW} {dialect.among}", values)
+        def hold(dialect: Dialect) -> Steps[set[int]]:
+            values = (_LEASE_SECONDS, self.owner, dialect.listed(list(ids)))
+            return {row[0] for row in (yield Statement(dialect.fill(_RENEW), values))}
 
-        await self.catalog.lane.write(hold)
+        return await self.catalog.lane.write(hold)
 
     async def take_back(self) -> int:
-        """Frees what killed processes of this machine held; returns how many rows."""
+        """Frees what killed processes of this machine held; returns how many rows.
+
+        What a wrong clock put off, or claimed, waits no longer than the longest pause, or the lease, allows.
+        """
         holders = await self.catalog.lane.fetch(_HOLDERS, *self._mine)
         dead = [owner for (owner,) in holders if _is_gone(owner)]
-        if not dead:
-            return 0
 
         def free(dialect: Dialect) -> Steps[int]:
-            freed = yield Statement(_FREE.format(among=dialect.among), (*self._mine, dialect.listed(dead)))
+            yield Statement(dialect.fill(_NOT_SO_LATE), (*self._mine, LONGEST_PAUSE))
+            if not holders:
+                return 0
+            yield Statement(dialect.fill(_NOT_SO_LONG), (_LEASE_SECONDS, *self._mine, _LEASE_SECONDS))
+            freed = yield Statement(dialect.fill(_FREE), (*self._mine, dialect.listed(dead)))
             return len(freed)
 
         return await self.catalog.lane.write(free)
 
-    async def next_due(self) -> datetime | None:
-        """When the next row in nobody else's hands is due; None when none waits."""
-        ((due,),) = await self.catalog.lane.fetch(_NEXT_DUE, *self._mine)
-        return read_time(due) if due is not None else None
+    async def due_in(self) -> float | None:
+        """Seconds until the next row that nobody has in hand is due; None when none waits."""
+        rows = await self.catalog.lane.fetch(self.catalog.lane.dialect.fill(_NEXT_DUE), *self._mine)
+        return max(0.0, (read_time(rows[0][0]) - read_time(rows[0][1])).total_seconds()) if rows else None
 
     async def has_delivered(self) -> bool:
         """Whether our address ever took anything of this source."""
@@ -212,27 +269,32 @@ class Outbox:
     async def take_over(self, states: Collection[DeliveryState] = ()) -> int:
         """Readdresses to ours what waits for another address, and what is in one of `states` there, with no attempts
         against it; returns how many rows."""
-        now, wanted = datetime.now(UTC), [DeliveryState.PENDING.value, *(state.value for state in states)]
+        wanted = [DeliveryState.PENDING.value, *(state.value for state in states)]
 
         def readdress(dialect: Dialect) -> Steps[int]:
-            among, listed = dialect.among, dialect.listed(wanted)
-            values = (self.target, dialect.time(now), *self._mine, listed, self.target, listed)
-            moved = yield Statement(_TAKE_OVER.format(among=among), values)
-            yield Statement(_DROP_ELSEWHERE, self._mine)
+            listed = dialect.listed(wanted)
+            values = (self.target, *self._mine, listed, self.target, listed)
+            moved = yield Statement(dialect.fill(_TAKE_OVER), values)
+            yield Statement(dialect.fill(_DROP_ELSEWHERE), self._mine)
             return len(moved)
 
         return await self.catalog.lane.write(readdress)
 
     async def reopen(self, states: Collection[DeliveryState]) -> int:
         """Puts rows in these states back in line, with no attempts against them; returns how many."""
-        now, wanted = datetime.now(UTC), [state.value for state in states]
+        wanted = [state.value for state in states]
 
         def put_back(dialect: Dialect) -> Steps[int]:
-            values = (dialect.time(now), *self._mine, dialect.listed(wanted))
-            rows = yield Statement(_REOPEN.format(among=dialect.among), values)
+            rows = yield Statement(dialect.fill(_REOPEN), (*self._mine, dialect.listed(wanted)))
             return len(rows)
 
         return await self.catalog.lane.write(put_back)
+
+    def _values(self, settlement: Settlement, now: datetime, dialect: Dialect) -> tuple[Any, ...]:
+        delivered = dialect.time(now) if settlement.state is DeliveryState.DELIVERED else None
+        said = (settlement.status, settlement.response, settlement.error)
+        state, pause = settlement.state.value, settlement.pause or 0.0
+        return (self.target, state, pause, *said, delivered, int(settlement.blamed), settlement.claimed.id)
 
     @property
     def _mine(self) -> tuple[int, str]:
@@ -244,15 +306,19 @@ async def totals(catalog: Catalog, source_id: int) -> dict[str, int]:
     return dict(await catalog.lane.fetch(_TOTALS, source_id, leisurely=True))
 
 
+def _as_claimed(row: tuple[Any, ...]) -> Claimed:
+    return Claimed._make((*row[:3], json.loads(row[3]), *row[4:]))
+
+
+def _where_it_was_sent(settlement: Settlement, at_our_address: bool) -> Settlement:
+    """Of what was readdressed while it was under way only one thing is settled: that our address has taken it."""
+    if at_our_address or settlement.state is DeliveryState.DELIVERED:
+        return settlement
+    return Settlement(settlement.claimed, DeliveryState.PENDING)
+
+
 def _is_given_back(settlement: Settlement) -> bool:
     return settlement.state is DeliveryState.PENDING and settlement.pause is None
-
-
-def _values(settlement: Settlement, now: datetime, dialect: Dialect) -> tuple[Any, ...]:
-    again = dialect.time(now + timedelta(seconds=settlement.pause or 0.0))
-    delivered = dialect.time(now) if settlement.state is DeliveryState.DELIVERED else None
-    said = (settlement.status, settlement.response, settlement.error)
-    return (settlement.state.value, again, *said, delivered, int(settlement.blamed), settlement.claimed.id)
 
 
 def _audits(settlements: Sequence[Settlement]) -> list[Audit]:

@@ -30,6 +30,8 @@ POSTGRES = Dialect(
     among="= ANY (?)",
     listed=list,
     time=lambda moment: moment,
+    now="statement_timestamp()",  # unlike `clock_timestamp` good for a search by index
+    later="(statement_timestamp() + ? * interval '1 second')",
 )
 
 

@@ -30,6 +30,8 @@ SQLITE = Dialect(
     among="IN (SELECT value FROM json_each(?))",
     listed=json.dumps,
     time=sqlite_time,
+    now="strftime('%Y-%m-%d %H:%M:%f000', 'now')",
+    later="strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', ?))",
 )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from ingest.catalog import audit, pages
+from ingest.catalog import audit, in_line, pages
 from ingest.catalog.batch import Batch
 from ingest.catalog.lane import VERSION, Dialect, Insert, Statement, Steps
 from ingest.crashpoints import here
-from ingest.model import SUPERSEDED, DeliveryState, RemoteObject, Shard, State
+from ingest.model import RemoteObject, Shard, State
 from ingest.plan.etags import etag_of
 from ingest.plan.resuming import Cursor
 
@@ -50,13 +49,6 @@ _PUT_TROUBLE = Insert(
         *("attempts = objects.attempts + 1", "last_error = excluded.last_error"),
     ),
 )
-_ENQUEUE = Insert(
-    "deliveries",
-    ("source_id", "key", "etag", "target", "state", "fields", "created_at", "next_attempt_at"),
-    ("source_id", "key", "etag", "target"),
-    (*(f"{name} = excluded.{name}" for name in ("state", "fields", "next_attempt_at")), "attempts = 0"),
-    where=f"deliveries.state = '{DeliveryState.DEAD}' AND deliveries.last_error = '{SUPERSEDED}'",
-)
 _PUT_SHARD = (
     'INSERT INTO shards (run_id, prefix, level, start_after, "end", cursor, done) VALUES (?, ?, ?, ?, ?, ?, ?) '
     "ON CONFLICT (run_id, prefix, level, start_after) DO UPDATE SET "
@@ -67,7 +59,7 @@ _MOVE_CURSOR = _PUT_SHARD + "cursor = excluded.cursor, done = excluded.done"
 
 def write(batch: Batch, dialect: Dialect) -> Steps[None]:
     """Writes everything the batch holds."""
-    yield from _enqueue(batch, dialect)  # before any object's row: whoever locks both takes the outbox first
+    yield from in_line.put(batch, dialect)
     yield from _put_known(batch, dialect)
     yield from _put_present(batch, dialect)
     for state, trouble in ((State.FAILED, batch.failed), (State.BLOCKED, batch.blocked)):
@@ -147,15 +139,3 @@ def _put_present(batch: Batch, dialect: Dialect) -> Steps[None]:
             for remote, copy in batch.present
         ]
         yield _PUT_PRESENT.of(rows)
-
-
-def _enqueue(batch: Batch, dialect: Dialect) -> Steps[None]:
-    """Puts the batch's deliveries in line. A version that stands there already stays as it is, but for one that was
-    given up for a newer one: it is the newest again."""
-    if batch.deliveries:
-        at, whose, state = dialect.time(batch.at), batch.source_id, DeliveryState.PENDING.value
-        rows = [
-            (whose, delivery.key, delivery.etag, batch.target, state, json.dumps(delivery.fields), at, at)
-            for delivery in batch.deliveries
-        ]
-        yield _ENQUEUE.of(rows)

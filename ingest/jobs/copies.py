@@ -70,14 +70,32 @@ class Copies:
         else:
             self._lock.give_back()
 
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
+        """Nobody is between a file and its row inside, and nothing is to be changed there either; for one at a time.
+
+        Raises:
+            LockedError: somebody is. DiskError, DatabaseError: as `changing`.
+        """
+        await self._take(0.0)
+        if self.replacing.is_left():
+            self._lock.give_back()
+            async with self.changing():
+                pass
+            await self._take(0.0)
+        try:
+            yield
+        finally:
+            self._lock.give_back()
+
     def close(self) -> None:
         self._lock.close()
 
-    async def _take(self) -> None:
+    async def _take(self, patience: float = PATIENCE) -> None:
         waited = 0.0
         while not self._lock.take():
             here("copies.waiting")
-            if waited >= PATIENCE:
+            if waited >= patience:
                 said = f"process {self._lock.holder()} has been changing copies for {waited:.0f} s"
                 raise LockedError(said, hint="If it hangs, end it: whatever it was at is finished or undone after it.")
             await asyncio.sleep(_PAUSE)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 from ingest.catalog import outbox
 from ingest.delivery.http import Verifier
+from ingest.jobs.copies import Copies
 from ingest.jobs.dispatch import PATIENCE, Dispatcher
 from ingest.jobs.options import DeliverOptions
 from ingest.jobs.recall import recalling
@@ -26,18 +27,20 @@ async def dispatching(
     run: Run, store: FileStore, *, limit: int | None = None, patience: float = PATIENCE
 ) -> AsyncIterator[Dispatcher]:
     """A dispatcher for the run's source and VERIFY_URL, with everything it needs; call its `run`."""
-    async with Verifier(run.settings) as verifier, recalling(run, store) as recall:
-        yield Dispatcher(
-            run.catalog,
-            run.source,
-            store,
-            verifier,
-            run.id,
-            recall=recall,
-            counts=run.counts,
-            limit=limit,
-            patience=patience,
-        )
+    with closing(Copies(run.catalog, run.source.id, store.replacing)) as copies:
+        async with Verifier(run.settings) as verifier, recalling(run, store) as recall:
+            yield Dispatcher(
+                run.catalog,
+                run.source,
+                store,
+                copies,
+                verifier,
+                run.id,
+                recall=recall,
+                counts=run.counts,
+                limit=limit,
+                patience=patience,
+            )
 
 
 async def deliver(settings: Settings, options: DeliverOptions, *, progress: Progress, stop: Stop) -> RunReport:

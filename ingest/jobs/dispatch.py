@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from ingest.catalog.catalog import Catalog, Source
 from ingest.catalog.outbox import LEASE, Claimed, Outbox, Settlement
@@ -16,10 +15,11 @@ from ingest.errors import (
     DatabaseError,
     DiskError,
     IngestError,
+    LockedError,
     NoSuchKey,
     ObjectArchived,
-    ObjectChanged,
 )
+from ingest.jobs.copies import Copies
 from ingest.jobs.judge import Judge, given_up
 from ingest.jobs.outages import MOVED
 from ingest.jobs.stop import Stop
@@ -42,9 +42,11 @@ GRACE = 5.0
 _RENEW_SECONDS = LEASE.total_seconds() / 3
 _BUSY_SECONDS = 1.0
 _DATABASE_PAUSE = 2.0
+_AGAIN_SECONDS = 1.0
+"""After which a copy is looked at again that another process was changing."""
 
-Recall = Callable[[str], Awaitable[LocalCopy]]
-"""Brings the recorded version of a key back into the store. Raises `IngestError` when it cannot."""
+Recall = Callable[[str, str], Awaitable[LocalCopy]]
+"""Brings this version of a key back into the store. Raises `IngestError` when it cannot."""
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Dispatcher:
     catalog: Catalog
     source: Source
     store: FileStore
+    copies: Copies
     verifier: Verifier
     run_id: int
     recall: Recall | None = None
@@ -84,10 +87,14 @@ class Dispatcher:
         self._results: list[Settlement] = []
         self._news, self._full = asyncio.Event(), asyncio.Event()
         self._look_at = self._progress_at = self._renew_at = 0.0
+        self._held_until = 0.0
+        """Until then all that is in hand is ours."""
         self._woken = False
         self._came_short = True
         """The last claim found less than it asked for."""
         self._defect: BaseException | None = None
+        self._doubt = asyncio.Lock()
+        """Held by the one worker that looks again at a copy."""
 
     @property
     def paused(self) -> bool:
@@ -146,12 +153,15 @@ class Dispatcher:
         if not self._is_known:
             self.judge.verdicts.ever, self._is_known = await self.outbox.has_delivered(), True
         if self._now() >= self._renew_at:
-            self._renew_at = self._now() + _RENEW_SECONDS
-            await self.outbox.renew(self._in_hand)
+            self._renew_at, held_until = self._now() + _RENEW_SECONDS, self._now() + LEASE.total_seconds()
+            ours = await self.outbox.renew(self._in_hand)
+            self._held_until = held_until
+            for number in self._in_hand.keys() - ours:
+                self._in_hand.pop(number)
             if self._came_short:  # with much in line the search would cost, and there is enough to do
                 await self.outbox.take_back()
         await self._claim()
-        if self._in_hand and len(self._in_hand) == len(self.judge.verdicts.held):  # nothing else is left to try
+        if 0 < len(self._in_hand) <= len(self.judge.verdicts.held):  # nothing else is left to try
             self._results += self.judge.end_row()
             await self._settle()
         if not self._in_hand:
@@ -194,11 +204,9 @@ class Dispatcher:
 
     async def _next_due(self) -> float | None:
         """When there is something to do again, by the loop's clock; None when nothing waits."""
-        due = await self.outbox.next_due()
-        if due is None:
-            return None
+        due = await self.outbox.due_in()
         now = self._now()
-        return now + max((due - datetime.now(UTC)).total_seconds(), self.breaker.wait(now), 0.0)
+        return None if due is None else now + max(due, self.breaker.wait(now))
 
     async def is_busy(self) -> bool:
         """Whether something is under way, or will be within `patience`.
@@ -238,6 +246,7 @@ class Dispatcher:
                 self.counts.rejected += 1
             case _:
                 self.counts.dead += 1
+                self.superseded += settlement.error == SUPERSEDED
 
     async def _work(self) -> None:
         while True:
@@ -256,44 +265,81 @@ class Dispatcher:
                 self._full.set()
 
     async def _deliver(self, claimed: Claimed) -> list[Settlement]:
+        """What came of it: of this very version, or nothing."""
+        if self._in_hand.get(claimed.id) is not claimed or self._now() >= self._held_until:
+            # Another's by now, should this process have stood still.
+            return [Settlement(claimed, DeliveryState.PENDING)]
         if claimed.object_etag != claimed.etag:
-            if claimed.object_etag is None:
-                return [given_up(claimed, "not in the catalog")]
-            self.superseded += 1
-            log().info("delivery_superseded", key=claimed.key, etag=claimed.etag)
-            return [Settlement(claimed, DeliveryState.DEAD, error=SUPERSEDED)]
+            return [_outdated(claimed)]
         try:
-            return await self._post(claimed)
+            with self._opened(claimed) as descriptor:
+                return await self._post(claimed, descriptor)
+        except (OSError, DiskError, WrongBytes):
+            pass  # its file may have changed since the claim
+        try:
+            return await self._look_again(claimed) or await self._bring_back(claimed)
+        except (LockedError, DatabaseError) as error:
+            log().info("delivery_postponed", key=claimed.key, message=error.message)
+            said = f"{error.code}: {error.message}"
+            return [Settlement(claimed, DeliveryState.PENDING, error=said, pause=_AGAIN_SECONDS)]
+
+    async def _look_again(self, claimed: Claimed) -> list[Settlement]:
+        """With nobody between a file and its row, the file is what the row says, or damaged: then nothing comes of it.
+
+        Raises:
+            LockedError: somebody is. DatabaseError: the row cannot be read.
+        """
+        try:
+            with ExitStack() as stack:
+                async with self._doubt, self.copies.still():
+                    now = await self.outbox.look(claimed)
+                    if now is None:
+                        return [Settlement(claimed, DeliveryState.PENDING)]
+                    if now.object_etag != now.etag:
+                        return [_outdated(now)]
+                    descriptor = stack.enter_context(self._opened(now))
+                return await self._post(now, descriptor)
         except (OSError, DiskError, WrongBytes) as error:
             log().warning("copy_unusable", key=claimed.key, message=str(error))
+            return []
+
+    async def _bring_back(self, claimed: Claimed) -> list[Settlement]:
+        if self.recall is None:
+            return [given_up(claimed, "its copy is missing or damaged")]
+        said = "its copy does not stay what it is"
         try:
-            if self.recall is None:
-                return [given_up(claimed, "its copy is missing or damaged")]
-            copy = await self.recall(claimed.key)
-            present = claimed._replace(object_state=State.PRESENT, size=copy.size, digest=copy.digest)
-            return await self._post(present._replace(local_path=copy.local_path))
-        except (NoSuchKey, ObjectChanged, ObjectArchived) as error:
+            await self.recall(claimed.key, claimed.etag)
+            if settlements := await self._look_again(claimed):
+                return settlements
+        except (NoSuchKey, ObjectArchived) as error:
             said = f"its copy is missing or damaged, and cannot be brought back: {error.message}"
             return [given_up(claimed, said)]
+        except (LockedError, DatabaseError):
+            raise
         except IngestError as error:
-            return [self.judge.again(claimed, Answer(Ruling.FAULT), f"{error.code}: {error.message}")]
-        except (OSError, WrongBytes) as error:
-            return [self.judge.again(claimed, Answer(Ruling.FAULT), str(error))]
+            said = f"{error.code}: {error.message}"
+        now = await self.outbox.look(claimed)
+        if now is not None and now.object_etag != now.etag:
+            return [_outdated(now)]
+        return [self.judge.again(claimed, Answer(Ruling.FAULT), said)]
 
-    async def _post(self, claimed: Claimed) -> list[Settlement]:
+    def _opened(self, claimed: Claimed) -> AbstractContextManager[int]:
         if claimed.object_state != State.PRESENT or claimed.local_path is None or claimed.size is None:
             raise FileNotFoundError("there is no local copy")
         here("delivery.opening")
-        with self.store.open_copy(claimed.local_path) as descriptor:
-            if not self.breaker.may_start(self._now()):
-                return [Settlement(claimed, DeliveryState.PENDING)]
-            here("delivery.opened")
-            parcel, sent = Parcel(claimed.key, claimed.etag, claimed.size, claimed.digest, claimed.fields), self._now()
-            try:
-                answer = await self.verifier.post(parcel, descriptor)
-            except BaseException:
-                self.breaker.unused()
-                raise
+        return self.store.open_copy(claimed.local_path)
+
+    async def _post(self, claimed: Claimed, descriptor: int) -> list[Settlement]:
+        if not self.breaker.may_start(self._now()):
+            return [Settlement(claimed, DeliveryState.PENDING)]
+        here("delivery.opened")
+        size, sent = claimed.size or 0, self._now()
+        try:
+            parcel = Parcel(claimed.key, claimed.etag, size, claimed.digest, claimed.fields)
+            answer = await self.verifier.post(parcel, descriptor)
+        except BaseException:
+            self.breaker.unused()
+            raise
         here("delivery.answered")
         return self.judge.settle(claimed, answer, sent)
 
@@ -316,6 +362,13 @@ class Dispatcher:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _outdated(claimed: Claimed) -> Settlement:
+    if claimed.object_etag is None:
+        return given_up(claimed, "not in the catalog")
+    log().info("delivery_superseded", key=claimed.key, etag=claimed.etag)
+    return Settlement(claimed, DeliveryState.DEAD, error=SUPERSEDED)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ingest.catalog import queries
 from ingest.crashpoints import here
-from ingest.errors import IngestError, RowNotFound, SourceError
+from ingest.errors import IngestError, ObjectChanged, RowNotFound, SourceError
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.fetch import SameVersionOnly
 from ingest.jobs.pipeline import log_outcome, log_retry
@@ -32,23 +32,26 @@ class Recall:
     run: Run
     store: FileStore
     stack: AsyncExitStack
-    _waiting: dict[str, asyncio.Future[Outcome]] = field(default_factory=dict)
+    _waiting: dict[int, tuple[Download, asyncio.Future[Outcome]]] = field(default_factory=dict)
+    """By the identity of an action, which is held so that it stays unique: two may want one key at once."""
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     _limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     _transfer: Transfer | None = None
     _recorder: Recorder | None = None
 
-    async def __call__(self, key: str) -> LocalCopy:
-        """The durable copy of the version that is recorded, and its row.
+    async def __call__(self, key: str, etag: str) -> LocalCopy:
+        """The durable copy of this version, and its row.
 
         Raises:
-            NoSuchKey: gone at source. ObjectChanged: another version stands there. IngestError: not now.
+            NoSuchKey: gone at source. ObjectChanged: another version stands there, or is recorded. IngestError: other.
         """
         found = await queries.copies_of(self.run.catalog, self.run.source.id, [key])
         if key not in found:
             raise RowNotFound(f"{key!r} is not in the catalog")
         row = found[key]
         here("recall.read")
+        if row.remote.etag != etag:
+            raise ObjectChanged(f"{key!r}: another version is recorded")
         known = CatalogRow(key, row.remote.size, row.remote.etag, row.state, row.gone, row.local_path, 0)
         async with self._limit:
             outcome = await self._take(Download(row.remote, known, "restore"))
@@ -62,7 +65,7 @@ class Recall:
                 self._transfer, self._recorder = await self._open()
         result = await self._transfer(action)
         recorded: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting[action.remote.key] = recorded
+        self._waiting[id(action)] = action, recorded
         self._recorder.add(result)
         failed = asyncio.ensure_future(self._recorder.failed())
         either: set[asyncio.Future[Any]] = {recorded, failed}
@@ -70,7 +73,7 @@ class Recall:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             failed.cancel()
-            self._waiting.pop(action.remote.key, None)
+            self._waiting.pop(id(action), None)
         if not recorded.done():
             raise self._recorder.failure or IngestError("recording ended")
         return recorded.result()
@@ -93,7 +96,7 @@ class Recall:
             if outcome.copy is not None:
                 self.run.counts.restored += 1
                 self.run.counts.bytes += outcome.received
-            waiting = self._waiting.get(outcome.action.remote.key)
+            _, waiting = self._waiting.get(id(outcome.action), (None, None))
             if waiting is not None and not waiting.done():
                 waiting.set_result(outcome)
 
