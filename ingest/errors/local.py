@@ -15,8 +15,9 @@ class DamageFound(IngestError):
     exit_code = ExitCode.DAMAGED
     hint = "Run `ingest verify --repair` to download them again."
     after_repair: ClassVar[str] = (
-        "The log says for each why it could not be repaired. A version that is gone or changed at its source is in no "
-        "bucket any more: bring its file back from a backup."
+        "The log says for each why it could not be repaired. What changed at its source is taken by the next `ingest "
+        "sync`. A version that is gone there may be in a backup: keep the file that stands in its place, under another "
+        "name, before anything is put there."
     )
 
 

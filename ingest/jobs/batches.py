@@ -70,8 +70,11 @@ class BatchBuilder:
             batch.present.append((remote, outcome.copy))
             if action.is_listed:
                 self._add_listed(batch, action.remote, remote)
-            self._put_in_line(batch, remote)
-            changed = action.reason == "changed" and action.row is not None
+            was = (action.row.etag, action.row.size) if action.row is not None else None
+            is_another = was is not None and outcome.adopted and was != (remote.etag, remote.size)
+            changed = is_another or (was is not None and action.reason == "changed")
+            if action.is_listed or is_another:  # what is brought back as it was has been in line before, or never was
+                self._put_in_line(batch, remote)
             what = "changed" if changed else self._called(action)
             if action.row is not None and action.row.gone and not action.is_listed:  # its bytes show that it is back
                 batch.audits.append(Audit("returned", remote.key, {"etag": remote.etag}))

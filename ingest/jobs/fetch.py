@@ -13,7 +13,7 @@ from ingest.jobs.doubts import Doubts
 from ingest.jobs.large import LargeFetch
 from ingest.jobs.room import Room
 from ingest.jobs.stager import Stager
-from ingest.model import Check, LocalCopy, RemoteObject, Verified
+from ingest.model import Check, RemoteObject, Verified
 from ingest.plan.checks import Hashed, check_for, hashed
 from ingest.plan.etags import MOST_LOOKS, etag_of, is_same, moment_of, named, seconds_until_settled
 from ingest.source.checksums import check_for_headers, stored_check
@@ -23,7 +23,7 @@ from ingest.threads import in_thread
 if TYPE_CHECKING:
     from ingest.http.exchange import Headers, Response
     from ingest.source.bucket import Bucket
-    from ingest.store.files import FileStore, Staged
+    from ingest.store.files import Adopted, FileStore, Staged
 
 SMALL = 4 << 20
 """Bytes up to which an object is held in memory whole; larger ones are written as they come."""
@@ -38,7 +38,7 @@ class Fetched(NamedTuple):
     """`received` bytes crossed the network; `seconds` passed before the first of them. `remote` is the object in the
     version that came."""
 
-    staged: Staged | LocalCopy
+    staged: Staged | Adopted
     received: int
     seconds: float | None
     remote: RemoteObject
@@ -66,9 +66,9 @@ class Fetch:
         """
         if self.adopting:
             check = check_for(remote.etag, remote.size)
-            copy = await asyncio.to_thread(self.store.adopt, remote.key, remote.size, check)
-            if copy is not None:
-                return Fetched(copy, 0, None, remote)
+            found = await asyncio.to_thread(self.store.adopt, remote.key, remote.size, check)
+            if found is not None:
+                return Fetched(found, 0, None, remote)
         fetched = await self._fetch(remote, earlier)
         opaque, came = self.bucket.etags.opaque, fetched.remote
         if opaque and moment_of(came.etag) is None:  # learnt meanwhile, maybe by this very object
@@ -196,6 +196,10 @@ class _Doubtful(NamedTuple):
 
 class SameVersionOnly(Fetch):
     """Never takes another version in the place of the recorded one."""
+
+    async def as_it_is(self, remote: RemoteObject) -> RemoteObject:
+        """The object as it is now, in whatever version. Raises `NoSuchKey` when it is gone."""
+        return await super().newest(remote)
 
     async def newest(self, remote: RemoteObject) -> RemoteObject:
         return self._accept(remote, await super().newest(remote))

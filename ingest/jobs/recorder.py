@@ -24,7 +24,7 @@ from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome, Remot
 from ingest.plan.memory import changes, settles
 from ingest.plan.policy import overtaken
 from ingest.plan.tally import tally, tally_many
-from ingest.store.files import Staged
+from ingest.store.files import Adopted, Staged
 from ingest.store.paths import is_place
 from ingest.store.replacing import Replaced
 
@@ -48,8 +48,7 @@ class Taken(NamedTuple):
 
     action: Download
     remote: RemoteObject
-    staged: Staged | LocalCopy
-    """A `LocalCopy` was adopted: it stood in its place already."""
+    staged: Staged | Adopted
     attempts: int
     received: int
 
@@ -271,6 +270,8 @@ class Recorder:
         if staged and self._places is not None:
             await self._places.refresh()
         copies = await asyncio.to_thread(self.store.publish, staged, previous, replaced) if staged else {}
+        adopted = [one.staged for one in taken if isinstance(one.staged, Adopted) and id(one) not in late]
+        standing = await asyncio.to_thread(self.store.keep_adopted, adopted) if adopted else ()
         outcomes: list[Outcome | Tallied] = []
         for result, _ in entries:
             if not isinstance(result, Taken):
@@ -279,8 +280,11 @@ class Recorder:
                 outcomes.append(self._give_way(result))
             elif isinstance(result.staged, Staged):
                 outcomes.append(_placed(result, copies[result.action.remote.key]))
+            elif result.staged.copy.local_path in standing:
+                outcomes.append(_placed(result, result.staged.copy))
             else:
-                outcomes.append(_placed(result, result.staged))
+                said = f"{result.remote.key!r}: the file that stood in its place is another one by now"
+                outcomes.append(_placed(result, ObjectChanged(said)))
         return outcomes
 
     async def _rows_now(self, taken: Sequence[Taken]) -> dict[str, CatalogRow]:
@@ -334,4 +338,4 @@ def _placed(taken: Taken, copy: LocalCopy | IngestError) -> Outcome:
     outcome = Outcome(taken.action, Status.DONE, taken.remote, None, None, taken.attempts, taken.received)
     if isinstance(copy, IngestError):
         return outcome._replace(status=Status.FAILED, error=copy)
-    return outcome._replace(copy=copy, adopted=isinstance(taken.staged, LocalCopy))
+    return outcome._replace(copy=copy, adopted=isinstance(taken.staged, Adopted))

@@ -10,16 +10,18 @@ from pathlib import Path
 
 from ingest.catalog.queries import CopyRow
 from ingest.crashpoints import here
-from ingest.errors import IngestError, NoSuchKey, ObjectChanged
+from ingest.errors import IngestError, NoSuchKey, ObjectChanged, SourceError
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.fetch import SameVersionOnly
 from ingest.jobs.pipeline import GRACE, concurrency_for, log_outcome, log_retry
-from ingest.jobs.recorder import Recorder
+from ingest.jobs.recorder import Recorder, Taken
 from ingest.jobs.run import Run
 from ingest.jobs.transfers import Transfer, TransferPool
 from ingest.model import CatalogRow, Counts, Download, Outcome, Status
 from ingest.observe.logs import log
+from ingest.plan.checks import check_for
 from ingest.plan.concurrency import RetryBudget
+from ingest.plan.etags import is_same
 from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore
 from ingest.store.placing import Strangers
@@ -33,6 +35,7 @@ class Refetch:
     store: FileStore
     recorder: Recorder
     pool: TransferPool
+    fetch: SameVersionOnly
     keeps_rows: bool
 
     async def submit(self, row: CopyRow, reason: str) -> None:
@@ -44,9 +47,31 @@ class Refetch:
         remote = row.remote
         await self.recorder.room()
         self.run.progress.planned(1, remote.size)
-        known = CatalogRow(remote.key, remote.size, remote.etag, row.state, row.gone, row.local_path, 0)
-        await self.pool.submit(Download(remote, None if self.keeps_rows else known, reason))
+        await self.pool.submit(Download(remote, None if self.keeps_rows else _known(row), reason))
         here("restore.submitted")
+
+    async def take_up(self, row: CopyRow) -> bool:
+        """Whether the file at the copy's place is the version that the bucket holds now, which is not the recorded one:
+        then that is recorded, as after a database has forgotten the newer row.
+
+        Raises:
+            IngestError: recording ended.
+        """
+        if row.local_path is None or self.store.taken is not None:  # there a file may be another key's as well
+            return False
+        wanted = row.remote
+        try:
+            newest = await self.fetch.as_it_is(wanted)
+        except SourceError:
+            return False  # its download meets the same, and says so
+        if is_same(newest.etag, wanted.etag) and newest.size == wanted.size:
+            return False
+        check = check_for(newest.etag, newest.size)
+        found = await asyncio.to_thread(self.store.adopt_at, row.local_path, newest.size, check)
+        if found is not None:
+            await self.recorder.room()
+            self.recorder.add(Taken(Download(wanted, _known(row), "repair"), newest, found, 1, 0))
+        return found is not None
 
     async def refuse(self, row: CopyRow, reason: str, error: IngestError) -> None:
         """As one that was submitted and failed, without a download. Raises as `submit`."""
@@ -84,11 +109,13 @@ async def refetching(
     called: str,
     strangers: Strangers = Strangers.NONE,
     bwlimit: int | None = None,
+    deliver_to: str = "",
 ) -> AsyncIterator[Refetch]:
     """Transfers into the store at `target`; what was submitted is recorded when the block is left.
 
     `committed` sees each outcome once it is recorded; the audit trail has the copies as `called`. Where there may be
-    `strangers`, `target` is none of the catalog's, and no row is written.
+    `strangers`, `target` is none of the catalog's, and no row is written. What turns out to be a newer version than the
+    recorded one is put in line for `deliver_to`.
     """
     store = FileStore(target, run.source.directory, strangers)
     keeps_rows = strangers is not Strangers.NONE
@@ -104,8 +131,11 @@ async def refetching(
             on_overload=concurrency.overloaded,
         )
         async with opening as bucket:
-            transfer = Transfer(SameVersionOnly(bucket, store), concurrency, RetryBudget(), log_retry)
-            builder = BatchBuilder(run.id, run.source.id, run.source.bucket, downloaded=called, etags=etags)
+            fetch = SameVersionOnly(bucket, store)
+            transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
+            builder = BatchBuilder(
+                run.id, run.source.id, run.source.bucket, downloaded=called, etags=etags, deliver_to=deliver_to
+            )
 
             def seen(outcome: Outcome) -> None:
                 _log(outcome)
@@ -115,9 +145,8 @@ async def refetching(
 
             recorder = Recorder(run.catalog, store, builder, Counts(), seen, keeps_rows=keeps_rows)
             recorder.start()
-            open_transfers = Refetch(
-                run, store, recorder, TransferPool(transfer, recorder.add, concurrency), keeps_rows
-            )
+            pool = TransferPool(transfer, recorder.add, concurrency)
+            open_transfers = Refetch(run, store, recorder, pool, fetch, keeps_rows)
             try:
                 yield open_transfers
                 await open_transfers.drain()
@@ -130,6 +159,11 @@ async def refetching(
                     await recorder.close()
     finally:
         store.close()
+
+
+def _known(row: CopyRow) -> CatalogRow:
+    remote = row.remote
+    return CatalogRow(remote.key, remote.size, remote.etag, row.state, row.gone, row.local_path, 0)
 
 
 def _log(outcome: Outcome) -> None:

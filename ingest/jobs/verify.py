@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from ingest.catalog import inventory, pruning, queries
+from ingest.catalog import inventory, overview, pruning, queries
 from ingest.catalog.batch import Batch
 from ingest.catalog.queries import CopyRow
 from ingest.crashpoints import here
@@ -63,7 +63,11 @@ async def verify(settings: Settings, options: VerifyOptions, *, progress: Progre
                 found = _Verify(run, replace(options, prefix=prefix), inspector, readers, places)
                 transfers: Refetch | None = None
                 if options.repair:
-                    opened = refetching(run, settings.data_dir, found.repaired, called="repaired")
+                    target = settings.verify_url
+                    lines_up = target and await overview.hands_over(run.catalog, run.source.id, target)
+                    opened = refetching(
+                        run, settings.data_dir, found.repaired, called="repaired", deliver_to=target if lines_up else ""
+                    )
                     transfers = await stack.enter_async_context(opened)
                 await found.work(transfers)
             run.stop.raise_if_requested()
@@ -97,6 +101,8 @@ class _Verify:
             self.checked += len(rows)
             self.run.progress.listed(len(rows))
             suspects = await self._without_pruned(suspects)
+            if transfers is not None:
+                suspects = [one for one in suspects if not await self._is_newer(*one, transfers)]
             await self._note(suspects)
             for row, finding in suspects if transfers is not None else ():
                 if transfers is not None and self._is_mendable(row, finding):
@@ -105,7 +111,9 @@ class _Verify:
 
     def repaired(self, outcome: Outcome) -> None:
         """Counts one committed repair."""
-        if outcome.copy is not None:
+        if outcome.adopted:
+            self.run.counts.adopted += 1
+        elif outcome.copy is not None:
             self.run.counts.repaired += 1
             self.run.counts.bytes += outcome.received
         else:
@@ -192,6 +200,15 @@ class _Verify:
             if any(other.digest == rows[intact[path]].digest and other.path < path for other in others):
                 found[intact[path]] = Finding(Verdict.DAMAGED, "its file is another key's as well on this disk")
         return found
+
+    async def _is_newer(self, row: CopyRow, finding: Finding, transfers: Refetch) -> bool:
+        """Whether it is no damage, but what the bucket holds, and its row is behind: that is mended then."""
+        if finding.verdict is not Verdict.DAMAGED or not await transfers.take_up(row):
+            return False
+        log().warning(
+            "row_behind", key=row.remote.key, path=row.local_path, message="the copy is what the bucket holds: recorded"
+        )
+        return True
 
     def _is_mendable(self, row: CopyRow, finding: Finding) -> bool:
         """Not what a symlink stands in the way of; but what is recorded at no place at all gets its own."""

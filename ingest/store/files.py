@@ -48,6 +48,13 @@ class Staged(NamedTuple):
     verified: Verified
 
 
+class Adopted(NamedTuple):
+    """A file that stood in its place already, and was right when it was read: `stamp` tells whether it still is."""
+
+    copy: LocalCopy
+    stamp: tuple[int, int, int]
+
+
 @dataclass
 class FileStore:
     """Copies of one bucket under ``<data_dir>/<directory>``; temporaries under ``<data_dir>/.ingest/tmp``."""
@@ -176,20 +183,25 @@ class FileStore:
         self._unlink(staged.temporary)
         self.partials.release(staged.temporary)
 
-    def adopt(self, key: str, size: int, check: Check) -> LocalCopy | None:
-        """The copy that a killed run left in place without a row; None unless every byte is right."""
+    def adopt(self, key: str, size: int, check: Check) -> Adopted | None:
+        """The copy that a killed run left in place without a row; None unless every byte is right.
+
+        It is nobody's yet: `keep_adopted` comes before its row.
+        """
         path = self.placing.first_path(key)
         for form in (path,) if self.taken is None else (path, beside_namesake(path)):
-            copy = self._adopt_at(form, size, check)
-            if copy is not None and (self.taken is None or self.taken.claim(form)):
-                return copy
+            found = self.adopt_at(form, size, check)
+            if found is not None and (self.taken is None or self.taken.claim(form)):
+                return found
         return None
 
-    def _adopt_at(self, path: str, size: int, check: Check) -> LocalCopy | None:
+    def adopt_at(self, path: str, size: int, check: Check) -> Adopted | None:
+        """The same of the file at `path`, whichever key's."""
         if check.algorithm is None:
             return None
         try:
             with self.open_copy(path) as descriptor:
+                stamp = _stamp(descriptor)
                 if os.fstat(descriptor).st_size != size:
                     return None
                 hasher = _hash(descriptor, check)
@@ -197,7 +209,33 @@ class FileStore:
             return None
         if hasher.verdict() is not Verified.VERIFIED:
             return None
-        return LocalCopy(path, hasher.digest(), Verified.VERIFIED, size)
+        return Adopted(LocalCopy(path, hasher.digest(), Verified.VERIFIED, size), stamp)
+
+    def keep_adopted(self, adopted: Sequence[Adopted]) -> set[str]:
+        """Makes these durable, as whoever left them may not have; returns the paths of those that stand as they were
+        read. Another run may have replaced or removed one since.
+
+        Raises:
+            DiskError: the barrier failed, so nothing of the batch may be recorded.
+        """
+        standing: dict[str, str] = {}
+        for copy, stamp in adopted:
+            with suppress(OSError, UnsafePath), self.open_copy(copy.local_path) as descriptor:
+                if _stamp(descriptor) == stamp:
+                    standing[copy.local_path] = copy.local_path.rpartition("/")[0]
+        with self._publishing, self._walking() as directories:
+
+            def opened(path: str) -> int:
+                parent, _, name = path.rpartition("/")
+                return open_regular(on_disk(name), os.O_RDONLY, dir_fd=directories.at(parent))
+
+            try:
+                make_durable(standing, opened, self._temporaries)
+            except OSError as error:
+                raise disk_error(error, self.directory) from error
+            ancestors = {directory[:cut] for directory in standing.values() for cut in _cuts(directory)}
+            self._make_directories_durable(directories, ancestors | {""} if standing else ())
+            return set(standing)
 
     @contextmanager
     def open_copy(self, local_path: str) -> Iterator[int]:
@@ -289,6 +327,11 @@ class FileStore:
             make_durable(paths, opened, self._temporaries, directories=True)
         except OSError as error:
             raise disk_error(error, self.directory) from error
+
+
+def _stamp(descriptor: int) -> tuple[int, int, int]:
+    found = os.fstat(descriptor)
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _hash(descriptor: int, check: Check) -> Hasher:

@@ -99,6 +99,23 @@ async def test_new_directories_are_there_for_good_before_a_row_is(rig: Rig, stra
         assert renamed < calls.first(rf"fsync\(\d+<{parent}>", renamed) < recorded
 
 
+@pytest.mark.parametrize("number", [1, 9], ids=["one", "many"])
+async def test_what_is_adopted_is_durable_before_its_row(rig: Rig, strace: Sequence[str], number: int) -> None:
+    """Whoever left it may have been killed before its barrier."""
+    rig.server.objects.clear()
+    rig.server.fill({f"left/{each}": b"behind" for each in range(number)})
+    killed = variables_of(rig.settings) | {"INGEST_CRASH_AT": "batch.rows-written"}
+    assert (await run_ingest("sync", variables=killed, cwd=rig.home)).code == -9
+    asked = rig.server.count("get")
+    calls = await traced(rig, strace, "sync")
+    assert rig.server.count("get") == asked
+    synced = calls.last(r"syncfs|fsync\(\d+<[^>]*/statements/left/\d>")
+    entered = calls.last(r"syncfs|fsync\(\d+<[^>]*/statements/left>")
+    # The rows come with the last but one transaction: what follows says that the run and its sync have ended.
+    assert synced <= entered < calls.last(r"pwrite64\(\d+<[^>]*catalog\.db-wal>")
+    assert any("catalog.db-wal" in line for line in calls.lines[entered:])
+
+
 def refuse_fsync(kind: Callable[[int], bool], number: int) -> Callable[[pytest.MonkeyPatch], None]:
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
         real = os.fsync

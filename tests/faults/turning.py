@@ -11,7 +11,7 @@ import itertools
 import sqlite3
 from collections.abc import Coroutine
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -31,9 +31,10 @@ class Turning:
 
     url: str
     home: Path
-    _kept: str = field(default_factory=lambda: f"kept_{next(_numbers)}")
+    _kept: str = ""
 
     def keep(self) -> None:
+        self._kept = f"kept_{next(_numbers)}"
         file = sqlite_file(self.url)
         if file is not None:
             _copy(file, self.home / self._kept)

@@ -167,6 +167,7 @@ async def test_a_real_server_takes_the_question_for_checksums(moto: servers.Buck
         take = Fetch(bucket, store)
         for key, algorithm in (("plain", "md5"), ("kms", "sha256")):
             found = (await take(await take.newest(ServedObject(BODY).remote(key)))).staged
+            assert isinstance(found, Staged)
             # The KMS one by the checksum that its uploader had stored: its etag is not looked at.
             assert (found.verified, found.digest.partition(":")[0]) == (Verified.VERIFIED, algorithm)
     store.close()
@@ -197,5 +198,6 @@ async def test_a_checksum_of_parts_that_does_not_say_so(moto: servers.Bucket, tm
     async with Bucket.open(moto.settings(tmp_path / "data"), connections=4) as bucket:
         take = Fetch(bucket, store)
         found = (await take(await take.newest(ServedObject(body).remote("parts")))).staged
+    assert isinstance(found, Staged)
     assert found.verified is Verified.VERIFIED
     store.close()
