@@ -62,6 +62,15 @@ def start(
     return Continuity(int(run_id), started, str(revision))
 
 
+async def under_way(lane: Lane) -> list[str]:
+    """Those that nobody can know to be dead, of all sources, each in a few words."""
+    return [
+        f"{command} (run {run_id}, pid {pid} on {host})"
+        for run_id, host, pid, heartbeat, command, _ in await lane.fetch(_RUNNING)
+        if not _is_dead(host, pid, read_time(heartbeat))
+    ]
+
+
 def _is_dead(host: str, pid: int, heartbeat: datetime) -> bool:
     """Process ids are the host's own and come again, and containers may share a host's name but not its processes: so a
     run is dead when its heart has stopped, and here no process has been there for as long. Elsewhere it takes longer:

@@ -9,19 +9,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.catalog import sources
+from ingest.catalog import runs, sources
 from ingest.catalog.connect import is_read_only, open_lane
+from ingest.catalog.keeping import keep_copy
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps
+from ingest.catalog.migrations import migrations_dir, require_known
+from ingest.catalog.migrations import revisions as revisions  # noqa: PLC0414 - asked of the schema, too
 from ingest.catalog.strangers import elsewhere, revision
 from ingest.catalog.target import Target
-from ingest.errors import DatabaseDamaged, DatabaseError, SchemaAhead, SchemaMissing, too_many_files
+from ingest.errors import DatabaseDamaged, DatabaseError, SchemaMissing, too_many_files
+from ingest.observe.logs import log
 from ingest.private import hand_over, make_directories
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-_PACKAGED = Path(__file__).resolve().parents[1] / "_migrations"
 SNAPSHOT = Path(__file__).with_name("schema.sql")
 """What the migrations end in on SQLite (see `snapshot`)."""
 _HINTS = {
@@ -36,17 +39,6 @@ _TAKE_TURNS = (
     "SELECT pg_advisory_xact_lock(hashtextextended('ingest schema', 0))",
 )
 """One migration at a time, however long it takes."""
-_CHECKOUT = Path(__file__).resolve().parents[2] / "migrations"
-
-
-def migrations_dir() -> Path:
-    """Where the migrations are: inside an installed wheel, or at the top of a checkout."""
-    return _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
-
-
-def revisions() -> list[str]:
-    """All revisions, oldest first. Their files are named ``NNNN_verb_noun.py`` after them."""
-    return sorted(path.name[:4] for path in (migrations_dir() / "versions").glob("[0-9][0-9][0-9][0-9]_*.py"))
 
 
 async def current(url: str) -> str | None:
@@ -79,20 +71,39 @@ def admit_any(_catalog_id: str | None) -> None:
     """Whatever it is called: it is what the settings name."""
 
 
-async def upgrade(url: str, to: str = "head") -> None:
-    """Migrates up to revision `to`; a SQLite file is created, readable by its owner and group only.
+async def upgrade(url: str, to: str = "head") -> Path | None:
+    """Migrates up to revision `to`; a SQLite file is created, readable by its owner and group only. Returns the copy
+    that was kept of one that was there and is changed.
 
     Several at once wait for one another, and what the first has done the others find done.
 
     Raises:
         DatabaseUnfit: it is another application's, or no place for a catalog. SchemaAhead: made by a newer version.
     """
-    await _migrate(url, to, down=False)
+    return await _migrate(url, to, down=False)
 
 
-async def downgrade(url: str, to: str) -> None:
-    """Migrates down to revision `to` (``base`` drops the schema). For tests and for people who know why."""
-    await _migrate(url, to, down=True)
+async def downgrade(url: str, to: str) -> Path | None:
+    """Migrates down to revision `to` (``base`` drops the schema), which loses what later ones have added. Returns the
+    copy that was kept of a SQLite file.
+
+    Raises:
+        As `upgrade`.
+    """
+    return await _migrate(url, to, down=True)
+
+
+async def at_work(url: str) -> list[str]:
+    """The runs that are under way, each in a few words; none where there is no schema.
+
+    Raises:
+        DatabaseError: it cannot be reached or read.
+    """
+    target = Target.of(url, asked=True)
+    if not target.is_postgres and is_absent(target.file):
+        return []
+    async with open_lane(target) as lane:
+        return await runs.under_way(lane) if await _has_table(lane, "runs") else []
 
 
 async def ensure(url: str) -> None:
@@ -161,20 +172,17 @@ async def _fit(url: str, target: Target, lane: Lane, admit: Admission) -> None:
     admit(await _catalog_id(lane, found))
     if found == newest:
         return
-    _require_known(found)
+    require_known(found)
     if target.is_postgres or lane.address:
         state = "missing" if found is None else f"at {found}"
         if found is None and target.is_postgres and (schemas := await elsewhere(lane)):
             state = f"missing where search_path leads (there is a catalog in: {', '.join(schemas)})"
         raise SchemaMissing(f"the database's schema is {state}, this version of ingest needs {newest}")
     if found is not None or not await lane.write(_create):
-        await upgrade(url)
-
-
-def _require_known(found: str | None) -> None:
-    known = revisions()
-    if found is not None and found not in known:
-        raise SchemaAhead(f"the database's schema is at {found}, this version of ingest knows up to {known[-1]}")
+        kept = await upgrade(url)
+        if kept is not None:
+            said = f"the catalog was brought from {found} to {newest}; as it was before, it is kept in {kept}"
+            log().warning("catalog_migrated", message=said)
 
 
 def _create(_dialect: Dialect) -> Steps[bool]:
@@ -186,7 +194,7 @@ def _create(_dialect: Dialect) -> Steps[bool]:
     return True
 
 
-async def _migrate(url: str, to: str, *, down: bool) -> None:
+async def _migrate(url: str, to: str, *, down: bool) -> Path | None:
     from alembic import command
     from sqlalchemy import text
 
@@ -196,13 +204,17 @@ async def _migrate(url: str, to: str, *, down: bool) -> None:
     if not target.is_postgres:
         _create_file(target.file)
     async with open_lane(target) as lane:  # what does not fit is left alone
-        _require_known(await revision(lane, target.shown))
+        require_known(await revision(lane, target.shown))
 
-    def run(connection: Connection) -> None:
-        if target.is_postgres:  # SQLite's write lock is there already
+    def run(connection: Connection) -> Path | None:
+        kept = None
+        if target.is_postgres:
             for wait in _TAKE_TURNS:
                 connection.execute(text(wait))
+        elif (found := _revision_now(connection)) not in (None, revisions()[-1] if to == "head" else to):
+            kept = keep_copy(target.file, str(found))  # the write lock is ours: nobody changes anything meanwhile
         (command.downgrade if down else command.upgrade)(_config(connection), to)
+        return kept
 
     engine = create_engine(url)
     try:
@@ -210,9 +222,15 @@ async def _migrate(url: str, to: str, *, down: bool) -> None:
             async with engine.connect() as connection:
                 writing = await connection.execution_options(writes=True)
                 async with writing.begin():
-                    await writing.run_sync(run)
+                    return await writing.run_sync(run)
     finally:
         await engine.dispose()
+
+
+def _revision_now(connection: Connection) -> str | None:
+    from alembic.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _config(connection: Connection) -> Config:

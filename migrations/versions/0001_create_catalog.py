@@ -8,6 +8,8 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+LOSES = "the whole catalog: what was downloaded, pruned and handed over, every run, the audit trail"
+
 Key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Time = sa.DateTime(timezone=True).with_variant(sa.String(32), "sqlite")

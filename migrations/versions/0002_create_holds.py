@@ -8,6 +8,8 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
+LOSES = "every hold and its reason: cleanup takes those copies then"
+
 Key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Time = sa.DateTime(timezone=True).with_variant(sa.String(32), "sqlite")

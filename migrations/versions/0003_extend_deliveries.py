@@ -8,6 +8,8 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
+LOSES = "the deliveries' own fields, times, claims and last errors"
+
 Time = sa.DateTime(timezone=True).with_variant(sa.String(32), "sqlite")
 ADDED = ("fields", "created_at", "delivered_at", "claimed_by", "claimed_until", "last_error")
 

@@ -8,6 +8,8 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
+LOSES = "dead letters, messages that wait, and what events had announced"
+
 Key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Time = sa.DateTime(timezone=True).with_variant(sa.String(32), "sqlite")

@@ -8,6 +8,8 @@ from alembic import op
 revision = "0005"
 down_revision = "0004"
 
+LOSES = "which catalog, data directories and sources belong together: `ingest source attach` says it anew"
+
 Time = sa.DateTime(timezone=True).with_variant(sa.String(32), "sqlite")
 
 _OWNERS = """

@@ -11,6 +11,8 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
+LOSES = "which version an object without a telling etag is of: such objects are downloaded once more"
+
 _HEX = "[0-9a-f]" * 32
 _BY_ENGINE = {
     "sqlite": (

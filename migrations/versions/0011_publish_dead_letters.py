@@ -11,6 +11,8 @@ from alembic import op
 revision = "0011"
 down_revision = "0008"
 
+LOSES = "which dead letters were published to their topic"
+
 Time = sa.DateTime(timezone=True).with_variant(sa.String(32), "sqlite")
 
 
