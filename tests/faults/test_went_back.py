@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from ingest.catalog import schema
-from ingest.errors import CatalogWentBack
+from ingest.errors import CatalogWentBack, DatabaseError, SchemaAhead, SchemaMissing
 from ingest.jobs import recorder
 from ingest.jobs.options import VerifyOptions
 from ingest.jobs.stop import Stop
@@ -105,3 +105,17 @@ async def test_deliveries_that_were_lost_with_it_happen(turned: tuple[Rig, Stage
     rig.server.faults.clear()
     assert (await run_sync(rig.settings)).exit_code == 0
     assert await stages.turning.ask(IN_LINE) == len(KEYS)
+
+
+@pytest.mark.parametrize(("revision", "error"), [("9999", SchemaAhead), ("0006", SchemaMissing)])
+async def test_a_schema_of_another_version_is_written_to_no_more(
+    turned: tuple[Rig, Stages], revision: str, error: type[DatabaseError]
+) -> None:
+    """Nobody asks a run that is under way for its version again, unless it does so itself."""
+    rig, stages = turned
+    stages.turning.turn = lambda: stages.turning.tell(f"UPDATE alembic_version SET version_num = '{revision}'")  # type: ignore[method-assign] # another deed at the same moment
+    report, _ = await asyncio.gather(run_sync(rig.settings), stages.play())
+    assert (report.exit_code, type(report.error)) == (6, error), report.error
+    assert revision in str(report.error)
+    assert await stages.turning.ask(RECORDED) == 2 * STAGE
+    assert await stages.turning.ask("SELECT status FROM runs WHERE id = 2") == "failed"

@@ -60,12 +60,26 @@ class Turning:
         finally:
             await connection.close()
 
+    def tell(self, statement: str) -> None:
+        """Has the database changed by somebody else; nothing of this process runs meanwhile."""
+        file = sqlite_file(self.url)
+        if file is None:
+            _alone(self._tell(statement))
+            return
+        with closing(sqlite3.connect(file, timeout=30)) as opened, opened:
+            opened.execute(statement)
+
     @property
     def _name(self) -> str:
         return urlsplit(self.url).path.lstrip("/")
 
     async def _beside(self) -> asyncpg.Connection:
         return await asyncpg.connect(urlunsplit(urlsplit(self.url)._replace(scheme="postgresql", path="/postgres")))
+
+    async def _tell(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.url.replace("+asyncpg", ""))
+        await connection.execute(statement)
+        await connection.close()
 
     async def _keep(self) -> None:
         connection = await self._beside()
