@@ -58,6 +58,7 @@ WELL: dict[str, Sequence[str]] = {
     "source forget": ("1", "--force", "--dry-run"),
     "db current": (),
     "db check": (),
+    "db downgrade": ("--dry-run",),
 }
 """What each command is called with to end well, in an order in which they do."""
 REFUSED: dict[str, tuple[Sequence[str], int]] = {
