@@ -60,7 +60,7 @@ async def cleanup(
         await _check_clock(run, options, clock())
         async with AsyncExitStack() as stack:
             store = stack.enter_context(closing(FileStore(settings.data_dir, run.source.directory)))
-            copies = stack.enter_context(closing(Copies(run.catalog, run.source.id, store.replacing)))
+            copies = stack.enter_context(closing(Copies(run.catalog, run.source.id, store.replacing, run.stop)))
             etags = await run.catalog.etags(run.source.id)
             opening = PatientBucket.open(settings, connections=_HEADS_AT_ONCE, etags=etags)
             bucket = await stack.enter_async_context(opening)

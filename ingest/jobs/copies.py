@@ -12,11 +12,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from ingest.catalog.catalog import Catalog
 from ingest.crashpoints import here
 from ingest.errors import LockedError
+from ingest.jobs.stop import Stop
 from ingest.observe.logs import log
 from ingest.store.locks import CopiesLock
 from ingest.store.paths import is_place
@@ -24,6 +26,11 @@ from ingest.store.replacing import Replaced, Replacing
 
 PATIENCE = 900.0
 """Seconds that a batch of another process is waited for: one barrier of a slow disk may take minutes."""
+STOPPED_PATIENCE = 1.0
+"""So long once the run is asked to stop: a batch that is nearly done, but not a process that hangs."""
+SAID_SECONDS = 5.0
+"""After which it is said who is waited for."""
+_HANGS = "If it hangs, end it: whatever it was at is finished or undone after it."
 _PAUSE = 0.01
 """Seconds between two tries to get the lock."""
 
@@ -35,6 +42,9 @@ class Copies:
     catalog: Catalog
     source_id: int
     replacing: Replacing
+    stop: Stop | None = None
+    waiting: str = ""
+    """Who is waited for, once that takes long; empty: nobody."""
     _lock: CopiesLock = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,7 +62,7 @@ class Copies:
         undo what was replaced.
 
         Raises:
-            LockedError: another process has it and does not move.
+            LockedError: another process has it and does not move. InterruptedRun: so it is, and a stop was requested.
             DiskError, DatabaseError: what a killed process left could not be undone.
         """
         await self._take()
@@ -91,15 +101,26 @@ class Copies:
     def close(self) -> None:
         self._lock.close()
 
-    async def _take(self, patience: float = PATIENCE) -> None:
-        waited = 0.0
-        while not self._lock.take():
-            here("copies.waiting")
-            if waited >= patience:
+    async def _take(self, patience: float | None = None) -> None:
+        now, most = asyncio.get_running_loop().time, PATIENCE if patience is None else patience
+        began, stopped_at = now(), inf
+        try:
+            while not self._lock.take():
+                here("copies.waiting")
+                waited = now() - began
                 said = f"process {self._lock.holder()} has been changing copies for {waited:.0f} s"
-                raise LockedError(said, hint="If it hangs, end it: whatever it was at is finished or undone after it.")
-            await asyncio.sleep(_PAUSE)
-            waited += _PAUSE
+                if waited >= most:
+                    raise LockedError(said, hint=_HANGS)
+                if self.stop is not None and self.stop.requested:
+                    stopped_at = min(stopped_at, now())
+                    if now() - stopped_at >= STOPPED_PATIENCE:
+                        raise self.stop.error
+                if waited >= SAID_SECONDS and not self.waiting:
+                    log().warning("copies_locked", message=f"{said}; it is waited for", hint=_HANGS)
+                self.waiting = said if waited >= SAID_SECONDS else ""
+                await asyncio.sleep(_PAUSE)
+        finally:
+            self.waiting = ""
 
     async def _undo(self) -> None:
         left = await asyncio.to_thread(self.replacing.left)
@@ -113,14 +134,14 @@ class Copies:
         await asyncio.to_thread(self.replacing.drop)
 
 
-async def undo_left(catalog: Catalog, source_id: int, data_dir: Path, directory: str) -> None:
+async def undo_left(catalog: Catalog, source_id: int, data_dir: Path, directory: str, stop: Stop) -> None:
     """Undoes what a killed run left between files and rows, before another run looks at either.
 
     Raises:
-        LockedError, DiskError, DatabaseError: as `Copies.changing`.
+        LockedError, InterruptedRun, DiskError, DatabaseError: as `Copies.changing`.
     """
     replacing = Replacing(data_dir, directory)
     if replacing.is_left():
-        with closing(Copies(catalog, source_id, replacing)) as copies:
+        with closing(Copies(catalog, source_id, replacing, stop)) as copies:
             async with copies.changing():
                 pass

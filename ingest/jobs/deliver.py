@@ -27,7 +27,7 @@ async def dispatching(
     run: Run, store: FileStore, *, limit: int | None = None, patience: float = PATIENCE
 ) -> AsyncIterator[Dispatcher]:
     """A dispatcher for the run's source and VERIFY_URL, with everything it needs; call its `run`."""
-    with closing(Copies(run.catalog, run.source.id, store.replacing)) as copies:
+    with closing(Copies(run.catalog, run.source.id, store.replacing, run.stop)) as copies:
         async with Verifier(run.settings) as verifier, recalling(run, store) as recall:
             yield Dispatcher(
                 run.catalog,

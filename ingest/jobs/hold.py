@@ -38,7 +38,8 @@ async def place(settings: Settings, options: HoldOptions, reason: str, stop: Sto
         keys = await _keys(run, options)
         here("hold.read")
         # Not between a cleanup's intent and its unlinks: what is said to be held would be removed still.
-        with closing(Copies(run.catalog, run.source.id, Replacing(settings.data_dir, run.source.directory))) as copies:
+        replacing = Replacing(settings.data_dir, run.source.directory)
+        with closing(Copies(run.catalog, run.source.id, replacing, run.stop)) as copies:
             async with copies.changing():
                 held = await holder.place(keys, is_prefix=is_prefix, reason=reason, by=_who(), at=datetime.now(UTC))
         run.report.notes.update(placed=len(keys), held=held)

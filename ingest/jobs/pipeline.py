@@ -286,7 +286,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
 
         builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=options.deliver_to, etags=etags)
         recorder = Recorder(run.catalog, store, builder, run.counts, committed)
-        recorder.start()
+        recorder.start(run.stop)
         transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
         pool = TransferPool(transfer, recorder.add, concurrency)
         vanished = stack.enter_context(closing(Vanished(options.max_gone)))

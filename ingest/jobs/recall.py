@@ -86,7 +86,7 @@ class Recall:
         source = self.run.source
         builder = BatchBuilder(self.run.id, source.id, source.bucket, downloaded="restored", etags=etags)
         recorder = Recorder(self.run.catalog, self.store, builder, Counts(), self._committed)
-        recorder.start()
+        recorder.start(self.run.stop)
         self.stack.push_async_callback(recorder.close)
         return transfer, recorder
 

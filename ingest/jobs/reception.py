@@ -48,7 +48,8 @@ class Reception:
     @property
     def trouble(self) -> str:
         """What everything waits for now; empty: nothing."""
-        return self.outage.trouble or self.intake.visitor.away
+        waiting = self.recorder.copies.waiting if self.recorder.copies is not None else ""
+        return self.outage.trouble or waiting or self.intake.visitor.away
 
     @property
     def in_flight(self) -> int:
@@ -65,7 +66,7 @@ class Reception:
         return self.in_flight > 0
 
     def start(self) -> None:
-        self.recorder.start()
+        self.recorder.start(self.outage.stop)
         self._tasks = [asyncio.create_task(self.intake.run()), asyncio.create_task(self.letterbox.run())]
 
     async def failed(self) -> None:

@@ -19,6 +19,7 @@ from ingest.errors import DatabaseDataError, IngestError, ObjectChanged
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.copies import Copies
 from ingest.jobs.places import Places
+from ingest.jobs.stop import Stop
 from ingest.jobs.tickets import CursorBook, Ticket
 from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome, RemoteObject, State, Status, key_of
 from ingest.plan.memory import changes, settles
@@ -91,17 +92,18 @@ class Recorder:
     _full: asyncio.Event = field(default_factory=asyncio.Event)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
-    _copies: Copies | None = None
+    copies: Copies | None = None
     _places: Places | None = None
     _task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """
+    def start(self, stop: Stop | None = None) -> None:
+        """Once `stop` is requested, a batch waits for no other process that hangs.
+
         Raises:
             DiskError: the lock of the copies cannot be made.
         """
         if not self.keeps_rows:
-            self._copies = Copies(self.catalog, self.builder.source_id, self.store.replacing)
+            self.copies = Copies(self.catalog, self.builder.source_id, self.store.replacing, stop)
             self._places = Places(self.catalog, self.store.taken)
         self._room.set()
         self._task = asyncio.create_task(self._run(), name="recorder")
@@ -154,9 +156,9 @@ class Recorder:
             except asyncio.CancelledError:
                 await asyncio.wait({self._task})
                 raise
-        if self._copies is not None:
-            self._copies.close()
-            self._copies = None
+        if self.copies is not None:
+            self.copies.close()
+            self.copies = None
         if self.failure is not None:
             raise self.failure
 
@@ -179,8 +181,8 @@ class Recorder:
         entries, self._waiting, self._weight = self._waiting, [], 0
         self._room.set()
         here("batch.collected")
-        moves = self._copies is not None and any(isinstance(entry.result, Taken) for entry in entries)
-        async with self._copies.changing() if self._copies is not None and moves else nullcontext():
+        moves = self.copies is not None and any(isinstance(entry.result, Taken) for entry in entries)
+        async with self.copies.changing() if self.copies is not None and moves else nullcontext():
             published = await self._publish(entries)
             here("batch.published")
             results = await self._record(entries, published)
@@ -292,9 +294,9 @@ class Recorder:
 
         What had no row is believed to have none still, while no other process has been at work.
         """
-        if self._copies is None:
+        if self.copies is None:
             return {}
-        shared = self._copies.shared
+        shared = self.copies.shared
         keys = [one.action.remote.key for one in taken if shared or one.action.row is not None]
         return await self.catalog.rows_for(self.builder.source_id, keys) if keys else {}
 

@@ -144,7 +144,7 @@ async def refetching(
                 committed(outcome)
 
             recorder = Recorder(run.catalog, store, builder, Counts(), seen, keeps_rows=keeps_rows)
-            recorder.start()
+            recorder.start(run.stop)
             pool = TransferPool(transfer, recorder.add, concurrency)
             open_transfers = Refetch(run, store, recorder, pool, fetch, keeps_rows)
             try:

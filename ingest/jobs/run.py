@@ -152,7 +152,7 @@ async def _work(run: Run, catalog: Catalog, held: RunLock | None, work: Callable
     beating = asyncio.create_task(_beat(run, held))
     try:
         await asyncio.to_thread(sweep_left, run.settings.data_dir)
-        await undo_left(run.catalog, run.source.id, run.settings.data_dir, run.source.directory)
+        await undo_left(run.catalog, run.source.id, run.settings.data_dir, run.source.directory, run.stop)
         losing = [beating] if held is None else [beating, asyncio.ensure_future(held.lost())]
         await _unless_lost(work(run), losing)
         here("run.worked")

@@ -34,6 +34,7 @@ SYNC = ("sync",)
 PRUNE = ("cleanup", "--older-than", "0d", "--trust-catalog")
 RESTORE = ("restore", "--prefix", "")
 REPAIR = ("verify", "--repair")
+BACKFILL = ("backfill", "--since", "2020-01-01")
 
 
 class Rig(Commands):
@@ -194,6 +195,29 @@ async def test_a_process_that_hangs_with_the_lock_is_named(rig: Rig, monkeypatch
         assert report.exit_code == 11
         first.send_signal(signal.SIGCONT)
         assert first.wait(60) == 0
+    rig.assert_newest(await rig.settled())
+
+
+@pytest.mark.parametrize(
+    ("command", "replacing"), [(BACKFILL, False), (PRUNE, False), (REPAIR, False), (BACKFILL, True)]
+)
+async def test_who_waits_for_a_process_that_hangs_ends_when_asked_to(
+    rig: Rig, command: tuple[str, ...], replacing: bool
+) -> None:
+    """With a batch of its own, or to undo what was left of one that replaces copies. It waited for a quarter of an hour,
+    whatever was asked."""
+    spoil(rig, REPAIR)
+    rig.server.put("new", b"what both commands take")
+    if replacing:
+        rig.put_second()
+    with rig.held(SYNC, "batch.all-renamed") as first:
+        with rig.held(command, WAITING) as second:
+            second.send_signal(signal.SIGTERM)
+            second.send_signal(signal.SIGCONT)
+            assert second.wait(60) == 143
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(60) == 0
+    assert rig.run(*REPAIR) == 0
     rig.assert_newest(await rig.settled())
 
 

@@ -23,9 +23,12 @@ from ingest.jobs.stop import Stop
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from tests.faults.deeds import stall
+from tests.fixtures.door import Door, door_to
 from tests.fixtures.events import eventually, list_letters, plain, row_of, run, sent, settings_for
 from tests.fixtures.kafka_listener import Listener, standing_before
 from tests.fixtures.lines import lines_said
+from tests.fixtures.memory_s3 import Fault, MemoryS3, serving
 from tests.fixtures.servers import Bucket
 
 NOT_ENOUGH_REPLICAS = 19
@@ -187,3 +190,73 @@ async def test_more_letters_than_a_statement_takes_arguments(moto: Bucket, tmp_p
         assert await deadletters.missing(catalog, source.id, [*ids, 33_001]) == [33_001]
         await deadletters.put(catalog, source.id, [], ids)
         assert await deadletters.highest(catalog, source.id) == 0
+
+
+async def retry(settings: Settings, stop: Stop | None = None) -> RunReport:
+    return await jobs.retry_letters(settings, None, progress=Silence(), stop=stop or Stop())
+
+
+async def given_up(
+    server: MemoryS3, tmp_path: Path, number: int, url: str = "", through: Door | None = None
+) -> Settings:
+    """Letters about objects that are there by now."""
+    keys = [f"{one}.pdf" for one in range(number)]
+    server.fill(dict.fromkeys(keys, b"1"))
+    nobody, catalog = Broker(1, tmp_path / "log"), url or f"sqlite+aiosqlite:///{tmp_path}/c.db"
+    settings = await settings_for(server.bucket, nobody, "t", tmp_path / "data", catalog)
+    if through is not None:
+        settings = settings.replace(endpoint=through.endpoint)
+    values = [plain(key, server.bucket.name)[1] for key in keys]
+    await kept(
+        settings, [a_letter(at, value=value, key=key) for at, (key, value) in enumerate(zip(keys, values, strict=True))]
+    )
+    return settings
+
+
+async def tries(settings: Settings) -> list[int]:
+    return [len(letter["attempts"]) for letter in await list_letters(settings)]
+
+
+async def test_letters_are_retried_in_pages_and_each_once(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails again is not tried again by the same command, however many pages there are."""
+    monkeypatch.setattr(deadletters, "BYTES_AT_ONCE", 100)
+    async with serving(MemoryS3()) as server:
+        settings = await given_up(server, tmp_path, 7, database_url)
+        del server.objects["2.pdf"], server.objects["5.pdf"]
+        report = await retry(settings)
+    assert report.exit_code == ExitCode.PARTIAL
+    assert (report.notes["retried"], report.notes["settled"], report.notes["dead_letters"]) == (7, 5, 2)
+    assert [(letter["key"], letter["reason"]) for letter in await list_letters(settings)] == [
+        ("2.pdf", "no_such_key"),
+        ("5.pdf", "no_such_key"),
+    ]
+    assert await tries(settings) == [2, 2]
+
+
+async def test_a_retry_ends_at_once_while_the_bucket_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.jobs.deadletters.GRACE", 0.1)
+    async with serving(MemoryS3()) as server:
+        settings = await given_up(server, tmp_path, 2)
+        server.faults = [Fault(operation, stall) for operation in ("head", "get")]
+        stop = Stop()
+        running = asyncio.create_task(retry(settings, stop))
+        await eventually(lambda: server.asked, running)
+        stop.request(signal.SIGTERM)
+        report = await running
+    assert (report.exit_code, report.notes["settled"]) == (ExitCode.TERMINATED, 0)
+    assert await tries(settings) == [1, 1]
+
+
+async def test_a_retry_says_that_the_bucket_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any run: 4, and no letter has one more attempt against it."""
+    monkeypatch.setattr("ingest.jobs.visits._UNPROVEN_SECONDS", 0.5)
+    async with serving(MemoryS3()) as server, door_to(server.bucket.endpoint) as door:
+        settings = await given_up(server, tmp_path, 3, through=door)
+        await door.shut()
+        report = await retry(settings)
+        assert (report.exit_code, report.notes["settled"]) == (ExitCode.SOURCE, 0)
+        assert await tries(settings) == [1, 1, 1]
+        await door.open()
+        assert (await retry(settings)).exit_code == ExitCode.OK

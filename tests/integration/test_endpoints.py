@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from ingest.jobs.stop import Stop
 from ingest.observe.endpoints import MOST_CONNECTIONS, Endpoints, serving
 from ingest.observe.metrics import Snapshot
 from ingest.observe.notify import Notifier
+from ingest.store.locks import CopiesLock
 from tests.fixtures.endpoints import ask, until, until_counted
-from tests.fixtures.events import plain, run, sent, settings_for
+from tests.fixtures.events import eventually, plain, run, sent, settings_for
 from tests.fixtures.lines import lines_said
 from tests.fixtures.servers import Bucket
 
@@ -105,6 +106,32 @@ async def test_while_the_bucket_is_away_it_is_not_ready(
     assert "the bucket is away" in await until(port, "/readyz", 503)
     stop.request(signal.SIGTERM)
     assert (await running).exit_code == ExitCode.TERMINATED
+
+
+async def test_while_another_process_has_the_copies_it_is_not_ready_and_still_obeys(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.jobs.copies.SAID_SECONDS", 0.1)
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, f"sqlite+aiosqlite:///{tmp_path}/catalog.db")
+    await moto.put({"a.pdf": b"a"})
+    await shared_broker.create(topic, 1)
+    await shared_broker.send(topic, [plain("a.pdf", moto.name)])
+    held = CopiesLock(settings.own_dir / "locks" / f"{moto.name}-copies.lock")
+    with closing(held), lines_said() as lines:
+        assert held.take()
+        port, stop = free_port(), Stop()
+        running = asyncio.create_task(run(settings, stop, until_idle=None, listen=f"127.0.0.1:{port}"))
+
+        async def says_so() -> bool:
+            return "has been changing copies" in await until(port, "/readyz", 503)
+
+        await eventually(says_so, running)
+        stop.request(signal.SIGTERM)
+        report = await running
+    assert (report.exit_code, report.counts.downloaded) == (ExitCode.TERMINATED, 0)
+    assert await shared_broker.committed(topic, settings.kafka_group_id) == {}
+    assert [line["event"] for line in lines].count("copies_locked") == 1
+    assert (await run(settings)).counts.downloaded == 1
 
 
 async def test_an_address_that_is_taken_is_a_clear_error() -> None:
