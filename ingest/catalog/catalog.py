@@ -19,6 +19,7 @@ from ingest.catalog.target import Target
 from ingest.errors import LockedError
 from ingest.model import CatalogRow, Counts, KnownPage, ListingOrder, RunStatus, Shard
 from ingest.plan.behind import Mark, Standing
+from ingest.plan.clock import Reading
 from ingest.plan.etags import Etags
 from ingest.plan.resuming import Cursor, Earlier, Told
 from ingest.plan.shards import key_range
@@ -243,16 +244,18 @@ class Catalog:
 
         await self.lane.write(forget)
 
-    async def heartbeat(self, run_id: int, counts: Counts, lock: RunLock | None) -> None:
+    async def heartbeat(self, run_id: int, clock: Reading, counts: Counts, lock: RunLock | None) -> None:
         """Over the lock's own connection, where there is a lock: it must not be idle, and shows that it is there."""
-        beat = partial(runs.beat, run_id, counts)
+        beat = partial(runs.beat, run_id, clock, counts)
         if lock is None or self.run is None:
             await self.lane.write(beat)
         else:
             self.run.committed((await lock.beat(self.run.counted(beat)))[1])
 
-    async def finish_run(self, run_id: int, status: RunStatus, tallies: Mapping[str, int], error: str | None) -> None:
-        await self.lane.write(partial(runs.finish, run_id, status, tallies, error))
+    async def finish_run(
+        self, run_id: int, status: RunStatus, tallies: Mapping[str, int], error: str | None, clock: Reading
+    ) -> None:
+        await self.lane.write(partial(runs.finish, run_id, status, tallies, error, clock=clock))
 
     async def last_run_died(self, source_id: int) -> bool:
         """Whether the newest finished run of this source left work behind: files without rows may exist."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select
 
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.runs import is_dead
 from ingest.catalog.tables import objects, runs
 from ingest.model import State
-
-_ALIVE = timedelta(minutes=5)
-"""Ten heartbeats: a run of another machine that has been silent for longer is dead."""
 
 
 async def copies_named(catalog: Catalog, source_id: int, keys: Sequence[str]) -> dict[str, str]:
@@ -47,15 +44,8 @@ async def paths_holding(
 
 async def others_at_work(catalog: Catalog, source_id: int, run_id: int) -> bool:
     """Whether another run of this source is under way: its files may be in place before their rows are."""
-    query = (
-        select(runs.c.id)
-        .where(
-            runs.c.source_id == source_id,
-            runs.c.id != run_id,
-            runs.c.status == "running",
-            runs.c.heartbeat_at > datetime.now(UTC) - _ALIVE,
-        )
-        .limit(1)
+    query = select(runs.c.host, runs.c.pid, runs.c.process, runs.c.heartbeat_at).where(
+        runs.c.source_id == source_id, runs.c.id != run_id, runs.c.status == "running"
     )
     async with catalog.reading() as connection:
-        return (await connection.execute(query)).first() is not None
+        return any(not is_dead(*row) for row in await connection.execute(query))

@@ -16,7 +16,7 @@ _TOTALS = (
 )
 _RUN = (
     *("id", "source_id", "command", "arguments", "host", "pid", "started_at", "heartbeat_at", "finished_at"),
-    *("status", "counts", "error", "audit_id", "audit_hash"),
+    *("status", "counts", "error", "audit_id", "audit_hash", "clock_ahead"),
 )
 _NEWEST = (1 << 63) - 1
 _TIMES, _DOCUMENTS = ("started_at", "heartbeat_at", "finished_at"), ("arguments", "counts")

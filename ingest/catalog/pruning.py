@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, false, func, select, text, update
+from sqlalchemy import ColumnElement, false, select, text, update
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import undelivered, version_of_row
 from ingest.catalog.holds import is_held
 from ingest.catalog.queries import CopyRow, as_copy
-from ingest.catalog.tables import objects, runs
+from ingest.catalog.tables import objects
 from ingest.crashpoints import here
 from ingest.model import State
 
@@ -70,14 +70,6 @@ async def intend(
         await connection.execute(update(objects).where(*marked).values(pruned_at=at))
         here("cleanup.intent-written")
     return intended
-
-
-async def newest_time(catalog: Catalog, source_id: int, but_run: int) -> datetime | None:
-    """The latest time that any other run of this source has written; None before there was one."""
-    times = (func.max(column) for column in (runs.c.started_at, runs.c.heartbeat_at, runs.c.finished_at))
-    query = select(*times).where(runs.c.source_id == source_id, runs.c.id != but_run)
-    async with catalog.reading() as connection:
-        return max((moment for moment in (await connection.execute(query)).one() if moment), default=None)
 
 
 def _undelivered(delivering: bool) -> ColumnElement[bool]:

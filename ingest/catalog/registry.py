@@ -11,6 +11,7 @@ from ingest.catalog import audit, runs, sources
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
 from ingest.catalog.sources import Known, Source
 from ingest.model import Audit, Counts, RunStatus
+from ingest.plan.clock import Reading
 
 _OVERVIEW = (
     "SELECT sources.id, count(objects.key), "
@@ -103,6 +104,6 @@ def place(source: Source, directory: str, dialect: Dialect) -> Steps[None]:
 
 def _noted(command: str, source_id: int, what: str, detail: Mapping[str, object], dialect: Dialect) -> Steps[None]:
     run_id = (yield from runs.start(command, detail, source_id, dialect)).run_id
-    line = Audit(what, "", dict(detail))
-    yield from audit.append(dialect, run_id, source_id, datetime.now(UTC), [line])
-    yield from runs.finish(run_id, RunStatus.OK, asdict(Counts()) | {what: 1}, None, dialect)
+    line, clock = Audit(what, "", dict(detail)), Reading(datetime.now(UTC))
+    yield from audit.append(dialect, run_id, source_id, clock.now, [line])
+    yield from runs.finish(run_id, RunStatus.OK, asdict(Counts()) | {what: 1}, None, dialect, clock=clock)

@@ -12,21 +12,29 @@ from datetime import UTC, datetime, timedelta
 from ingest.catalog import audit
 from ingest.catalog.continuity import REVISION, Continuity
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
-from ingest.liveness import is_alive
+from ingest.liveness import is_alive, is_running, own_identity
 from ingest.model import Counts, RunStatus, Shard
+from ingest.plan.clock import Reading, believed_after
 from ingest.plan.resuming import Cursor, Earlier, Told, newest_to_go_on
 
 _START = (
-    "INSERT INTO runs (source_id, command, arguments, host, pid, started_at, heartbeat_at, status, counts) "  # noqa: S608
-    f"VALUES (?, ?, ?, ?, ?, ?, ?, 'running', '{{}}') RETURNING id, {REVISION}"
+    "INSERT INTO runs (source_id, command, arguments, host, pid, process, started_at, heartbeat_at, status, counts) "  # noqa: S608
+    f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', '{{}}') RETURNING id, {REVISION}"
 )
-_RUNNING = "SELECT id, host, pid, heartbeat_at, command, source_id FROM runs WHERE status = 'running'"
+_RUNNING = "SELECT id, host, pid, process, heartbeat_at, command, source_id FROM runs WHERE status = 'running'"
+_RUNNING_ON_ANY = "SELECT id, host, pid, heartbeat_at, command, source_id FROM runs WHERE status = 'running'"
 _BURY = "UPDATE runs SET status = ?, finished_at = ?, error = 'the process died' WHERE id = ?"
-_BEAT = "UPDATE runs SET heartbeat_at = ?, counts = ? WHERE id = ?"
+_RISE = (
+    "UPDATE runs SET status = 'running', finished_at = NULL, error = NULL "
+    "WHERE id = ? AND status = 'interrupted' AND error = 'the process died'"
+)
+_BEAT = "UPDATE runs SET heartbeat_at = ?, counts = ?, clock_ahead = ? WHERE id = ?"
 _FINISH = (
     "UPDATE runs SET finished_at = ?, heartbeat_at = ?, status = ?, counts = ?, error = ?, "
-    "audit_id = ?, audit_hash = ? WHERE id = ?"
+    "audit_id = ?, audit_hash = ?, clock_ahead = ? WHERE id = ?"
 )
+_BELIEVED = "SELECT id, clock_at FROM sources WHERE id = (SELECT source_id FROM runs WHERE id = ?)"
+_BELIEVE = "UPDATE sources SET clock_at = ? WHERE id = ?"
 _LAST_STATUS = "SELECT status FROM runs WHERE source_id = ? AND status <> 'running' ORDER BY id DESC LIMIT 1"
 _EARLIER = (
     "SELECT id, status, arguments, EXISTS (SELECT 1 FROM shards WHERE shards.run_id = runs.id) FROM runs "
@@ -54,46 +62,69 @@ def start(
     """
     started = datetime.now(UTC)
     now = dialect.time(started)
-    for run_id, host, pid, heartbeat, *work in (yield Statement(_RUNNING)):
-        if (alone and work == [command, source_id]) or _is_dead(host, pid, read_time(heartbeat)):
+    for run_id, host, pid, process, heartbeat, *work in (yield Statement(_RUNNING)):
+        if (alone and work == [command, source_id]) or is_dead(host, pid, process, read_time(heartbeat)):
             yield Statement(_BURY, (RunStatus.INTERRUPTED.value, now, run_id))
-    values = (source_id, command, json.dumps(dict(arguments)), socket.gethostname(), os.getpid(), now, now)
+    told = json.dumps(dict(arguments))
+    values = (source_id, command, told, socket.gethostname(), os.getpid(), own_identity(), now, now)
     ((run_id, revision),) = yield Statement(_START, values)
     return Continuity(int(run_id), started, str(revision))
 
 
 async def under_way(lane: Lane) -> list[str]:
-    """Those that nobody can know to be dead, of all sources, each in a few words."""
+    """Those that nobody can know to be dead, of all sources, each in a few words; on a schema of any version."""
     return [
         f"{command} (run {run_id}, pid {pid} on {host})"
-        for run_id, host, pid, heartbeat, command, _ in await lane.fetch(_RUNNING)
-        if not _is_dead(host, pid, read_time(heartbeat))
+        for run_id, host, pid, heartbeat, command, _ in await lane.fetch(_RUNNING_ON_ANY)
+        if not is_dead(host, pid, None, read_time(heartbeat))
     ]
 
 
-def _is_dead(host: str, pid: int, heartbeat: datetime) -> bool:
-    """Process ids are the host's own and come again, and containers may share a host's name but not its processes: so a
-    run is dead when its heart has stopped, and here no process has been there for as long. Elsewhere it takes longer:
-    clocks differ. A run that was taken for dead and is not writes its own end in the end.
+def is_dead(host: str, pid: int, process: str | None, heartbeat: datetime) -> bool:
+    """Whether the process of a run is gone. `process` says exactly which it was, where it is one that we can see: then
+    no clock is asked.
+
+    Otherwise process ids are the host's own and come again, and containers may share a host's name but not its
+    processes: so a run is dead when its heart has stopped, and here no process has been there for as long. Elsewhere it
+    takes longer: clocks differ, and may be set. A run that was taken for dead and is not says so with its next beat.
     """
+    here = host == socket.gethostname()
+    if here and process is not None and (running := is_running(pid, process)) is not None:
+        return not running
     silent = datetime.now(UTC) - heartbeat
-    if host != socket.gethostname():
+    if not here:
         return silent > _SILENT_ELSEWHERE
     return silent > _SILENT and not is_alive(pid, since=heartbeat.timestamp())
 
 
-def beat(run_id: int, counts: Counts, dialect: Dialect) -> Steps[None]:
+def beat(run_id: int, clock: Reading, counts: Counts, dialect: Dialect) -> Steps[None]:
     """The run is alive, and this far."""
-    yield Statement(_BEAT, (dialect.time(datetime.now(UTC)), json.dumps(asdict(counts)), run_id))
+    yield Statement(_RISE, (run_id,))
+    yield Statement(_BEAT, (dialect.time(clock.now), json.dumps(asdict(counts)), _seconds(clock), run_id))
+    yield from _believe(run_id, clock, dialect)
+
+
+def _believe(run_id: int, clock: Reading, dialect: Dialect) -> Steps[None]:
+    """Keeps the last time that may be believed (see `plan.clock`)."""
+    for source_id, kept in (yield Statement(_BELIEVED, (run_id,))):
+        believed = None if kept is None else read_time(kept)
+        now = believed_after(clock, believed)
+        if now is not None and now != believed:
+            yield Statement(_BELIEVE, (dialect.time(now), source_id))
+
+
+def _seconds(clock: Reading) -> int | None:
+    return None if clock.ahead is None else round(clock.ahead.total_seconds())
 
 
 def finish(
-    run_id: int, status: RunStatus, tallies: Mapping[str, int], error: str | None, dialect: Dialect
+    run_id: int, status: RunStatus, tallies: Mapping[str, int], error: str | None, dialect: Dialect, *, clock: Reading
 ) -> Steps[None]:
     """The run ended; what the audit trail's end is by then, it vouches for."""
     trail = yield from audit.newest()
-    now = dialect.time(datetime.now(UTC))
-    yield Statement(_FINISH, (now, now, status.value, json.dumps(tallies), error, *trail, run_id))
+    now, ahead = dialect.time(clock.now), _seconds(clock)
+    yield Statement(_FINISH, (now, now, status.value, json.dumps(tallies), error, *trail, ahead, run_id))
+    yield from _believe(run_id, clock, dialect)
 
 
 async def last_died(lane: Lane, source_id: int) -> bool:

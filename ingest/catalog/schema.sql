@@ -8,7 +8,7 @@ CREATE TABLE sources (
         endpoint TEXT NOT NULL,
         bucket TEXT NOT NULL,
         listing_order VARCHAR(16) DEFAULT 'unknown' NOT NULL,
-        last_complete_sync VARCHAR(32), directory TEXT, directory_id VARCHAR(32), forgotten_at VARCHAR(32), etags TEXT,
+        last_complete_sync VARCHAR(32), directory TEXT, directory_id VARCHAR(32), forgotten_at VARCHAR(32), etags TEXT, clock_at VARCHAR(32),
         CONSTRAINT pk_sources PRIMARY KEY (id),
         CONSTRAINT uq_sources_endpoint UNIQUE (endpoint, bucket)
 );
@@ -49,7 +49,7 @@ CREATE TABLE runs (
         finished_at VARCHAR(32),
         status VARCHAR(16) NOT NULL,
         counts JSON NOT NULL,
-        error TEXT, audit_id BIGINT, audit_hash VARCHAR(64), written BIGINT DEFAULT '0' NOT NULL,
+        error TEXT, audit_id BIGINT, audit_hash VARCHAR(64), written BIGINT DEFAULT '0' NOT NULL, process TEXT, clock_ahead BIGINT,
         CONSTRAINT pk_runs PRIMARY KEY (id),
         CONSTRAINT fk_runs_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
 );
@@ -172,4 +172,4 @@ CREATE INDEX ix_dead_letters_publish_at ON dead_letters (publish_at);
 
 CREATE INDEX ix_dead_letters_reason ON dead_letters (source_id, reason);
 
-INSERT INTO alembic_version (version_num) VALUES ('0011');
+INSERT INTO alembic_version (version_num) VALUES ('0012');

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps
+from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
 from ingest.errors import DirectoryTaken
 from ingest.model import ListingOrder
 from ingest.plan.identity import Place, canonical_endpoint, same_directory
 
 _SOURCES = (
     "SELECT sources.id, endpoint, bucket, listing_order, last_complete_sync IS NULL, directory, directory_id, "
-    "path, host, inode, catalog_place FROM sources LEFT JOIN directories ON directories.id = directory_id "
+    "clock_at, path, host, inode, catalog_place FROM sources LEFT JOIN directories ON directories.id = directory_id "
     "WHERE forgotten_at IS NULL ORDER BY sources.id"
 )
 _ADD = "INSERT INTO sources (endpoint, bucket, directory, directory_id) VALUES (?, ?, ?, ?) RETURNING id"
@@ -64,6 +64,8 @@ class Source(NamedTuple):
     endpoint: str
     known: Known | None = None
     """What is on record of its data directory."""
+    clock_at: datetime | None = None
+    """The last time that its runs vouch for (see `plan.clock`)."""
 
 
 def unknown(endpoint: str, bucket: str) -> Source:
@@ -180,7 +182,8 @@ def bind(directory_id: str, known: Known, source_id: int | None, dialect: Dialec
 
 
 def _as_source(row: tuple[Any, ...]) -> Source:
-    number, endpoint, bucket, order, is_new, directory, directory_id, *known = row
+    number, endpoint, bucket, order, is_new, directory, directory_id, clock_at, *known = row
     seen = Known(Place(*known[:3]), known[3]) if known[0] is not None else None
     order = ListingOrder(order)
-    return Source(int(number), bucket, order, bool(is_new), directory or "", directory_id, endpoint, seen)
+    clock = None if clock_at is None else read_time(clock_at)
+    return Source(int(number), bucket, order, bool(is_new), directory or "", directory_id, endpoint, seen, clock)

@@ -73,6 +73,7 @@ sources = Table(
     Column("directory_id", String(32)),
     Column("forgotten_at", UtcTime),
     Column("etags", Text),
+    Column("clock_at", UtcTime),
     UniqueConstraint("endpoint", "bucket"),
     Index("uq_sources_directory", "directory", unique=True),
 )
@@ -141,6 +142,8 @@ runs = Table(
     Column("audit_id", BigInteger),
     Column("audit_hash", String(64)),
     Column("written", BigInteger, nullable=False, server_default="0"),
+    Column("process", Text),
+    Column("clock_ahead", BigInteger),
 )
 
 holds = Table(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ingest.catalog.batch import Batch
 from ingest.errors import NoSuchKey, ObjectArchived
@@ -23,6 +23,7 @@ from ingest.model import (
     Status,
 )
 from ingest.plan.etags import Etags, timed
+from ingest.source.clock import utc_now
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class BatchBuilder:
     """The service that every copy taken is put in line for; none when empty."""
     etags: Etags | None = None
     """What is known of the server's etags: what is new of it is recorded with the next batch."""
+    now: Callable[[], datetime] = utc_now
+    """What time it is, for the record."""
     fields: Mapping[str, dict[str, str]] = field(default_factory=dict)
     """By key: the further fields of the event that asked for it. Such a key is put in line also when its copy is
     present already."""
 
     def build(self, outcomes: Sequence[Outcome]) -> Batch:
-        batch = Batch(self.run_id, self.source_id, self.bucket, datetime.now(UTC), target=self.deliver_to)
+        batch = Batch(self.run_id, self.source_id, self.bucket, self.now(), target=self.deliver_to)
         self._add_etags(batch)
         for outcome in outcomes:
             action = outcome.action

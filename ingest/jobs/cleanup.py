@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from ingest.catalog import pruning
 from ingest.catalog.batch import Batch
@@ -27,10 +27,11 @@ from ingest.jobs.stop import Stop
 from ingest.model import Audit, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
+from ingest.plan.clock import clock_fault
 from ingest.plan.etags import is_same
-from ingest.plan.retention import clock_fault, reason_to_keep
+from ingest.plan.retention import reason_to_keep
 from ingest.settings import Settings
-from ingest.source.clock import server_time
+from ingest.source.clock import server_time, utc_now
 from ingest.source.patient import PatientBucket
 from ingest.source.retries import retried
 from ingest.store import folding
@@ -41,15 +42,14 @@ _BATCH = 500
 _HEADS_AT_ONCE = 32
 _ATTEMPTS = 4
 
-Clock = Callable[[], datetime]
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
 
 async def cleanup(
-    settings: Settings, options: CleanupOptions, *, progress: Progress, stop: Stop, clock: Clock = _utc_now
+    settings: Settings,
+    options: CleanupOptions,
+    *,
+    progress: Progress,
+    stop: Stop,
+    clock: Callable[[], datetime] = utc_now,
 ) -> RunReport:
     """Removes copies older than the retention, unless they are held, not delivered, or the only ones."""
     age = options.older_than if options.older_than is not None else settings.retention
@@ -57,25 +57,29 @@ async def cleanup(
     arguments = {"older_than": age.total_seconds(), **{name: getattr(options, name) for name in told}}
 
     async def work(run: Run) -> None:
-        await _check_clock(run, options, clock())
+        await _check_clock(run, options)
         async with AsyncExitStack() as stack:
             store = stack.enter_context(closing(FileStore(settings.data_dir, run.source.directory)))
             copies = stack.enter_context(closing(Copies(run.catalog, run.source.id, store.replacing, run.stop)))
             etags = await run.catalog.etags(run.source.id)
-            opening = PatientBucket.open(settings, connections=_HEADS_AT_ONCE, etags=etags)
+            opening = PatientBucket.open(settings, connections=_HEADS_AT_ONCE, etags=etags, clock=run.clock)
             bucket = await stack.enter_async_context(opening)
             places = Places(run.catalog, store.taken)
             await _Cleanup(run, options, store, copies, places, bucket, clock, age).work()
 
-    return await execute("cleanup", settings, arguments, work, lock="retention", progress=progress, stop=stop)
+    return await execute(
+        "cleanup", settings, arguments, work, lock="retention", progress=progress, stop=stop, clock=clock
+    )
 
 
-async def _check_clock(run: Run, options: CleanupOptions, now: datetime) -> None:
-    newest = await pruning.newest_time(run.catalog, run.source.id, run.id)
-    server = await server_time(run.settings)
-    fault = clock_fault(now, newest_run=newest, server=server, trusted=options.trust_clock)
+async def _check_clock(run: Run, options: CleanupOptions) -> None:
+    """An operator's word, where no server contradicts it, settles what earlier runs had."""
+    run.clock.compare(await server_time(run.settings))
+    reading = run.clock.reading._replace(trusted=options.trust_clock)
+    fault = clock_fault(reading, run.source.clock_at)
     if fault is not None:
         raise ClockUntrusted(f"{fault}; no copy was removed")
+    run.clock.trusted = options.trust_clock and not options.dry_run
 
 
 @dataclass
@@ -86,7 +90,7 @@ class _Cleanup:
     copies: Copies
     places: Places
     bucket: PatientBucket
-    clock: Clock
+    clock: Callable[[], datetime]
     age: timedelta
     _missing: int = 0
 

@@ -265,6 +265,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
             connections=connections,
             bwlimit=options.bwlimit,
             etags=etags,
+            clock=run.clock,
             on_overload=concurrency.overloaded,
         )
         bucket = await stack.enter_async_context(opening)
@@ -284,7 +285,8 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
             if isinstance(outcome.error, DiskError) and not outcome.error.of_one_object:
                 pool.give_up(outcome.error)  # what stands in one object's way is its own; a failing disk is everyone's
 
-        builder = BatchBuilder(run.id, run.source.id, run.source.bucket, deliver_to=options.deliver_to, etags=etags)
+        where, target = (run.id, run.source.id, run.source.bucket), options.deliver_to
+        builder = BatchBuilder(*where, deliver_to=target, etags=etags, now=run.clock.now)
         recorder = Recorder(run.catalog, store, builder, run.counts, committed)
         recorder.start(run.stop)
         transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)

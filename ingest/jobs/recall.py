@@ -80,11 +80,13 @@ class Recall:
 
     async def _open(self) -> tuple[Transfer, Recorder]:
         etags = await self.run.catalog.etags(self.run.source.id)
-        opening = PatientBucket.open(self.run.settings, connections=_AT_ONCE, etags=etags)
+        clock = self.run.clock
+        opening = PatientBucket.open(self.run.settings, connections=_AT_ONCE, etags=etags, clock=clock)
         reader = await self.stack.enter_async_context(opening)
         transfer = Transfer(SameVersionOnly(reader, self.store), Concurrency.fixed(_AT_ONCE), RetryBudget(), log_retry)
         source = self.run.source
-        builder = BatchBuilder(self.run.id, source.id, source.bucket, downloaded="restored", etags=etags)
+        where = self.run.id, source.id, source.bucket
+        builder = BatchBuilder(*where, downloaded="restored", etags=etags, now=clock.now)
         recorder = Recorder(self.run.catalog, self.store, builder, Counts(), self._committed)
         recorder.start(self.run.stop)
         self.stack.push_async_callback(recorder.close)

@@ -144,6 +144,7 @@ async def receiving(
             settings,
             connections=concurrency.ceiling,
             etags=etags,
+            clock=run.clock,
             patience=inf if endless else None,
             on_overload=concurrency.overloaded,
         )
@@ -163,9 +164,8 @@ async def receiving(
                 reception.on_recorded()
 
         fields: dict[str, dict[str, str]] = {}
-        builder = BatchBuilder(
-            run.id, run.source.id, run.source.bucket, deliver_to=settings.verify_url, etags=etags, fields=fields
-        )
+        where, target = (run.id, run.source.id, run.source.bucket), settings.verify_url
+        builder = BatchBuilder(*where, deliver_to=target, etags=etags, now=run.clock.now, fields=fields)
         recorder = Recorder(catalog, store, builder, run.counts, recorded, interval=_GATHER_SECONDS)
         waits = inf if endless else settings.patience.total_seconds()
         visitor = Visitor(bucket, fetch, transfer, Turns(concurrency), look_up, patience=waits)

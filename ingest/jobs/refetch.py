@@ -128,14 +128,14 @@ async def refetching(
             connections=concurrency.ceiling,
             bwlimit=bwlimit,
             etags=etags,
+            clock=run.clock,
             on_overload=concurrency.overloaded,
         )
         async with opening as bucket:
             fetch = SameVersionOnly(bucket, store)
             transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
-            builder = BatchBuilder(
-                run.id, run.source.id, run.source.bucket, downloaded=called, etags=etags, deliver_to=deliver_to
-            )
+            where = run.id, run.source.id, run.source.bucket
+            builder = BatchBuilder(*where, downloaded=called, etags=etags, deliver_to=deliver_to, now=run.clock.now)
 
             def seen(outcome: Outcome) -> None:
                 _log(outcome)

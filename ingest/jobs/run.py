@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -42,6 +43,7 @@ from ingest.observe.logs import bound_to_run, log
 from ingest.observe.progress import Progress
 from ingest.redaction import protecting, redact_causes
 from ingest.settings import Settings
+from ingest.source.clock import Clock, utc_now
 from ingest.store.locks import file_lock
 from ingest.store.owners import sweep_left
 from ingest.store.progress import note_end, note_mark, noted
@@ -74,6 +76,8 @@ class Run:
     report: RunReport
     progress: Progress
     stop: Stop
+    clock: Clock
+    """Ours, beside the server's: what is recorded of a copy is dated by it."""
     behind: bool = False
     """The catalog is older than what runs have left in the data directory: a backup of it was put back, or its server
     has forgotten something."""
@@ -96,8 +100,10 @@ async def execute(
     lock: str | None,
     progress: Progress,
     stop: Stop,
+    clock: Callable[[], datetime] = utc_now,
 ) -> RunReport:
     """Runs `work` under the lock named `lock` (None: several may run at once), and records what came of it.
+    `clock` is this machine's.
 
     Never raises an `IngestError`: it is in the report, with the exit code that follows.
     """
@@ -125,7 +131,8 @@ async def execute(
             stack.enter_context(bound_to_run(report.run_id))
             # Of a new source nothing whole was ever seen, and its run may be taken back.
             behind = not source.is_new and await found_behind(catalog, settings.data_dir, record, before, standing)
-            run = Run(settings, catalog.of_run(record), source, record, report, progress, stop, behind)
+            beside = Clock(source.clock_at, clock)
+            run = Run(settings, catalog.of_run(record), source, record, report, progress, stop, beside, behind)
             await _work(run, catalog, held, work)
             error = report.error
             if source.is_new and isinstance(error, _NEVER_ANSWERED) and not getattr(error, "answered_before", False):
@@ -188,7 +195,7 @@ async def _finish(run: Run, catalog: Catalog) -> None:
 async def _write_end(run: Run, catalog: Catalog) -> None:
     conclude(run.report)
     shown = run.report.error.message if run.report.error else None
-    await catalog.finish_run(run.id, run.report.status, run.report.tallies, shown)
+    await catalog.finish_run(run.id, run.report.status, run.report.tallies, shown, run.clock.reading)
     here("run.finished")
 
 
@@ -221,7 +228,7 @@ async def _beat(run: Run, held: RunLock | None) -> None:
     while True:
         await asyncio.sleep(_HEARTBEAT_SECONDS)
         try:
-            await run.catalog.heartbeat(run.id, run.counts, held)
+            await run.catalog.heartbeat(run.id, run.clock.reading, run.counts, held)
         except MOVED:
             raise
         except _NO_WRITE:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from ingest.catalog import inventory, overview, pruning, queries
 from ingest.catalog.batch import Batch
@@ -255,7 +254,7 @@ class _Verify:
         self.missing += sum(finding.verdict is Verdict.MISSING for _, finding in suspects)
 
     def _batch(self) -> Batch:
-        return Batch(self.run.id, self.run.source.id, self.run.source.bucket, datetime.now(UTC))
+        return Batch(self.run.id, self.run.source.id, self.run.source.bucket, self.run.clock.now())
 
 
 def _close(taken: folding.TakenPlaces | None) -> None:

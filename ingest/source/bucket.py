@@ -29,6 +29,7 @@ from ingest.observe.logs import log
 from ingest.plan.checks import is_multipart
 from ingest.plan.etags import Etags, etag_of, fits_a_header, is_same, is_void, is_weak, moment_of
 from ingest.source.checksums import check_for_part
+from ingest.source.clock import Clock
 from ingest.source.credentials import CredentialSource, credential_source
 from ingest.source.endpoint import Endpoint, quote_key, quote_query
 from ingest.source.errors import error_from_response, is_error_document, shown
@@ -84,7 +85,7 @@ class Bucket:
     it has."""
 
     def __init__(self, endpoint: Endpoint, pool: Pool, signer: Signer, credentials: CredentialSource) -> None:
-        self.etags, self.pins = Etags(), True
+        self.etags, self.pins, self.clock = Etags(), True, Clock()
         self.endpoint = endpoint
         self._pool = pool
         self._signer = signer
@@ -101,9 +102,11 @@ class Bucket:
         timeouts: Timeouts | None = None,
         bwlimit: int | None = None,
         etags: Etags | None = None,
+        clock: Clock | None = None,
     ) -> AsyncIterator[Self]:
         """Connects to nothing yet. `connections` is how many requests may be under way at once, `bwlimit` how many
-        bytes a second they may receive together, `etags` what is known of the server's.
+        bytes a second they may receive together, `etags` what is known of the server's, and `clock` what is to be
+        compared with the server's.
 
         Raises:
             SettingsError: the endpoint, bucket or CA file is not usable. CredentialsError: there are none.
@@ -126,7 +129,7 @@ class Bucket:
         pool = Pool(route.dialer(times.connect), limit=connections, timeouts=times, throttle=throttle)
         try:
             bucket = cls(endpoint, pool, signer, credentials)
-            bucket.etags = etags or bucket.etags
+            bucket.etags, bucket.clock = etags or bucket.etags, clock or bucket.clock
             yield bucket
         finally:
             await pool.aclose()
@@ -161,6 +164,7 @@ class Bucket:
         await self._renew()
         head = self._signer.sign("GET", self.endpoint.bucket_path, quote_query(asked))
         response = await self._pool.fetch(Exchange(head, MOST_LISTING_BYTES))
+        self.clock.see(response.headers)
         if response.status != 200 or is_error_document(response.body):
             await self._refuse(response, f"listing {self.endpoint.bucket}/{shown(prefix)}")
         return RawPage(response.body, response.headers, prefix, start_after, token)
@@ -174,6 +178,7 @@ class Bucket:
         if self._credentials.check_at <= time.monotonic():
             await self._renew()
         response = await self._pool.fetch(Exchange(self._request(key, etag), max_body))
+        self.clock.see(response.headers)
         if response.status != 200:
             await self._refuse(response, f"GET {shown(key)}")
         found = response.headers.get(b"etag")
@@ -248,6 +253,7 @@ class Bucket:
         query = quote_query({"partNumber": str(part_number)}) if part_number is not None else ""
         head = self._signer.sign("HEAD", self._key_root + quote_key(key), query, _CHECKSUMS, (_ENABLED,))
         response = await self._pool.fetch(Exchange(head, bodyless=True))
+        self.clock.see(response.headers)
         if response.status not in (200, 206):
             await self._refuse(response, f"HEAD {shown(key)}")
         what, is_part = f"HEAD {shown(key)}", part_number is not None
@@ -310,6 +316,7 @@ class Bucket:
 
     def _check_version(self, response: Response, version: str | None, key: str) -> None:
         """An answer to GET says its version. One that does not may be an ``<Error>`` that came with a 200."""
+        self.clock.see(response.headers)
         written = response.headers.get(b"etag", b"").decode("latin-1")
         self.pins = self.pins and not is_weak(written)
         found = self.version_of(response.headers, _ANY_SIZE)

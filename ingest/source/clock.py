@@ -1,19 +1,65 @@
-"""The server's clock, from the ``Date`` of whatever it answers: a refusal has one as well."""
+"""The server's clock, from the ``Date`` of whatever it answers: a refusal has one as well. Ours is compared with it."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 from ingest.errors import SourceError, TooManyFiles
-from ingest.http.exchange import Exchange
+from ingest.http.exchange import Exchange, Headers
 from ingest.http.http_date import parse_http_date
 from ingest.http.pool import Pool
 from ingest.http.timeouts import Timeouts
+from ingest.observe.logs import log
+from ingest.plan.clock import NOTED, Reading, moment_of
 from ingest.settings import Settings
 from ingest.source.endpoint import Endpoint
 
 _SECONDS = 10.0
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Clock:
+    """This machine's clock, `ours`, beside the server's. `believed` is the last time that earlier runs vouch for."""
+
+    def __init__(self, believed: datetime | None = None, ours: Callable[[], datetime] = utc_now) -> None:
+        self.trusted = False
+        """An operator says that it is right."""
+        self._believed = believed
+        self._ours = ours
+        self._reading = Reading(ours())
+        self._date = b""
+        self._said = False
+
+    @property
+    def reading(self) -> Reading:
+        return self._reading._replace(now=self._ours(), trusted=self.trusted)
+
+    def now(self) -> datetime:
+        """The moment to be recorded for what happens now (see `plan.clock`)."""
+        return moment_of(self.reading, self._believed)
+
+    def see(self, headers: Headers) -> None:
+        """Compares the clocks once for each second that an answer tells. What a cache keeps tells another time."""
+        date = headers.get(b"date", b"")
+        if date != self._date and b"age" not in headers:
+            self._date = date
+            self.compare(parse_http_date(date))
+
+    def compare(self, server: datetime | None) -> None:
+        """The server says that it is so late; None: it does not say."""
+        if server is None:
+            return
+        now = self._ours()
+        self._reading = Reading(now, now - server)
+        if abs(now - server) > NOTED and not self._said:
+            self._said = True
+            said = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, the server's {server:%Y-%m-%d %H:%M}"
+            log().warning("clock_off", message=f"{said}: set this machine's (NTP); the later one is recorded meanwhile")
 
 
 async def server_time(settings: Settings) -> datetime | None:

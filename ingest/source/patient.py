@@ -13,6 +13,7 @@ from ingest.model import MOST_KEYS
 from ingest.plan.etags import Etags
 from ingest.plan.gate import Gate, Kind
 from ingest.source.bucket import Bucket, OnChunks, RawPage
+from ingest.source.clock import Clock
 from ingest.source.endpoint import quote_key
 from ingest.source.errors import error_from_response, shown
 from ingest.source.gate import Gatekeeper
@@ -37,13 +38,16 @@ class PatientBucket(Bucket):
         timeouts: Timeouts | None = None,
         bwlimit: int | None = None,
         etags: Etags | None = None,
+        clock: Clock | None = None,
         patience: float | None = None,
         on_overload: Callable[[float], None] | None = None,
     ) -> AsyncIterator[Self]:
         """As `Bucket.open`. `patience` in seconds instead of the setting's: 0 for none, infinite for whoever never
         gives up. `on_overload` is told the time, whenever the server asks for less or is late.
         """
-        opening = super().open(settings, connections=connections, timeouts=timeouts, bwlimit=bwlimit, etags=etags)
+        opening = super().open(
+            settings, connections=connections, timeouts=timeouts, bwlimit=bwlimit, etags=etags, clock=clock
+        )
         async with opening as bucket:
             gate = Gate(settings.patience.total_seconds() if patience is None else patience)
             bucket._gate = Gatekeeper(gate, bucket._probe, on_overload)

@@ -13,6 +13,7 @@ from ingest.catalog import queries, schema
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
 from ingest.model import Audit, RunStatus
+from ingest.plan.clock import Reading
 from tests.fixtures.process import run_ingest
 
 COPIED = (
@@ -68,7 +69,7 @@ async def two_runs_with_two_events_each(catalog: Catalog) -> None:
         run = await catalog.start_run("sync", {}, source.id)
         lines = [Audit("downloaded", f"key {number}/{n}", {"etag": "e"}) for n in (1, 2)]
         await catalog.commit(Batch(run, source.id, source.bucket, datetime.now(UTC), audits=lines))
-        await catalog.finish_run(run, RunStatus.OK, {}, None)
+        await catalog.finish_run(run, RunStatus.OK, {}, None, Reading(datetime.now(UTC)))
 
 
 @pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES)

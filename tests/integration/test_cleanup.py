@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from sqlalchemy import insert, update
 
 from ingest.catalog import pruning, queries, schema
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import deliveries, runs
+from ingest.catalog.tables import deliveries, sources
 from ingest.errors import ClockUntrusted
 from ingest.jobs.cleanup import cleanup
 from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions
@@ -59,7 +61,7 @@ async def state_of(settings: Settings, key: str) -> tuple[str, bool]:
 async def test_a_clock_that_jumped_removes_nothing(settings: Settings) -> None:
     for days, trust_catalog in itertools.product((-40, 40), (False, True)):
         for _ in range(2):  # the refused run must not become the evidence for the next
-            report = await prune(settings, shift=timedelta(days=days), trust_catalog=trust_catalog)
+            report = await prune(settings, shift=timedelta(days=days), trust_catalog=trust_catalog, trust_clock=True)
             assert isinstance(report.error, ClockUntrusted)
             assert (report.exit_code, report.counts.pruned) == (4, 0)
             assert "clock" in report.error.message
@@ -70,23 +72,45 @@ async def test_a_clock_that_jumped_removes_nothing(settings: Settings) -> None:
     assert (await prune(settings)).counts.pruned == 3
 
 
-async def test_a_clock_ahead_is_seen_without_the_servers_help(settings: Settings, tmp_path: Path) -> None:
-    async with raw_server(lambda visit: visit.answer()) as silent:  # answers, and does not say what time it is
-        mute = settings.model_copy(update={"endpoint": f"127.0.0.1:{silent.port}"})
+@asynccontextmanager
+async def without_a_date(settings: Settings) -> AsyncIterator[Settings]:
+    """The same bucket at a server that does not say what time it is."""
+    async with raw_server(lambda visit: visit.answer()) as silent:
         async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
             await connection.exec_driver_sql(f"UPDATE sources SET endpoint = '127.0.0.1:{silent.port}'")
-        ahead = await prune(mute, shift=timedelta(days=40), trust_catalog=True)
-        assert isinstance(ahead.error, ClockUntrusted)
-        assert "does not say" in ahead.error.message
+        yield settings.model_copy(update={"endpoint": f"127.0.0.1:{silent.port}"})
+
+
+async def test_a_clock_ahead_is_seen_without_the_servers_help(settings: Settings) -> None:
+    async with without_a_date(settings) as mute:
+        for _ in range(2):
+            ahead = await prune(mute, shift=timedelta(days=40), trust_catalog=True)
+            assert isinstance(ahead.error, ClockUntrusted)
+            assert "does not say" in ahead.error.message
         assert (await prune(mute, trust_catalog=True)).counts.pruned == 3
 
 
-async def test_runs_that_were_recorded_ahead_of_time_need_an_operators_word(settings: Settings) -> None:
+@pytest.mark.parametrize("days", [-40, 40])
+async def test_an_operators_word_settles_it(settings: Settings, days: int) -> None:
+    """Where no server says what time it is. A dry run settles nothing."""
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
-        await connection.execute(update(runs).values(heartbeat_at=datetime.now(UTC) + timedelta(days=40)))
-    assert isinstance((await prune(settings)).error, ClockUntrusted)
-    assert isinstance((await prune(settings, trust_clock=True, shift=timedelta(days=2))).error, ClockUntrusted)
-    assert (await prune(settings, trust_clock=True)).counts.pruned == 3
+        await connection.execute(update(sources).values(clock_at=datetime.now(UTC) + timedelta(days=days)))
+    async with without_a_date(settings) as mute:
+
+        async def prune_one(*, trust_clock: bool = False, dry_run: bool = False) -> RunReport:
+            return await prune(mute, trust_catalog=True, max_delete=1, trust_clock=trust_clock, dry_run=dry_run)
+
+        assert isinstance((await prune_one()).error, ClockUntrusted)
+        assert (await prune_one(trust_clock=True, dry_run=True)).exit_code == 0
+        assert isinstance((await prune_one()).error, ClockUntrusted)
+        assert (await prune_one(trust_clock=True)).counts.pruned == 1
+        assert (await prune_one()).counts.pruned == 1
+
+
+async def test_the_servers_word_settles_it_as_well(settings: Settings) -> None:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+        await connection.execute(update(sources).values(clock_at=datetime.now(UTC) + timedelta(days=40)))
+    assert (await prune(settings)).counts.pruned == 3
 
 
 async def test_any_answer_tells_the_servers_time(tmp_path: Path) -> None:

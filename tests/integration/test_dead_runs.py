@@ -1,4 +1,4 @@
-"""Which runs that never wrote their end are dead: the table of `catalog.runs._is_dead`, on both databases."""
+"""Which runs that never wrote their end are dead: the table of `catalog.runs.is_dead`, on both databases."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from sqlalchemy import select, update
 from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.tables import runs
+from ingest.liveness import own_identity
+from ingest.model import Counts, RunStatus
+from ingest.plan.clock import Reading
 from tests.faults.rig import dead_pid
 
 HERE = socket.gethostname()
@@ -46,7 +49,7 @@ async def test_who_is_dead(
             row = update(runs).where(runs.c.id == left)
             # The process of the tests is older than any silence here: only in the first row it may not be.
             since = datetime.fromtimestamp(1, UTC) if (process, silent) == ("living", MINUTES) else started
-            await connection.execute(row.values(host=host, pid=pid, started_at=since, heartbeat_at=since))
+            await connection.execute(row.values(host=host, pid=pid, process=None, started_at=since, heartbeat_at=since))
         await catalog.start_run("sync", {}, source.id, alone=alone)
         async with catalog.reading() as connection:
             found = (await connection.execute(select(runs.c.status).where(runs.c.id == left))).scalar_one()
@@ -62,3 +65,55 @@ async def test_the_lock_of_another_bucket_says_nothing(database_url: str) -> Non
         async with catalog.reading() as connection:
             found = (await connection.execute(select(runs.c.status).where(runs.c.id == left))).scalar_one()
     assert found == "running"
+
+
+async def status_of(catalog: Catalog, run_id: int) -> tuple[str, str | None]:
+    async with catalog.reading() as connection:
+        found = (await connection.execute(select(runs.c.status, runs.c.error).where(runs.c.id == run_id))).one()
+    return found.status, found.error
+
+
+@pytest.mark.parametrize("set_by", [-HOURS, SECONDS, MINUTES, HOURS, 500 * HOURS])
+async def test_who_is_seen_is_not_asked_for_the_time(database_url: str, set_by: timedelta) -> None:
+    """However a clock was set since the last beat: this process runs, and a child that has ended does not."""
+    await schema.upgrade(database_url)
+    beat = datetime.now(UTC) - set_by
+    async with Catalog.open(database_url) as catalog:
+        source = await catalog.source("127.0.0.1", "statements")
+        living, dead = [await catalog.start_run("backfill", {}, source.id) for _ in range(2)]
+        async with catalog.writing() as connection:
+            await connection.execute(update(runs).values(heartbeat_at=beat))
+            await connection.execute(update(runs).where(runs.c.id == dead).values(pid=dead_pid()))
+        await catalog.start_run("sync", {}, source.id)
+        assert await status_of(catalog, living) == ("running", None)
+        assert await status_of(catalog, dead) == ("interrupted", "the process died")
+
+
+async def test_a_process_id_that_came_again_is_not_the_run(database_url: str) -> None:
+    await schema.upgrade(database_url)
+    async with Catalog.open(database_url) as catalog:
+        source = await catalog.source("127.0.0.1", "statements")
+        left = await catalog.start_run("backfill", {}, source.id)
+        place = str(own_identity()).rpartition("/")[0]
+        async with catalog.writing() as connection:
+            await connection.execute(update(runs).values(process=f"{place}/1"))
+        await catalog.start_run("sync", {}, source.id)
+        assert (await status_of(catalog, left))[0] == "interrupted"
+
+
+async def test_who_was_taken_for_dead_says_that_it_lives(database_url: str) -> None:
+    """As another container does, or another machine, when a clock was set an hour ahead."""
+    await schema.upgrade(database_url)
+    async with Catalog.open(database_url) as catalog:
+        source = await catalog.source("127.0.0.1", "statements")
+        living = await catalog.start_run("backfill", {}, source.id)
+        async with catalog.writing() as connection:
+            elsewhere = {"host": "another", "process": None, "heartbeat_at": datetime.now(UTC) - HOURS}
+            await connection.execute(update(runs).values(**elsewhere))
+        await catalog.start_run("sync", {}, source.id)
+        assert (await status_of(catalog, living))[0] == "interrupted"
+        await catalog.heartbeat(living, Reading(datetime.now(UTC)), Counts(), None)
+        assert await status_of(catalog, living) == ("running", None)
+        await catalog.finish_run(living, RunStatus.FAILED, {}, "why", Reading(datetime.now(UTC)))
+        await catalog.heartbeat(living, Reading(datetime.now(UTC)), Counts(), None)  # one that came late
+        assert await status_of(catalog, living) == ("failed", "why")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from ingest.catalog import schema, snapshot
 from ingest.catalog.engine import create_engine
-from ingest.catalog.tables import metadata
+from ingest.catalog.tables import metadata, sources
 from ingest.errors import SchemaAhead, SchemaMissing
 
 
@@ -101,3 +102,27 @@ async def test_versions_are_named_in_a_catalog_that_has_objects(database_url: st
         )}  # fmt: skip
     await engine.dispose()
     assert found == {key: (etag, etag) for key, etag in etags.items()}
+
+
+async def test_the_newest_run_is_believed_and_old_plans_are_not(database_url: str) -> None:
+    await schema.upgrade(database_url)
+    await schema.downgrade(database_url, "0011")
+    engine = create_engine(database_url)
+    run = "INSERT INTO runs (id, source_id, command, arguments, host, pid, started_at, heartbeat_at, status, counts) "
+    times = ("2026-11-20 02:00:00.000000+00:00", "2026-11-24 02:00:00.000000+00:00")
+    async with engine.begin() as connection:
+        await connection.execute(text("INSERT INTO sources (id, endpoint, bucket) VALUES (1, 'e', 'b'), (2, 'e', 'c')"))
+        for number, at in enumerate(times, 1):
+            await connection.execute(
+                text(f"{run} VALUES ({number}, 1, 'sync', '{{}}', 'h', 1, '2026-11-01', '{at}', 'ok', '{{}}')")
+            )
+        shard = (
+            "INSERT INTO shards (run_id, prefix, level, start_after, cursor, done) VALUES (1, '', false, '', '', false)"
+        )
+        await connection.execute(text(shard))
+    await schema.upgrade(database_url)
+    async with engine.connect() as connection:
+        found = [*await connection.execute(select(sources.c.clock_at).order_by(sources.c.id))]
+        assert [row.clock_at for row in found] == [datetime(2026, 11, 24, 2, tzinfo=UTC), None]
+        assert (await connection.execute(text("SELECT count(*) FROM shards"))).scalar_one() == 0
+    await engine.dispose()
