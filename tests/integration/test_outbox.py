@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -14,9 +15,9 @@ from ingest.catalog import outbox, queries, schema
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import undelivered
-from ingest.catalog.outbox import Outbox, Settlement
+from ingest.catalog.outbox import LEASE, Claimed, Outbox, Settlement
 from ingest.catalog.tables import deliveries, objects
-from ingest.model import Delivery, DeliveryState, LocalCopy, RemoteObject, Shard, State, Verified
+from ingest.model import SUPERSEDED, Delivery, DeliveryState, LocalCopy, RemoteObject, Shard, State, Verified
 from ingest.plan.resuming import Cursor
 
 TARGET = "https://verify.example.com/v1/verify"
@@ -211,3 +212,174 @@ async def test_what_waits_for_an_earlier_address_is_taken_over_once(catalog: Cat
     assert {one.key for one in await ours.claim(10)} == {"in both", "earlier"}
     assert await ours.elsewhere() == {}
     assert await outbox.totals(catalog, 1) == {"pending": 2}
+
+
+EARLIER = "https://earlier.example.com/v1/verify"
+
+
+async def taken_over_in_hand(catalog: Catalog, *keys: str) -> tuple[Outbox, list[Claimed]]:
+    """A dispatcher of the earlier address has claimed what another one then takes over."""
+    batch = a_batch(*keys)
+    batch.target = EARLIER
+    await catalog.commit(batch)
+    earlier = box(catalog, EARLIER)
+    claimed = await earlier.claim(10)
+    assert await box(catalog).take_over() == len(keys)
+    assert await box(catalog).claim(10) == [], "they are under way"
+    return earlier, claimed
+
+
+async def test_what_an_earlier_address_takes_while_it_is_taken_over_is_recorded_there(catalog: Catalog) -> None:
+    earlier, claimed = await taken_over_in_hand(catalog, "k", "twice")
+    again = a_batch("twice")
+    again.target = EARLIER
+    await catalog.commit(again)
+    assert len(await earlier.settle([Settlement(one, DeliveryState.DELIVERED, 200) for one in claimed])) == 2
+    assert [(row["key"], row["target"], row["state"]) for row in await rows(catalog)] == [
+        ("k", EARLIER, "delivered"),
+        ("twice", EARLIER, "delivered"),
+    ]
+    assert await box(catalog).take_over() == 0
+
+
+async def test_what_an_earlier_address_does_not_take_is_the_new_ones(catalog: Catalog) -> None:
+    earlier, claimed = await taken_over_in_hand(catalog, "busy", "rejected", "unused", "dead")
+    results: dict[str, dict[str, Any]] = {
+        "busy": {"state": DeliveryState.PENDING, "status": 503, "pause": 60.0, "blamed": True},
+        "rejected": {"state": DeliveryState.REJECTED, "status": 404, "blamed": True},
+        "unused": {"state": DeliveryState.PENDING},
+        "dead": {"state": DeliveryState.DEAD, "error": "its copy is missing or damaged"},
+    }
+    await earlier.settle([Settlement(one, **results[one.key]) for one in claimed])
+    ours = box(catalog)
+    again = await ours.claim(10)
+    assert {(one.key, one.attempts, one.answered) for one in again} == {(key, 0, None) for key in results}
+    await ours.settle([Settlement(one, DeliveryState.DELIVERED, 200) for one in again])
+    assert {(row["target"], row["state"]) for row in await rows(catalog)} == {(TARGET, "delivered")}
+
+
+async def test_what_is_under_way_to_one_address_is_not_dropped_for_another(catalog: Catalog) -> None:
+    batch = a_batch("k")
+    batch.target = EARLIER
+    await catalog.commit(batch)
+    await catalog.commit(a_batch("k"))
+    earlier = box(catalog, EARLIER)
+    claimed = await earlier.claim(1)
+    assert await box(catalog).take_over() == 0
+    assert len(await earlier.settle([Settlement(claimed[0], DeliveryState.DELIVERED, 200)])) == 1
+    assert [(row["target"], row["state"]) for row in await rows(catalog)] == [
+        (EARLIER, "delivered"),
+        (TARGET, "pending"),
+    ]
+
+
+async def test_a_version_is_superseded_only_while_another_one_is_recorded(catalog: Catalog) -> None:
+    await catalog.commit(a_batch("back", "changed"))
+    plain = a_batch("back", "changed", etag="e2")
+    plain.deliveries.clear()
+    await catalog.commit(plain)
+    ours = box(catalog)
+    claimed = [one for one in await ours.claim(10) if one.etag == "e1"]
+    await catalog.commit(a_batch("back"))
+    settled = await ours.settle([Settlement(one, DeliveryState.DEAD, error=SUPERSEDED) for one in claimed])
+    assert {(one.claimed.key, one.state) for one in settled} == {
+        ("back", DeliveryState.PENDING),
+        ("changed", DeliveryState.DEAD),
+    }
+    found = {(row["key"], row["etag"]): row["state"] for row in await rows(catalog)}
+    assert found[("back", "e1")] == "pending"
+    assert found[("changed", "e1")] == "dead"
+    assert found[("changed", "e2")] == "pending"
+
+
+async def test_one_that_was_put_in_line_too_late_gives_its_place_to_the_version_that_is_recorded(
+    catalog: Catalog,
+) -> None:
+    """An event's consumer had read the row before another run recorded a newer version."""
+    late = a_batch("k", fields={"account": "17"})
+    newer = a_batch("k", etag="e2")
+    newer.deliveries.clear()
+    await catalog.commit(newer)
+    late.present.clear()
+    await catalog.commit(late)
+    ours = box(catalog)
+    (claimed,) = await ours.claim(10)
+    await ours.settle([Settlement(claimed, DeliveryState.DEAD, error=SUPERSEDED)])
+    (then,) = await ours.claim(10)
+    assert (then.etag, then.fields) == ("e2", {"account": "17"})
+
+
+async def test_versions_of_one_object_are_under_way_one_after_the_other(catalog: Catalog) -> None:
+    await catalog.commit(a_batch("k", "other"))
+    ours, another = box(catalog), box(catalog)
+    held = await ours.claim(10)
+    assert {one.key for one in held} == {"k", "other"}
+    await catalog.commit(a_batch("k", etag="e2"))
+    assert await another.claim(10) == []
+    assert await another.due_in() is None, "it is another's to end"
+    await ours.settle([Settlement(one, DeliveryState.DELIVERED, 200) for one in held])
+    assert [(one.key, one.etag) for one in await another.claim(10)] == [("k", "e2")]
+
+
+async def test_what_died_is_due_again_where_its_version_is_taken_again(catalog: Catalog) -> None:
+    """Not where it was only announced again, nor where another address has taken it."""
+    elsewhere = a_batch("taken elsewhere")
+    elsewhere.target = EARLIER
+    await catalog.commit(elsewhere)
+    await catalog.commit(a_batch("asked", "plain", "announced", "taken elsewhere"))
+    ours, earlier = box(catalog), box(catalog, EARLIER)
+    await ours.settle([Settlement(one, DeliveryState.DEAD, error="given up") for one in await ours.claim(10)])
+    await earlier.settle([Settlement(one, DeliveryState.DELIVERED, 200) for one in await earlier.claim(10)])
+    await catalog.commit(a_batch("asked"))
+    plain, announced = a_batch("plain", "taken elsewhere"), a_batch("announced")
+    plain.deliveries.clear()
+    announced.present.clear()
+    for batch in (plain, announced):
+        await catalog.commit(batch)
+    assert {one.key for one in await ours.claim(10)} == {"asked", "plain"}
+
+
+async def test_what_a_wrong_clock_put_off_or_claimed_waits_no_longer_than_a_pause_or_a_lease(catalog: Catalog) -> None:
+    ahead = a_batch("made ahead")
+    ahead.at += timedelta(days=40)
+    await catalog.commit(ahead)
+    assert [one.key for one in await box(catalog).claim(10)] == ["made ahead"], "the database's clock counts"
+    await catalog.commit(a_batch("put off", "soon", "claimed"))
+    now = datetime.now(UTC)
+    values: dict[str, dict[str, Any]] = {
+        "put off": {"next_attempt_at": now + timedelta(days=40)},
+        "soon": {"next_attempt_at": now + timedelta(hours=5)},
+        "claimed": {"claimed_by": "another-host:1:0:1", "claimed_until": now + timedelta(days=40)},
+    }
+    async with catalog.writing() as connection:
+        for key, value in values.items():
+            await connection.execute(update(deliveries).where(deliveries.c.key == key).values(value))
+    ours = box(catalog)
+    assert await ours.take_back() == 0
+    assert [one.key for one in await ours.claim(10)] == ["put off"], (
+        "what is put off for hours was put off by a service"
+    )
+    (until,) = [row["claimed_until"] for row in await rows(catalog) if row["key"] == "claimed"]
+    assert isinstance(until, datetime)
+    assert until <= datetime.now(UTC) + LEASE
+
+
+async def test_claims_and_pauses_go_by_the_databases_clock(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose clock is an hour ahead neither takes what others hold, nor keeps for an hour what it took."""
+    await catalog.commit(a_batch("k"))
+    there = box(catalog)
+    (claimed,) = await there.claim(10)
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(hours=1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ingest.catalog.outbox.datetime", Ahead)
+        here = box(catalog)
+        assert await here.claim(10) == []
+        await there.settle([Settlement(claimed, DeliveryState.PENDING, 503, pause=5.0, blamed=True)])
+        due = await here.due_in()
+    assert due is not None
+    assert due <= 5.0
