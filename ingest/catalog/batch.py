@@ -60,8 +60,8 @@ class Batch:
     deliveries: list[Delivery] = field(default_factory=list)
     """To be handed over to `target`; a version that stands in its outbox already is left as it is."""
     target: str = ""
-    announced: list[str] = field(default_factory=list)
-    """Keys that an event named: the version recorded with this batch is not one that only a listing found."""
+    announced: dict[str, str] = field(default_factory=dict)
+    """By key: the etag that an event named. Where that is the recorded one, it is none that only a listing found."""
 
     @property
     def is_empty(self) -> bool:

@@ -49,6 +49,11 @@ _PUT_TROUBLE = Insert(
         *("attempts = objects.attempts + 1", "last_error = excluded.last_error"),
     ),
 )
+_ANNOUNCE = (
+    f"UPDATE objects SET announced_etag = {VERSION} WHERE source_id = ? "  # noqa: S608 - our own words
+    "AND key {among} AND etag {among}"
+)
+"""Whose etag is none of those was replaced meanwhile, by a version that its own event is to name."""
 _PUT_SHARD = (
     'INSERT INTO shards (run_id, prefix, level, start_after, "end", cursor, done) VALUES (?, ?, ?, ?, ?, ?, ?) '
     "ON CONFLICT (run_id, prefix, level, start_after) DO UPDATE SET "
@@ -73,13 +78,15 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
         (batch.pruned, "state = ?", (State.PRUNED.value,)),
         (batch.kept, "pruned_at = NULL", ()),
         (batch.sound, "attempts = 0, last_error = NULL", ()),
-        (batch.announced, f"announced_etag = {VERSION}", ()),
     ):
         if keys:
             # A copy that came after the intent to prune has taken the intent away: it stays.
             intended = " AND pruned_at IS NOT NULL" if keys is batch.pruned else ""
             sql = f"UPDATE objects SET {assignment} WHERE source_id = ?{intended} AND key {dialect.among}"  # noqa: S608
             yield Statement(sql, (*values, batch.source_id, dialect.listed(keys)))
+    if batch.announced:
+        keys, etags = dialect.listed([*batch.announced]), dialect.listed([*{*batch.announced.values()}])
+        yield Statement(dialect.fill(_ANNOUNCE), (batch.source_id, keys, etags))
     if batch.pages.shown_as:
         rows = [(shown, batch.source_id, key) for key, shown in batch.pages.shown_as.items()]
         yield Statement("UPDATE objects SET listed_etag = ? WHERE source_id = ? AND key = ?", rows=rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from ingest.catalog.batch import Batch
 from ingest.errors import NoSuchKey, ObjectArchived
@@ -22,8 +23,19 @@ from ingest.model import (
     Skip,
     Status,
 )
-from ingest.plan.etags import Etags, timed
+from ingest.plan.etags import Etags, etag_of, timed
 from ingest.source.clock import utc_now
+
+
+class Announced(NamedTuple):
+    """What events say of one key."""
+
+    fields: dict[str, str]
+    """The further fields of the last one."""
+    etags: frozenset[str]
+    """The versions that they name."""
+    names_what_is_there: bool
+    """One of them names none: it is about whatever is found."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +53,8 @@ class BatchBuilder:
     """What is known of the server's etags: what is new of it is recorded with the next batch."""
     now: Callable[[], datetime] = utc_now
     """What time it is, for the record."""
-    fields: Mapping[str, dict[str, str]] = field(default_factory=dict)
-    """By key: the further fields of the event that asked for it. Such a key is put in line also when its copy is
-    present already."""
+    announced: Mapping[str, Announced] = field(default_factory=dict)
+    """By key: what events say that asked for it. Such a key is put in line also when its copy is present already."""
 
     def build(self, outcomes: Sequence[Outcome]) -> Batch:
         batch = Batch(self.run_id, self.source_id, self.bucket, self.now(), target=self.deliver_to)
@@ -63,8 +74,8 @@ class BatchBuilder:
                 self._add_skip(batch, action, outcome.remote or action.remote)
             elif isinstance(action, MarkGone):
                 self._add_gone(batch, action.row.key, action.row.etag)
-            if not isinstance(action, MarkGone) and action.remote.key in self.fields:
-                batch.announced.append(action.remote.key)
+            if not isinstance(action, MarkGone) and action.remote.key in self.announced:
+                self._add_announced(batch, outcome.remote or action.remote)
         return batch
 
     def _add_download(self, batch: Batch, action: Download, outcome: Outcome) -> None:
@@ -111,7 +122,8 @@ class BatchBuilder:
 
     def _put_in_line(self, batch: Batch, remote: RemoteObject) -> None:
         if self.deliver_to:
-            batch.deliveries.append(Delivery(remote.key, remote.etag, self.fields.get(remote.key, {})))
+            said = self.announced.get(remote.key)
+            batch.deliveries.append(Delivery(remote.key, remote.etag, said.fields if said else {}))
 
     def _add_etags(self, batch: Batch) -> None:
         if self.etags is not None and self.etags.is_news:
@@ -119,8 +131,14 @@ class BatchBuilder:
 
     def _add_skip(self, batch: Batch, action: Skip, own: RemoteObject) -> None:
         self._add_listed(batch, action.remote, own)
-        if action.unchanged and own.key in self.fields:
+        if action.unchanged and own.key in self.announced:
             self._put_in_line(batch, own)
+
+    def _add_announced(self, batch: Batch, found: RemoteObject) -> None:
+        """The version that was found is one that an event named; another one may still be announced."""
+        said, etag = self.announced[found.key], etag_of(found.etag)
+        if said.names_what_is_there or etag in said.etags:
+            batch.announced[found.key] = etag
 
     @staticmethod
     def _add_listed(batch: Batch, listed: RemoteObject, own: RemoteObject) -> None:

@@ -14,11 +14,13 @@ from ingest.catalog.catalog import Catalog
 from ingest.crashpoints import here
 from ingest.delivery.messages import Event, Parser, Reading
 from ingest.errors import IngestError, Poison
+from ingest.jobs.batches import Announced
 from ingest.jobs.errands import Errand
 from ingest.jobs.recorder import Recorder
 from ingest.jobs.visits import Visited, Visitor
 from ingest.model import CatalogRow, Outcome, Status, key_of
 from ingest.observe.logs import log
+from ingest.plan.event_names import Kind
 
 _KEYS_AT_ONCE = 1_000
 _SAID_SECONDS = 60.0
@@ -61,14 +63,14 @@ class _Lane:
 
 @dataclass
 class Intake:
-    """`fields` is the batch builder's: while a key is at work, what its last event wants to be delivered with it."""
+    """`announced` is the batch builder's: while a key is at work, what its events say."""
 
     parser: Parser
     visitor: Visitor
     catalog: Catalog
     source_id: int
     recorder: Recorder
-    fields: MutableMapping[str, dict[str, str]]
+    announced: MutableMapping[str, Announced]
     in_flight: int = 0
     """Messages taken and not settled, and their bytes."""
     bytes_in_flight: int = 0
@@ -152,25 +154,26 @@ class Intake:
         event = _last_word([event for _, event in lane.serving])
         visited = await self.visitor(event, row)
         lane.error = visited.error
-        self._record(lane, visited, event)
+        self._record(lane, visited)
 
-    def _record(self, lane: _Lane, visited: Visited, event: Event) -> None:
+    def _record(self, lane: _Lane, visited: Visited) -> None:
         if not visited.results:
             self._leave(lane)
             return
         lane.unrecorded = len(visited.results)
+        said = _announced([event for _, event in lane.serving])
         for result in visited.results:
             action = result.action
             self._recording[id(action)] = (action, lane)
             lane.object_keys.add(key_of(action))
-            self.fields[key_of(action)] = dict(event.fields)
+            self.announced[key_of(action)] = said
             self.recorder.add(result)
 
     def _leave(self, lane: _Lane) -> None:
         """All that was served is durable, or cannot be carried out: whoever asked is told."""
         served, error, lane.serving, lane.error = lane.serving, lane.error, [], None
         for key in lane.object_keys:
-            self.fields.pop(key, None)
+            self.announced.pop(key, None)
         lane.object_keys.clear()
         for errand, _ in served:
             if errand.remaining == 1:
@@ -208,3 +211,10 @@ def _last_word(events: Sequence[Event]) -> Event:
     """The last one. It names no version where they differ: it may be the late double of an older one."""
     last = events[-1]
     return last if all(event.etag == last.etag for event in events) else last._replace(etag=None)
+
+
+def _announced(events: Sequence[Event]) -> Announced:
+    """What they say, of one key. Of a removal that names no version nothing follows for what is there now."""
+    named = frozenset(event.etag for event in events if event.etag is not None)
+    whatever = any(event.etag is None and event.kind is not Kind.REMOVED for event in events)
+    return Announced(dict(events[-1].fields), named, whatever)

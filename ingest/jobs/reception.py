@@ -10,7 +10,7 @@ from datetime import timedelta
 from math import inf
 
 from ingest.delivery.messages import Parser
-from ingest.jobs.batches import BatchBuilder
+from ingest.jobs.batches import Announced, BatchBuilder
 from ingest.jobs.fetch import Fetch
 from ingest.jobs.intake import Intake
 from ingest.jobs.letterbox import Letterbox
@@ -163,14 +163,14 @@ async def receiving(
             if reception.on_recorded is not None:
                 reception.on_recorded()
 
-        fields: dict[str, dict[str, str]] = {}
+        announced: dict[str, Announced] = {}
         where, target = (run.id, run.source.id, run.source.bucket), settings.verify_url
-        builder = BatchBuilder(*where, deliver_to=target, etags=etags, now=run.clock.now, fields=fields)
+        builder = BatchBuilder(*where, deliver_to=target, etags=etags, now=run.clock.now, announced=announced)
         recorder = Recorder(catalog, store, builder, run.counts, recorded, interval=_GATHER_SECONDS)
         waits = inf if endless else settings.patience.total_seconds()
         visitor = Visitor(bucket, fetch, transfer, Turns(concurrency), look_up, patience=waits)
         parser = Parser(run.source.bucket, normalise_key, settings.endpoint)
-        intake = Intake(parser, visitor, catalog, run.source.id, recorder, fields)
+        intake = Intake(parser, visitor, catalog, run.source.id, recorder, announced)
         letterbox = Letterbox(catalog, run.source.id, outage, patience=patience)
         reception = Reception(store, recorder, intake, letterbox, outage)
         reception.start()

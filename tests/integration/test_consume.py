@@ -213,6 +213,33 @@ async def test_the_gap_report_counts_what_no_event_announced(
     assert (await running).counts.downloaded == 1, "what the listing had brought was not brought again"
 
 
+async def test_an_event_announces_the_version_that_it_names_and_no_other(
+    moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, database_url: str
+) -> None:
+    """The event of the version that was taken may be the one that was lost."""
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, database_url)
+    await shared_broker.create(topic, 1)
+    await moto.put({"k": b"newer"})
+    report = await sync(settings, SyncOptions(), progress=Silence(), stop=Stop())
+    assert report.notes["unannounced"] == 1
+    events = [
+        notice("k", moto.name, eTag=hashlib.md5(b"older").hexdigest()),
+        notice("k", moto.name, "s3:ObjectRemoved:Delete"),
+        notice("k", moto.name, eTag=hashlib.md5(b"newer").hexdigest()),
+        notice("k", moto.name, eTag=hashlib.md5(b"older").hexdigest()),
+    ]
+    async with following(settings) as running:
+        for number, (event, left) in enumerate(zip(events, (1, 1, 0, 0), strict=True), 1):
+            await shared_broker.send(topic, [event])
+
+            async def settled(number: int = number) -> bool:
+                return await shared_broker.committed(topic, settings.kafka_group_id) == {0: number}
+
+            await eventually(settled, running)
+            assert (await status(settings))["unannounced"] == left
+    assert (await running).counts.downloaded == 0
+
+
 async def test_while_the_service_is_down_nothing_is_read_and_nothing_lost(
     moto: Bucket, shared_broker: Broker, service: VerifyService, topic: str, tmp_path: Path
 ) -> None:

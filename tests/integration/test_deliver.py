@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import json
 import signal
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from sqlalchemy import update
 
 from ingest.catalog import queries
@@ -16,12 +18,14 @@ from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.tables import objects as table
 from ingest.demo.verify_service import VerifyService
-from ingest.errors import ExitCode
+from ingest.errors import ExitCode, ObjectChanged
 from ingest.jobs.ask import history, status
+from ingest.jobs.recall import recalling
 from ingest.jobs.run import Run
 from ingest.jobs.stop import Stop
 from ingest.model import Delivery, DeliveryState, RunStatus
 from ingest.observe.report import as_json
+from ingest.store.files import FileStore
 from tests.fixtures.process import until
 from tests.fixtures.servers import Bucket
 from tests.fixtures.verify_service import in_line, opened, run_deliver, run_sync, run_work
@@ -211,3 +215,23 @@ async def test_a_version_that_comes_back_after_it_was_superseded_is_delivered(
         assert (await run_deliver(settings)).counts.delivered == 1
     assert [taken.sha256 for taken in service.received] == [hashlib.sha256(body).hexdigest() for body in (b"B", b"A")]
     assert (await run_deliver(settings)).counts.delivered == 0
+
+
+async def test_two_may_want_one_copy_brought_back_at_once(
+    weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str
+) -> None:
+    """Each is told of it, and whoever wants another version than the recorded one is told that."""
+    settings = await in_line(weed, service.url, {"k": b"x"}, tmp_path / "data", database_url)
+    (settings.data_dir / weed.name / "k").unlink()
+    etag = hashlib.md5(b"x").hexdigest()
+
+    async def work(run: Run) -> None:
+        with closing(FileStore(settings.data_dir, weed.name)) as store:
+            async with recalling(run, store) as recall, asyncio.timeout(30):
+                copies = await asyncio.gather(*(recall("k", etag) for _ in range(3)))
+                assert {copy.digest for copy in copies} == {f"md5:{etag}"}
+                with pytest.raises(ObjectChanged):
+                    await recall("k", hashlib.md5(b"older").hexdigest())
+
+    assert (await run_work(settings, work)).error is None
+    assert (settings.data_dir / weed.name / "k").read_bytes() == b"x"
