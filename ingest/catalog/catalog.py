@@ -223,13 +223,17 @@ class Catalog:
         self, command: str, arguments: Mapping[str, object], source_id: int, *, alone: bool = False
     ) -> int:
         """A new run's id, for what is not counted; see `begin_run`."""
-        return (await self.begin_run(command, arguments, source_id, alone=alone)).run_id
+        return (await self.lane.write(partial(runs.start, command, arguments, source_id, alone=alone))).run_id
 
     async def begin_run(
-        self, command: str, arguments: Mapping[str, object], source_id: int, *, alone: bool = False
+        self, command: str, arguments: Mapping[str, object], source: Source, *, alone: bool = False
     ) -> Continuity:
-        """A new run; `alone` says that the lock of this command and source is ours."""
-        return await self.lane.write(partial(runs.start, command, arguments, source_id, alone=alone))
+        """A new run; `alone` says that the lock of this command and source is ours.
+
+        Raises:
+            LockedError: `source` was renamed, moved or forgotten since it was read.
+        """
+        return await self.lane.write(partial(runs.begin, command, arguments, source, alone=alone))
 
     async def standing(self, marks: Sequence[Mark]) -> Standing:
         """What it says of runs that are known to have been recorded."""

@@ -69,11 +69,16 @@ def rename(chosen: Sequence[Source], endpoint: str, dialect: Dialect) -> Steps[N
 
 
 def forget(source: Source, dialect: Dialect) -> Steps[None]:
-    """Removes every row of its objects; its runs and its audit trail stay, under a name that no source has."""
+    """Removes every row of its objects; its runs and its audit trail stay, under a name that no source has.
+
+    Raises:
+        LockedError: a run of it is under way.
+    """
+    yield from _strike(source, dialect)
+    yield from runs.require_idle(source)
     for sql in _ROWS_OF_A_SOURCE:
         yield Statement(sql, (source.id,))
     yield from _noted("source forget", source.id, "forgotten", {"endpoint": source.endpoint}, dialect)
-    yield from _strike(source, dialect)
 
 
 def _strike(source: Source, dialect: Dialect) -> Steps[None]:
@@ -93,9 +98,14 @@ def attach(catalog_id: str, directory_id: str, known: Known, chosen: Sequence[So
 
 
 def place(source: Source, directory: str, dialect: Dialect) -> Steps[None]:
-    """The copies of a source lie in another directory from now on; the files themselves are left alone."""
+    """The copies of a source lie in another directory from now on; the files themselves are left alone.
+
+    Raises:
+        LockedError: a run of it is under way.
+    """
     was = source.directory or source.bucket
     yield Statement(_PLACE, (directory, source.id))
+    yield from runs.require_idle(source)
     head = f"{was}/"
     yield Statement(_PLACE_COPIES, (f"{directory}/", len(head) + 1, source.id, len(head), head))
     detail = {"from": source.directory or None, "to": directory}

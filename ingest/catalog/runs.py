@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from ingest.catalog import audit
 from ingest.catalog.continuity import REVISION, Continuity
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
+from ingest.catalog.sources import Source
+from ingest.errors import LockedError
 from ingest.liveness import is_alive, is_running, own_identity
 from ingest.model import Counts, RunStatus, Shard
 from ingest.plan.clock import Reading, believed_after
@@ -23,6 +25,7 @@ _START = (
 )
 _RUNNING = "SELECT id, host, pid, process, heartbeat_at, command, source_id FROM runs WHERE status = 'running'"
 _RUNNING_ON_ANY = "SELECT id, host, pid, heartbeat_at, command, source_id FROM runs WHERE status = 'running'"
+_AS_OPENED = "SELECT 1 FROM sources WHERE id = ? AND endpoint = ? AND coalesce(directory, '') = ?"
 _BURY = "UPDATE runs SET status = ?, finished_at = ?, error = 'the process died' WHERE id = ?"
 _RISE = (
     "UPDATE runs SET status = 'running', finished_at = NULL, error = NULL "
@@ -78,6 +81,35 @@ async def under_way(lane: Lane) -> list[str]:
         for run_id, host, pid, heartbeat, command, _ in await lane.fetch(_RUNNING_ON_ANY)
         if not is_dead(host, pid, None, read_time(heartbeat))
     ]
+
+
+def begin(
+    command: str, arguments: Mapping[str, object], source: Source, dialect: Dialect, *, alone: bool = False
+) -> Steps[Continuity]:
+    """`start`, of what is still the source that was opened: `require_idle` has not seen this run yet.
+
+    Raises:
+        LockedError: it was renamed, moved or forgotten in between.
+    """
+    begun = yield from start(command, arguments, source.id, dialect, alone=alone)
+    if not (yield Statement(_AS_OPENED, (source.id, source.endpoint, source.directory))):
+        said = f"s3://{source.bucket} at {source.endpoint} was renamed, moved or forgotten at this moment"
+        raise LockedError(said, hint="`ingest source list` shows what is known now; then run the command again.")
+    return begun
+
+
+def require_idle(source: Source) -> Steps[None]:
+    """To be asked behind a change of the source, in its transaction: a run that begins meanwhile waits for it.
+
+    Raises:
+        LockedError: a run of it is under way, which has read what is about to change.
+    """
+    for run_id, host, pid, process, heartbeat, command, source_id in (yield Statement(_RUNNING)):
+        if source_id == source.id and not is_dead(host, pid, process, read_time(heartbeat)):
+            raise LockedError(
+                f"run {run_id} (`ingest {command}`, pid {pid} on {host}) is at work on s3://{source.bucket}",
+                hint="Wait for it to end. A dead run of another host counts as one after an hour of silence.",
+            )
 
 
 def is_dead(host: str, pid: int, process: str | None, heartbeat: datetime) -> bool:

@@ -123,7 +123,7 @@ async def execute(
             here("run.locked")
             before = noted(settings.data_dir)  # asked first: a run that begins after this one may end before it
             standing = await catalog.standing(before.marks)
-            record = await catalog.begin_run(command, arguments, source.id, alone=lock is not None)
+            record = await catalog.begin_run(command, arguments, source, alone=lock is not None)
             report.run_id = record.run_id
             if held is not None:
                 held.run = record

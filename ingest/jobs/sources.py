@@ -1,6 +1,7 @@
 """What somebody says of sources, directories and catalogs: which belong together, which was renamed, which is to go.
 
-These commands are there for when nothing else goes on, so they open what is there without comparing it first.
+These commands are there for when nothing else goes on, so they open what is there without comparing it first; what a
+run is at work on is neither forgotten nor placed elsewhere.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ async def forget(settings: Settings, called: str, *, force: bool, dry_run: bool)
 
     Raises:
         SourceUnknown: none is called so, or more than one is. SettingsError: it has objects, and `force` is not said.
+        LockedError: a run of it is under way.
     """
     async with _catalog(settings, asked=dry_run) as catalog:
         chosen = _called(await sources.all_sources(catalog.lane), called, settings)
@@ -99,6 +101,7 @@ async def attach(settings: Settings, directory: str | None, *, dry_run: bool) ->
 
     Raises:
         DirectoryTaken: another source has this directory. SettingsError: `directory` is no name, or not what is there.
+        LockedError: a run is under way, and `directory` another one than before.
     """
     if directory is not None and _DIRECTORY.fullmatch(directory) is None:
         raise SettingsError(f"--directory {directory!r}: letters, digits, `.`, `-` and `_`, and no dot at the start")

@@ -252,7 +252,7 @@ async def test_a_run_that_was_overtaken_does_not_go_on(url: str, administrator: 
     """Another one had the lock meanwhile, and has ended: it is free, and not ours any more."""
     async with Catalog.open(f"{url}&{QUICKLY}") as catalog, catalog.lock("sync of source 1") as lock:
         source = await catalog.source("minio.example.com", "statements")
-        lock.run = await catalog.begin_run("sync", {}, source.id, alone=True)
+        lock.run = await catalog.begin_run("sync", {}, source, alone=True)
         await administrator.execute("UPDATE runs SET status = 'interrupted'")
         await end_the_locks_session(administrator)
         with pytest.raises(LockLost):

@@ -184,6 +184,28 @@ async def test_a_copy_that_became_the_only_one_stays(rig: Rig) -> None:
     assert {key: row["state"] for key, row in seen.rows.items()} == {"a": "present", "a/b": "pruned", "d/1": "pruned"}
 
 
+FORGET = ("source", "forget", "1", "--force")
+
+
+@pytest.mark.parametrize("place", ["run.started", "shards.listed", "run.worked"])
+async def test_what_a_run_is_at_work_on_is_not_forgotten(rig: Rig, place: str) -> None:
+    rig.put_second()
+    with rig.held(SYNC, place) as first:
+        assert rig.run(*FORGET) == 11
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(60) == 0
+    rig.assert_newest(await rig.settled())
+
+
+async def test_a_run_does_not_begin_on_what_was_forgotten_meanwhile(rig: Rig) -> None:
+    """Its rows would belong to no source."""
+    with rig.held(SYNC, "run.locked") as first:
+        assert rig.run(*FORGET) == 0
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(60) == 11
+    assert (await look(rig.settings)).rows == {}
+
+
 async def test_a_process_that_hangs_with_the_lock_is_named(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others do not wait for ever, nor do they go on without it."""
     monkeypatch.setattr(copies, "PATIENCE", 0.05)
