@@ -172,4 +172,4 @@ CREATE INDEX ix_dead_letters_publish_at ON dead_letters (publish_at);
 
 CREATE INDEX ix_dead_letters_reason ON dead_letters (source_id, reason);
 
-INSERT INTO alembic_version (version_num) VALUES ('0012');
+INSERT INTO alembic_version (version_num) VALUES ('0013');

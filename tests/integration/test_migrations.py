@@ -126,3 +126,52 @@ async def test_the_newest_run_is_believed_and_old_plans_are_not(database_url: st
         assert [row.clock_at for row in found] == [datetime(2026, 11, 24, 2, tzinfo=UTC), None]
         assert (await connection.execute(text("SELECT count(*) FROM shards"))).scalar_one() == 0
     await engine.dispose()
+
+
+async def test_what_was_wrongly_given_up_is_put_back_in_line(database_url: str) -> None:
+    """Only where its version is recorded and no address has had it; and a version that took another one's place."""
+    await schema.upgrade(database_url)
+    await schema.downgrade(database_url, "0012")
+    superseded, missing = (
+        "superseded: the object changed before it was delivered",
+        "its copy is missing or damaged, and",
+    )
+    told: list[
+        tuple[str, str, str, list[tuple[str, str, str, str | None]]]
+    ] = [  # key, the recorded version, its state; etag, target, state and last error of each delivery
+        ("came back", "a", "present", [("a", "t", "dead", superseded), ("b", "t", "dead", superseded)]),
+        ("was being replaced", "a", "present", [("a", "t", "dead", missing)]),
+        ("given up", "a", "present", [("a", "t", "dead", "given up after 30 attempts")]),
+        ("lost", "a", "pruned", [("a", "t", "dead", missing)]),
+        ("had elsewhere", "a", "present", [("a", "t", "dead", superseded), ("a", "u", "delivered", None)]),
+        ("never in line", "b", "pruned", [("a", "t", "dead", superseded)]),
+        ("delivered", "b", "present", [("a", "t", "dead", superseded), ("b", "t", "delivered", None)]),
+    ]
+    engine = create_engine(database_url)
+    async with engine.begin() as connection:
+        await connection.execute(text("INSERT INTO sources (id, endpoint, bucket) VALUES (1, 'e', 'b')"))
+        for key, version, state, rows in told:
+            await connection.execute(
+                text(
+                    "INSERT INTO objects (source_id, key, size, etag, last_modified, source_s3_path, state) "
+                    "VALUES (1, :key, 5, :etag, '2026-11-24 07:10:18.123000+00:00', 's3://b/k', :state)"
+                ),
+                {"key": key, "etag": version, "state": state},
+            )
+            for etag, target, became, error in rows:
+                await connection.execute(
+                    text(
+                        "INSERT INTO deliveries (source_id, key, etag, target, state, last_error, next_attempt_at, fields)"
+                        " VALUES (1, :key, :etag, :target, :state, :error, '2026-11-24 07:10:18.123000+00:00', '{}')"
+                    ),
+                    {"key": key, "etag": etag, "target": target, "state": became, "error": error},
+                )
+    await schema.upgrade(database_url)
+    pending = "SELECT key, etag FROM deliveries WHERE state = 'pending' AND next_attempt_at IS NOT NULL ORDER BY key"
+    for _ in range(2):
+        async with engine.connect() as connection:
+            found = [tuple(row) for row in await connection.execute(text(pending))]
+        assert found == [("came back", "a"), ("never in line", "b"), ("was being replaced", "a")]
+        await schema.downgrade(database_url, "0012")
+        await schema.upgrade(database_url)
+    await engine.dispose()
