@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, exists, func, literal, or_
+import json
+from collections.abc import Collection
+
+from sqlalchemy import ARRAY, ColumnElement, Text, and_, any_, exists, func, literal, or_, select
 
 from ingest.catalog.tables import deliveries, objects
 from ingest.model import DeliveryState
@@ -22,6 +25,15 @@ def between(source_id: int, after: str, upto: str | None) -> ColumnElement[bool]
 def under(prefix: str) -> ColumnElement[bool]:
     """Whether a row's key starts with `prefix`, byte for byte."""
     return func.substr(objects.c.key, 1, len(prefix)) == literal(prefix)
+
+
+def among(column: ColumnElement[str], values: Collection[str], *, is_postgres: bool) -> ColumnElement[bool]:
+    """Whether a column holds one of `values`. They are one argument of the statement, however many: people name keys by
+    the ten thousand, and PostgreSQL takes no more than 32,767 arguments."""
+    if is_postgres:
+        return column == any_(literal(list(values), ARRAY(Text)))
+    listed = func.json_each(json.dumps(list(values))).table_valued("value")
+    return column.in_(select(listed.c.value))
 
 
 def version_of_row() -> ColumnElement[str]:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.conditions import under
+from ingest.catalog.conditions import among, under
 from ingest.catalog.engine import upsert, within
 from ingest.catalog.tables import holds, objects
 from ingest.crashpoints import here
@@ -97,10 +97,10 @@ class Holder:
 
     async def _existing(self, connection: AsyncConnection, keys: Sequence[str], *, is_prefix: bool) -> list[str]:
         of_source = holds.c.source_id == self.source_id, holds.c.is_prefix == is_prefix
-        recorded = await connection.execute(select(holds.c.key).where(*of_source, holds.c.key.in_(keys)))
+        recorded = await connection.execute(select(holds.c.key).where(*of_source, self._among(holds.c.key, keys)))
         found = set(recorded.scalars())
         if not is_prefix:
-            marked = objects.c.source_id == self.source_id, objects.c.key.in_(keys), objects.c.hold
+            marked = objects.c.source_id == self.source_id, self._among(objects.c.key, keys), objects.c.hold
             found |= set((await connection.execute(select(objects.c.key).where(*marked))).scalars())
         return [key for key in keys if key in found]
 
@@ -110,10 +110,13 @@ class Holder:
         await connection.execute(statement, [{"marked": key} for key in keys])
 
     async def _covered(self, connection: AsyncConnection, keys: Sequence[str], *, is_prefix: bool) -> int:
-        matching = or_(*(under(key) for key in keys)) if is_prefix else objects.c.key.in_(keys)
+        matching = or_(*(under(key) for key in keys)) if is_prefix else self._among(objects.c.key, keys)
         present = objects.c.source_id == self.source_id, objects.c.state == State.PRESENT.value
         query = select(func.count()).select_from(objects).where(*present, matching)
         return int((await connection.execute(query)).scalar_one())
+
+    def _among(self, column: ColumnElement[str], keys: Sequence[str]) -> ColumnElement[bool]:
+        return among(column, keys, is_postgres=self.catalog.is_postgres)
 
 
 def is_held() -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.conditions import among
 from ingest.catalog.runs import is_dead
 from ingest.catalog.tables import objects, runs
 from ingest.model import State
@@ -16,8 +17,9 @@ async def copies_named(catalog: Catalog, source_id: int, keys: Sequence[str]) ->
     """Key -> local path of those keys whose copy the catalog says is present."""
     # PostgreSQL holds no NUL in a text, so no row of it has such a key, and asking would be an error.
     asked = [key for key in keys if "\0" not in key] if catalog.is_postgres else list(keys)
+    named = among(objects.c.key, asked, is_postgres=catalog.is_postgres)
     query = select(objects.c.key, objects.c.local_path).where(
-        objects.c.source_id == source_id, objects.c.key.in_(asked), objects.c.state == State.PRESENT.value
+        objects.c.source_id == source_id, named, objects.c.state == State.PRESENT.value
     )
     async with catalog.reading() as connection:
         return {row.key: row.local_path for row in await connection.execute(query) if row.local_path is not None}

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, select
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.conditions import between, under
+from ingest.catalog.conditions import among, between, under
 from ingest.catalog.tables import deliveries, events, objects
 from ingest.model import RemoteObject, Shard, State
 from ingest.plan.shards import key_range
@@ -68,7 +68,8 @@ async def copies(
 
 async def copies_of(catalog: Catalog, source_id: int, keys: Sequence[str]) -> dict[str, CopyRow]:
     async with catalog.reading() as connection:
-        found = await connection.execute(_copies(source_id).where(objects.c.key.in_(list(keys))))
+        named = among(objects.c.key, keys, is_postgres=catalog.is_postgres)
+        found = await connection.execute(_copies(source_id).where(named))
         return {row.key: as_copy(row) for row in found}
 
 
