@@ -273,9 +273,9 @@ class Catalog:
         """Adds shards, or gives those that were split their new end."""
         await self.lane.write(lambda _dialect: writes.plan_shards(run_id, planned))
 
-    async def take_over(self, run_id: int, plan: Sequence[Cursor]) -> None:
-        """Begins a run with the plan of another one, all of it at once."""
-        await self.lane.write(lambda _dialect: writes.move_cursors(run_id, plan))
+    async def take_over(self, run_id: int, told: Told, plan: Sequence[Cursor]) -> None:
+        """Begins a run with the plan of another one, all of it at once; `told` is what decides it then."""
+        await self.lane.write(lambda _dialect: runs.take_over(run_id, told, plan))
 
     async def to_go_on(self, source_id: int, command: str, told: Told, run_id: int) -> Earlier | None:
         """The run before `run_id` that it may go on with (see `plan.resuming`)."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
-from ingest.catalog import audit
+from ingest.catalog import audit, writes
 from ingest.catalog.continuity import REVISION, Continuity
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
 from ingest.catalog.sources import Source
@@ -179,6 +179,12 @@ async def unmarked(lane: Lane, source_id: int, prefix: object) -> int:
         if (arguments.get("prefix") or None) == (prefix or None) and not arguments.get("dry_run"):
             return 0 if "max_gone" in arguments else int(json.loads(counts).get("unmarked", 0))
     return 0
+
+
+def take_over(run_id: int, told: Told, plan: Sequence[Cursor]) -> Steps[None]:
+    """The run goes on with this plan, and is recorded as told so."""
+    yield Statement("UPDATE runs SET arguments = ? WHERE id = ?", (json.dumps(dict(told)), run_id))
+    yield from writes.move_cursors(run_id, plan)
 
 
 async def cursors(lane: Lane, run_id: int) -> list[Cursor]:

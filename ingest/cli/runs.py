@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ingest.cli.output import say
-from ingest.cli.params import Count
+from ingest.cli.params import Count, Text
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.tables import show_table
 
@@ -54,19 +54,27 @@ def listed(context: Context, limit: int) -> None:
 @command.command("show")
 @click.argument("number", type=Count(), metavar="N")
 @click.option("--limit", type=Count(), default=10_000, show_default=True, metavar="N", help="How many objects.")
+@click.option("--key", type=Text(), metavar="KEY", help="Also say why the run took this object, or left it.")
 @command_options
-def show(context: Context, number: int, limit: int) -> None:
-    """Show one run and the objects that failed in it, each with its reason.
+def show(context: Context, number: int, limit: int, key: str | None) -> None:
+    """Show one run: what it was told, and the objects that failed in it, each with its reason.
 
-    Example: ingest runs show 4711
+    Example: ingest runs show 4711 --key statements/2024/01/ACC-00017.pdf
     """
     from ingest.jobs.ask import run_shown
+    from ingest.observe.escape import escape_key
 
-    found = run_async(lambda _stop: run_shown(context.settings, number, limit))
+    found = run_async(lambda _stop: run_shown(context.settings, number, limit, key))
     if context.json:
         context.emit(found)
         return
     show_runs([found["run"]])
+    if found["run"]["arguments"]:
+        say()
+        show_table(("told", "value"), [(name, _as_text(told)) for name, told in found["run"]["arguments"].items()])
+    if key is not None:
+        it = found["object"]
+        say(f"\n{escape_key(it['key'])} ({it['state']}): {escape_key(it['why'])}")
     if found["failures"]:
         say()
         show_table(
@@ -77,6 +85,10 @@ def show(context: Context, number: int, limit: int) -> None:
     unnamed = counts.get("failed", 0) + counts.get("damaged", 0) - len(found["failures"])
     if unnamed > 0 and len(found["failures"]) < limit:
         say(f"\n{unnamed} more are in the log of the run only: no catalog keeps their names.")
+
+
+def _as_text(told: object) -> str:
+    return ", ".join(map(str, told)) if isinstance(told, list) else str(told)
 
 
 def show_runs(found: list[dict[str, Any]]) -> None:

@@ -7,12 +7,14 @@ from contextlib import aclosing
 from typing import Any
 
 from ingest.catalog import deadletters, outbox, overview
+from ingest.catalog.catalog import Catalog, Source
 from ingest.errors import RowNotFound
 from ingest.jobs.installation import asked
 from ingest.model import RemoteObject
 from ingest.observe.logs import log
+from ingest.plan.why import lists, why_left
 from ingest.settings import Settings
-from ingest.source.paths import spellings
+from ingest.source.paths import other_prefixes, spellings
 
 
 async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncGenerator[RemoteObject, None]:
@@ -73,17 +75,35 @@ async def runs(settings: Settings, limit: int) -> list[dict[str, Any]]:
         return await overview.recent_runs(catalog, source.id, limit)
 
 
-async def run_shown(settings: Settings, run_id: int, limit: int) -> dict[str, Any]:
-    """One run, and the objects that failed in it, at most `limit` of them.
+async def run_shown(settings: Settings, run_id: int, limit: int, key: str | None = None) -> dict[str, Any]:
+    """One run, and the objects that failed in it, at most `limit` of them; of `key`, what it made of that object.
 
     Raises:
-        RowNotFound: the catalog has no such run of this source.
+        RowNotFound: the catalog has no such run of this source, or no such key.
     """
     async with asked(settings) as (catalog, source):
         run = await overview.run_of(catalog, source.id, run_id)
         if run is None:
             raise RowNotFound(f"run {run_id} of {source.bucket} is not on record", hint="`ingest runs` shows the last.")
-        return {"run": run, "failures": await overview.troubles(catalog, run, limit)}
+        found = {"run": run, "failures": await overview.troubles(catalog, run, limit)}
+        if key is not None:
+            row = (await _story(catalog, source, key))[0]
+            found["object"] = {"key": row["key"], "state": row["state"], "why": _why(row, run, source.bucket)}
+        return found
+
+
+def _why(row: dict[str, Any], run: dict[str, Any], bucket: str) -> str:
+    """What a run made of an object, by its record; of the object as it is on record now."""
+    told = run["arguments"]
+    if run["command"] not in ("sync", "backfill"):
+        return f"no {run['command']} lists the bucket"
+    prefixes = [spelled for text in told.get("prefix") or () for spelled in (text, *other_prefixes(text, bucket))]
+    if not lists(told, row["key"], prefixes):
+        return f"not listed: it begins with no prefix of {told['prefix']}"
+    storage_class = row["storage_class"] or "STANDARD"
+    remote = RemoteObject(row["key"], row["size"], row["etag"], row["last_modified"], storage_class)
+    left = why_left(remote, told)
+    return f"not wanted: {left}" if left else "wanted: nothing that the run was told keeps it out"
 
 
 async def history(settings: Settings, key: str) -> dict[str, Any]:
@@ -95,9 +115,17 @@ async def history(settings: Settings, key: str) -> dict[str, Any]:
     from ingest.catalog import queries
 
     async with asked(settings) as (catalog, source):
-        for spelled in spellings(key, source.bucket):
-            row, events = await queries.story(catalog, source.id, spelled)
-            if row is not None:
-                deliveries = await queries.deliveries_of(catalog, source.id, spelled)
-                return {"object": row, "events": events, "deliveries": deliveries}
+        row, events = await _story(catalog, source, key)
+        deliveries = await queries.deliveries_of(catalog, source.id, row["key"])
+        return {"object": row, "events": events, "deliveries": deliveries}
+
+
+async def _story(catalog: Catalog, source: Source, key: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The row and the events of the key that is meant. Raises `RowNotFound`."""
+    from ingest.catalog import queries
+
+    for spelled in spellings(key, source.bucket):
+        row, events = await queries.story(catalog, source.id, spelled)
+        if row is not None:
+            return row, events
     raise RowNotFound(f"{key!r} is not in the catalog")

@@ -25,9 +25,11 @@ async def take_up(run: Run, options: SyncOptions) -> tuple[SyncOptions, Sequence
         said = "there is no unfinished run with the same window and prefixes: this one starts anew"
         log().info("nothing_to_resume", message=said)
         return options, ()
-    if not options.dry_run:
-        await run.catalog.take_over(run.id, plan)
     since, until = window_of(earlier.told)
+    options = replace(options, selection=replace(options.selection, since=since, until=until))
+    told = options.arguments | {name: earlier.told[name] for name in ("window",) if name in earlier.told}
+    if not options.dry_run:
+        await run.catalog.take_over(run.id, told | {"resumes": earlier.id}, plan)
     log().info(
         "resuming",
         of_run=earlier.id,
@@ -36,4 +38,4 @@ async def take_up(run: Run, options: SyncOptions) -> tuple[SyncOptions, Sequence
         since=since and since.isoformat(),
         until=until and until.isoformat(),
     )
-    return replace(options, selection=replace(options.selection, since=since, until=until)), plan
+    return options, plan
