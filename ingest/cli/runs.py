@@ -82,7 +82,7 @@ def show(context: Context, number: int, limit: int, key: str | None) -> None:
             [(each["what"], each["key"], each["error"], each["message"]) for each in found["failures"]],
         )
     counts = found["run"]["counts"]
-    unnamed = counts.get("failed", 0) + counts.get("damaged", 0) - len(found["failures"])
+    unnamed = sum(counts.get(name, 0) for name in ("failed", "damaged", "missing")) - len(found["failures"])
     if unnamed > 0 and len(found["failures"]) < limit:
         say(f"\n{unnamed} more are in the log of the run only: no catalog keeps their names.")
 

@@ -125,7 +125,7 @@ class _Verify:
         """
         counts = self.run.counts
         self.run.report.notes.update(checked=self.checked, missing=self.missing)
-        staying = counts.damaged - counts.repaired
+        staying = self.missing + counts.damaged - counts.repaired
         if staying:
             said = f"{staying} of {self.checked} copies are missing or damaged"
             raise DamageFound(said, hint=DamageFound.after_repair if self.options.repair else None)
@@ -250,8 +250,9 @@ class _Verify:
             batch.audits.append(Audit("damaged", key, detail))
         await self.run.catalog.commit(batch)
         here("verify.noted")
-        self.run.counts.damaged += len(suspects)
-        self.missing += sum(finding.verdict is Verdict.MISSING for _, finding in suspects)
+        missing = sum(finding.verdict is Verdict.MISSING for _, finding in suspects)
+        self.missing += missing
+        self.run.counts.damaged += len(suspects) - missing
 
     def _batch(self) -> Batch:
         return Batch(self.run.id, self.run.source.id, self.run.source.bucket, self.run.clock.now())

@@ -98,7 +98,8 @@ async def synced(rig: Rig, exit_code: int = 0) -> RunReport:
 async def looked_at(rig: Rig, **options: Any) -> tuple[int, int]:
     """The copies that stay damaged, and orphans."""
     report = await verified(rig, **options)
-    return report.counts.damaged - report.counts.repaired, int(str(report.notes["orphaned"]))
+    missing, orphaned = (int(str(report.notes[name])) for name in ("missing", "orphaned"))
+    return missing + report.counts.damaged - report.counts.repaired, orphaned
 
 
 async def verified(rig: Rig, **options: Any) -> RunReport:

@@ -44,7 +44,7 @@ async def test_an_old_backup_is_put_back(apart: Rig, tmp_path: Path, next_comman
         assert (report.counts.new, report.counts.changed, report.counts.bytes) == (len(NEW), 1, 0)
         assert apart.server.count("get") == fetched
     found = await verify(backup, VerifyOptions(), progress=Silence(), stop=Stop())
-    assert (found.exit_code, found.counts.damaged) == (0, 0), found.error
+    assert (found.exit_code, found.counts.damaged, found.notes["missing"]) == (0, 0, 0), found.error
     assert (await run_sync(backup)).counts.downloaded == 0
 
 
@@ -78,4 +78,4 @@ async def test_a_copy_that_was_lost_is_damage_all_the_same(apart: Rig) -> None:
     assert len(left) == len(OBJECTS) - 3
     left[0].unlink()
     found = await verify(apart.settings, VerifyOptions(), progress=Silence(), stop=Stop())
-    assert (found.exit_code, found.counts.damaged, found.counts.pruned) == (7, 1, 0)
+    assert (found.exit_code, found.notes["missing"], found.counts.pruned) == (7, 1, 0)
