@@ -39,12 +39,13 @@ class _Sign:
 
 
 class _Shown:
-    """The steps as they are printed, and as `--json` has them. With `--json` nothing is printed but the banner."""
+    """The steps as they are printed, and as `--json` has them. Some want nothing of it but the banner, or not even that
+    where all is well."""
 
-    def __init__(self, settings: Settings, *, as_json: bool) -> None:
+    def __init__(self, settings: Settings, *, silent: bool) -> None:
         self.done: list[dict[str, object]] = []
         self._bucket = settings.bucket
-        self._silent = as_json
+        self._silent = silent
         self._sign = _Sign()
         header = (
             "S3 connection test",
@@ -118,7 +119,7 @@ def _refuse(error: IngestError, *, as_json: bool, verbose: bool, steps: Sequence
 @click.option("--upload", is_flag=True, help="Also put and remove test/connection_test.txt.")
 @click.option(
     "--save-ca",
-    type=PathText(),
+    type=PathText("file"),
     metavar="FILE",
     help="Save the server's certificate, to be compared and then pinned, and test with it.",
 )
@@ -131,7 +132,7 @@ def command(context: Context, download: str | None, upload: bool, save_ca: str |
     from ingest.jobs.check import check
     from ingest.jobs.options import CheckOptions
 
-    shown = _Shown(context.settings, as_json=context.json)
+    shown = _Shown(context.settings, silent=context.json or context.quiet)
     options = CheckOptions(download, upload, save_ca)
     try:
         run_async(lambda _stop: check(context.settings, options, shown))
@@ -140,12 +141,14 @@ def command(context: Context, download: str | None, upload: bool, save_ca: str |
     except IngestError as error:
         shown.refused(error)
         _refuse(error, as_json=context.json, verbose=context.verbose, steps=shown.done)
+    if context.json:
+        context.emit({"steps": shown.done})
+    if context.quiet:
+        return
     following = f"compare the certificate, set S3_CA_BUNDLE={save_ca}, then " if save_ca else ""
     _banner(
         f"{_Sign().good} S3 CONNECTION TEST SUCCESSFUL", f"Next: {following}ingest sync --dry-run", err=context.json
     )
-    if context.json:
-        context.emit({"steps": shown.done})
 
 
 def _banner(*lines: str, err: bool) -> None:

@@ -26,11 +26,19 @@ if TYPE_CHECKING:
 
 @click.command("demo")
 @click.option(
-    "--dir", "directory", type=PathText(), metavar="DIR", help="Keep everything there; the default is temporary."
+    "--dir",
+    "directory",
+    type=PathText("directory"),
+    metavar="DIR",
+    help="Keep everything there; the default is temporary.",
 )
 @click.option("--objects", type=click.IntRange(4, 480), default=200, show_default=True, help="Sample statements.")
 @click.option("--events", is_flag=True, help="Show the events: broker, bucket and /v1/verify, end to end.")
-@click.option("--serve", is_flag=True, help="Only keep the server up, and print the .env lines to use it.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Only keep the server up, with --events broker and service too, and print the .env lines to use it.",
+)
 @partial(command_options, users_settings=False)
 def command(context: Context, directory: str | None, objects: int, events: bool, serve: bool) -> None:
     """Show the main job on an embedded S3 server and SQLite: real files, real requests, nothing left behind.
@@ -41,7 +49,7 @@ def command(context: Context, directory: str | None, objects: int, events: bool,
         del os.environ[name]  # all that the demo talks to is on loopback
     with _home(directory, must_be_empty=not serve) as home:
         if serve:
-            run_async(lambda stop: _serve(context, home, objects, stop))
+            run_async(lambda stop: _serve(context, home, objects, stop, events=events))
         else:
             _show_tour(context, home, objects, events=events)
         kept = f"All of it is kept in {home}." if directory else "All of it is removed now; `--dir DIR` keeps it."
@@ -69,11 +77,14 @@ async def _last_run(settings: Settings) -> Mapping[str, Any]:
     return (await runs(settings, 1))[0]
 
 
-async def _serve(context: Context, home: Path, objects: int, stop: Stop) -> None:
-    from ingest.demo.seed import stocked
+async def _serve(context: Context, home: Path, objects: int, stop: Stop, *, events: bool) -> None:
+    if events:
+        from ingest.demo.events import announced as served
+    else:
+        from ingest.demo.seed import served
 
     async def until_stopped() -> None:
-        async with stocked(home, objects) as (place, _):
+        async with served(home, objects) as place:
             if context.json:
                 context.emit({"settings": dict(place.variables)})
             else:

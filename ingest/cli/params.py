@@ -34,8 +34,15 @@ class PathText(Text):
 
     name = "path"
 
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return anchored(super().convert(value, param, ctx))
+        text = super().convert(value, param, ctx)
+        if not text:  # an empty variable of a script: as if it had not been said is not what was meant
+            flag = "this" if param is None else param.opts[0]
+            raise click.UsageError(f"{flag} wants a {self._kind}, and got an empty one", ctx)
+        return anchored(text)
 
 
 class Count(click.IntRange):

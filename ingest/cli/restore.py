@@ -14,7 +14,10 @@ from ingest.cli.runner import Context, command_options, run_job
 @click.argument("keys", type=Text(), nargs=-1, metavar="[KEY]...")
 @click.option("--prefix", type=Text(), metavar="P", help="All pruned copies whose key starts with P; '' is everything.")
 @click.option(
-    "--to", type=PathText(), metavar="DIR", help="Write the copies below DIR, and leave the catalog as it is."
+    "--to",
+    type=PathText("directory"),
+    metavar="DIR",
+    help="Write the copies below DIR, and leave the catalog as it is.",
 )
 @click.option("--overwrite", is_flag=True, help="With --to: replace files that stand in the way of a copy.")
 @click.option("--bwlimit", type=Rate(), metavar="RATE", help="At most so many bytes a second in all, such as 10MiB.")
@@ -29,8 +32,6 @@ def command(context: Context, keys: tuple[str, ...], prefix: str | None, to: str
     """
     if bool(keys) == (prefix is not None):
         raise click.UsageError("name keys, or give --prefix P (--prefix '' is everything), one of the two")
-    if to == "":  # an empty variable of a script: where they belong is not where they were wanted
-        raise click.UsageError("--to wants a directory, and got an empty one")
 
     if flags["overwrite"] and to is None:
         raise click.UsageError("--overwrite goes with --to: the data directory's own copies are replaced by themselves")

@@ -18,7 +18,7 @@ import click
 from ingest import interrupts
 from ingest.cli.failures import fail, name_of, show_error, show_traceback
 from ingest.cli.output import emit, say
-from ingest.cli.params import Text
+from ingest.cli.params import PathText, Text
 from ingest.errors import ExitCode, IngestError, ReaderGone, too_many_files
 from ingest.redaction import protect
 
@@ -102,9 +102,9 @@ def command_options(
         call = click.option(
             f"--{name.replace('_', '-')}", name, type=Text(), metavar="VALUE", help=f"Instead of {variable}."
         )(call)
-    call = click.option("--env-file", type=Text(), metavar="FILE", help="Read settings from FILE instead of .env.")(
-        call
-    )
+    call = click.option(
+        "--env-file", type=PathText("file"), metavar="FILE", help="Read settings from FILE instead of .env."
+    )(call)
     call = click.option("-v", "--verbose", is_flag=True, help="Debug logs, and tracebacks of errors.")(call)
     call = click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only; no progress.")(call)
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(call)

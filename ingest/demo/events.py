@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote_plus
 
 from ingest.demo.broker import Broker, Sent, broker
-from ingest.demo.seed import BUCKET, stocked
+from ingest.demo.seed import BUCKET, Place, stocked
 from ingest.demo.statements import statements
 from ingest.demo.tour import LATE_KEY, LastRun, Tour
 from ingest.demo.verify_service import VerifyService, verify_service
@@ -33,6 +34,32 @@ async def tour(directory: Path, count: int, show: Callable[[str], None], last_ru
         f"Starting an S3 server, a Kafka broker and a verification service on loopback, and putting {count} sample "
         f"statements into the bucket ..."
     )
+    async with _all_three(directory, count, show) as (place, client, served, service):
+        guide = Tour(place, show, last_run)
+        bucket = dict(statements(count))
+        await _all_announced(guide, served, service, bucket)
+        await _trouble(guide, served, service, client, bucket)
+        await _gap(guide, service, client, bucket)
+        _conclude(guide, service, served)
+        return guide.shown
+
+
+@asynccontextmanager
+async def announced(directory: Path, count: int) -> AsyncIterator[Place]:
+    """Bucket, topic and service to be used by hand: each of `count` statements is announced, and nothing has read it.
+
+    Raises:
+        IngestError: one of them does not come up.
+    """
+    async with _all_three(directory, count, lambda _text: None) as (place, _, served, _):
+        await served.send(TOPIC, [_by_path(key) for key, _ in statements(count)])
+        yield place
+
+
+@asynccontextmanager
+async def _all_three(
+    directory: Path, count: int, show: Callable[[str], None]
+) -> AsyncIterator[tuple[Place, S3Client, Broker, VerifyService]]:
     async with stocked(directory, count, show) as (place, client), broker(directory / "broker") as served:
         with verify_service() as service:
             more = {
@@ -41,14 +68,8 @@ async def tour(directory: Path, count: int, show: Callable[[str], None], last_ru
                 "KAFKA_SESSION_TIMEOUT": "2s",
                 "VERIFY_URL": service.url,
             }
-            guide = Tour(replace(place, more=more), show, last_run)
             await served.create(TOPIC, 2)
-            bucket = dict(statements(count))
-            await _all_announced(guide, served, service, bucket)
-            await _trouble(guide, served, service, client, bucket)
-            await _gap(guide, service, client, bucket)
-            _conclude(guide, service, served)
-            return guide.shown
+            yield replace(place, more=more), client, served, service
 
 
 async def _all_announced(guide: Tour, served: Broker, service: VerifyService, bucket: dict[str, bytes]) -> None:

@@ -84,3 +84,10 @@ async def stocked(
 
             await asyncio.gather(*(put(key, body) for key, body in statements(count)))
             yield place, client
+
+
+@asynccontextmanager
+async def served(directory: Path, count: int) -> AsyncIterator[Place]:
+    """As `stocked`, for whoever only wants to know where it is."""
+    async with stocked(directory, count) as (place, _):
+        yield place

@@ -136,7 +136,7 @@ async def execute(
             await _work(run, catalog, held, work)
             error = report.error
             if source.is_new and isinstance(error, _NEVER_ANSWERED) and not getattr(error, "answered_before", False):
-                await _disown(catalog, source, report)
+                await _disown(settings, catalog, source, report)
             elif not behind:
                 note_end(settings.data_dir, record.mark)
     except IngestError as error:
@@ -147,11 +147,13 @@ async def execute(
     return report
 
 
-async def _disown(catalog: Catalog, source: Source, report: RunReport) -> None:
-    """Nothing ever answered under this address: a mistyped one is to leave no source behind."""
+async def _disown(settings: Settings, catalog: Catalog, source: Source, report: RunReport) -> None:
+    """Nothing ever answered under this address: a mistyped one is to leave no source behind, and no directory."""
     run_id, report.run_id = report.run_id, None
     if run_id is not None:
         await catalog.lane.write(partial(sources.disown, run_id, source.id))
+    with suppress(OSError):  # it was not made yet, or somebody else keeps something there
+        (settings.data_dir / source.directory).rmdir()
 
 
 async def _work(run: Run, catalog: Catalog, held: RunLock | None, work: Callable[[Run], Awaitable[None]]) -> None:

@@ -136,3 +136,14 @@ async def test_a_listing_that_is_left_early_says_nothing(
         memory.put(f"k/{number:04}", b"x")
     done = await run_ingest(*command, variables=memory.bucket.variables(tmp_path), cwd=tmp_path)
     assert (done.code, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("flags", [("-q",), ("-q", "--json")])
+async def test_quiet_it_shows_only_what_is_wrong(memory: MemoryS3, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    shown = await check(memory, tmp_path, *flags)
+    assert len(shown) == ("--json" in flags)
+    variables = memory.bucket.variables(tmp_path) | {"S3_ENDPOINT": "127.0.0.1:1"}
+    done = await run_ingest("check", *flags, variables=variables, cwd=tmp_path)
+    assert done.code == 1
+    assert "Cause: 127.0.0.1:1 refused the connection" in done.output
+    assert "[1/4]" not in done.output

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
-from tests.fixtures.process import run_ingest
+from tests.fixtures.process import ended, run_ingest, started
 
 
 async def test_the_tour_of_the_events(tmp_path: Path) -> None:
@@ -19,3 +20,19 @@ async def test_the_tour_of_the_events(tmp_path: Path) -> None:
     assert {"ingest deadletters list", "ingest sync --deliver", "ingest deliver"} <= set(said["commands"])
     assert "17 statements verified, each once" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_served_to_be_used_by_hand(tmp_path: Path) -> None:
+    """The lines lead to bucket, topic and service, and what is announced there is downloaded and delivered."""
+    command = ("demo", "--serve", "--events", "--objects", "8", "--json")
+    async with started(*command, variables={"TMPDIR": str(tmp_path)}, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        variables = json.loads(await process.stdout.readline())["settings"]
+        done = await run_ingest(
+            "consume", "--until-idle", "1s", "--json", variables=variables, cwd=tmp_path, seconds=90
+        )
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process)).code == 0
+    assert done.code == 0, done.stderr[-2000:]
+    said = json.loads(done.stdout)
+    assert (said["downloaded"], said["delivered"]) == (8, 8)

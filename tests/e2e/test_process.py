@@ -43,6 +43,12 @@ async def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         (["sync", "--bwlimit", "10"], {}, 2, "'10' has no unit; write 10MiB, 10KiB or 10B"),
         (["restore"], {}, 2, "name keys"),
         (["restore", "k", "--to", ""], {}, 2, "--to wants a directory"),
+        (["check", "--save-ca", ""], {}, 2, "--save-ca wants a file"),
+        (["sync", "--env-file", ""], {}, 2, "--env-file wants a file"),
+        (["demo", "--dir", ""], {}, 2, "--dir wants a directory"),
+        (["sync", "--include", ""], {}, 2, "--include '' matches no key at all"),
+        (["sync", "--exclude", ""], {}, 2, "--exclude '' matches no key at all"),
+        (["sync", "--filter", "# a comment"], {}, 2, "--filter '# a comment' matches no key at all"),
         (["sync"], {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_SECRET_KEY": CANARY}, 4, "refused"),
     ],
 )

@@ -23,15 +23,18 @@ from ingest.errors import (
     DirectoryMissing,
     DirectoryTaken,
     IngestError,
+    NoSuchBucket,
 )
 from ingest.jobs import ask
 from ingest.jobs.cleanup import cleanup
 from ingest.jobs.hold import listed
-from ingest.jobs.options import CleanupOptions
+from ingest.jobs.options import CleanupOptions, SyncOptions
 from ingest.jobs.stop import Stop
+from ingest.jobs.sync import backfill, sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from tests.faults import deeds
 from tests.faults.invariants import tree
 from tests.faults.rig import OBJECTS, Rig, holding, run_sync, settings_for
 from tests.fixtures.memory_s3 import MemoryS3, serving
@@ -248,6 +251,23 @@ async def test_a_source_that_never_answered_leaves_no_row(
         assert report.exit_code == 4
         assert await rows_of(settings) == []
         assert (await run_sync(settings)).counts.downloaded == 1
+
+
+@pytest.mark.parametrize("job", ["sync", "backfill"])
+async def test_a_bucket_that_is_not_there_leaves_no_directory(tmp_path: Path, swift: None, job: str) -> None:
+    """Each mistyped name would leave one, beside those of the buckets that are there."""
+    async with holding({"a": b"1"}) as server:
+        settings = settings_for(server, tmp_path / "data")
+        assert (await run_sync(settings)).counts.downloaded == 1
+        server.faults.append(lambda *_: deeds.saying("404 Not Found", "NoSuchBucket"))
+        mistyped = settings.replace(bucket="statments")
+        report = await (sync(mistyped) if job == "sync" else backfill(mistyped, SyncOptions()))
+        assert (report.exit_code, type(report.error)) == (4, NoSuchBucket)
+        assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".ingest", "statements"]
+        assert [bucket for _, bucket in await rows_of(settings)] == ["statements"]
+        # One that is known stays as it is.
+        assert (await run_sync(settings)).exit_code == 4
+        assert (tmp_path / "data/statements/a").read_bytes() == b"1"
 
 
 async def test_a_new_catalog_is_announced_once(tmp_path: Path, each_url: str, caplog: pytest.LogCaptureFixture) -> None:
