@@ -28,6 +28,7 @@ from ingest.anchors import anchored, anchored_url
 from ingest.environment import Found, Names, read_sources
 from ingest.errors import SettingsError
 from ingest.event_settings import KafkaSettings, VerifySettings
+from ingest.retention_settings import RetentionSettings
 from ingest.trust import Trust
 from ingest.units import parse_duration
 
@@ -64,6 +65,11 @@ VARIABLES: dict[str, Variable] = {
     ),
     "data_dir": Variable("INGEST_DATA_DIR", "a directory for the copies and the embedded catalog"),
     "retention": Variable("INGEST_RETENTION", "how long cleanup keeps a copy: 45m, 12h, 30d or 2w"),
+    "gone_after": Variable(
+        "INGEST_GONE_AFTER",
+        "how long cleanup keeps a copy that the bucket no longer has, for example 30d; empty: for ever",
+    ),
+    "keep_runs": Variable("INGEST_KEEP_RUNS", "how long the catalog keeps runs and settled deliveries: 400d or 52w"),
     "kafka_bootstrap_servers": Variable("KAFKA_BOOTSTRAP_SERVERS", "host:port, several separated by commas"),
     "kafka_topic": Variable("KAFKA_TOPIC", "the topic that names the objects"),
     "kafka_group_id": Variable("KAFKA_GROUP_ID", "the consumer group"),
@@ -117,7 +123,7 @@ _DIALECTS = {
 }
 
 
-class Settings(KafkaSettings, VerifySettings):
+class Settings(RetentionSettings, KafkaSettings, VerifySettings):
     """Everything the tool is told from outside. See `VARIABLES` for the names and wants of each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -140,7 +146,6 @@ class Settings(KafkaSettings, VerifySettings):
     database_url: SecretStr = SecretStr("")
     """Empty on input: SQLite under the data directory. Always complete after validation."""
     data_dir: Path = Path("data")
-    retention: timedelta = timedelta(days=30)
     secret_files: Mapping[str, Path] = Field(default={}, repr=False)
     """By field: the file that a secret came from."""
     warnings: tuple[str, ...] = Field(default=(), repr=False)
@@ -300,7 +305,7 @@ class Settings(KafkaSettings, VerifySettings):
             raise ValueError(f"{value} is not a readable file")
         return value
 
-    @field_validator("retention", "patience", mode="before")
+    @field_validator("patience", mode="before")
     @classmethod
     def _duration(cls, value: object) -> object:
         return parse_duration(value) if isinstance(value, str) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import among
@@ -47,7 +47,9 @@ async def paths_holding(
 async def others_at_work(catalog: Catalog, source_id: int, run_id: int) -> bool:
     """Whether another run of this source is under way: its files may be in place before their rows are."""
     query = select(runs.c.host, runs.c.pid, runs.c.process, runs.c.heartbeat_at).where(
-        runs.c.source_id == source_id, runs.c.id != run_id, runs.c.status == "running"
+        runs.c.source_id + 0 == source_id,  # by the index of those under way, which are few
+        runs.c.id != run_id,
+        text("status = 'running'"),
     )
     async with catalog.reading() as connection:
         return any(not is_dead(*row) for row in await connection.execute(query))

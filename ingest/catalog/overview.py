@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.lane import Rows, read_time
-from ingest.model import LetterState
+from ingest.catalog.runs import NEWEST_OF_COMMAND, NEWEST_OF_SOURCE, NO_DRY_RUN, OF_COMMAND, OF_SOURCE
+from ingest.model import LetterState, State
 
 _TOTALS = (
-    "SELECT state, count(*), coalesce(sum(size), 0), count(gone_at), min(downloaded_at), max(downloaded_at) "
+    "SELECT state, count(*), coalesce(sum(size), 0), count(gone_at), min(downloaded_at), max(downloaded_at), "
+    "coalesce(sum(CASE WHEN gone_at IS NOT NULL THEN size END), 0) "
     "FROM objects WHERE source_id = ? GROUP BY state"
 )
 _RUN = (
     *("id", "source_id", "command", "arguments", "host", "pid", "started_at", "heartbeat_at", "finished_at"),
     *("status", "counts", "error", "audit_id", "audit_hash", "clock_ahead"),
 )
+COMMANDS = """
+WITH RECURSIVE commands(command) AS (
+  SELECT min(command) FROM runs WHERE source_id = ?
+  UNION ALL
+  SELECT (SELECT min(command) FROM runs WHERE source_id = ? AND runs.command > commands.command)
+  FROM commands WHERE command IS NOT NULL
+) SELECT command FROM commands WHERE command IS NOT NULL
+"""
+"""Each that a source has a run of: one step through the index for each, however many runs there are."""
 _NEWEST = (1 << 63) - 1
 _TIMES, _DOCUMENTS = ("started_at", "heartbeat_at", "finished_at"), ("arguments", "counts")
 _RUNS = f"SELECT {', '.join(_RUN)} FROM runs"  # noqa: S608 - names from this file only
+_LAST = f"{_RUNS} WHERE {OF_COMMAND} {NEWEST_OF_COMMAND} 1"
+_LAST_DONE = f"{_RUNS} WHERE {OF_COMMAND} AND {NO_DRY_RUN} {NEWEST_OF_COMMAND} 1"
 _RUN_SHOWN = f"{_RUNS} WHERE source_id = ? AND id = ?"
 _TRAIL_BEFORE = "SELECT max(audit_id) FROM runs WHERE finished_at <= ?"
 _TROUBLES = (
@@ -39,12 +53,16 @@ _HANDS_OVER = "SELECT 1 FROM deliveries WHERE source_id = ? AND target = ? LIMIT
 
 
 async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
-    """Objects and bytes by state, the gone ones, and the span of downloads."""
+    """Objects and bytes by state, the gone ones, the copies that are the only ones, and the span of downloads."""
     rows = await catalog.lane.fetch(_TOTALS, source_id, leisurely=True)
     return {
         "states": {row[0]: {"objects": row[1], "bytes": int(row[2])} for row in rows},
         "objects": sum(row[1] for row in rows),
         "gone": sum(row[3] for row in rows),
+        "only_copies": next(
+            ({"objects": row[3], "bytes": int(row[6])} for row in rows if row[0] == State.PRESENT),
+            {"objects": 0, "bytes": 0},
+        ),
         "first_download": min((read_time(row[4]) for row in rows if row[4]), default=None),
         "last_download": max((read_time(row[5]) for row in rows if row[5]), default=None),
     }
@@ -52,7 +70,19 @@ async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
 
 async def recent_runs(catalog: Catalog, source_id: int, limit: int) -> list[dict[str, Any]]:
     """The runs of a source, the newest first, by their columns' names."""
-    return _as_runs(await catalog.lane.fetch(f"{_RUNS} WHERE source_id = ? ORDER BY id DESC LIMIT ?", source_id, limit))
+    sql = f"{_RUNS} WHERE {OF_SOURCE} {NEWEST_OF_SOURCE} ?"
+    return _as_runs(await catalog.lane.fetch(sql, source_id, source_id, limit))
+
+
+async def last_runs(catalog: Catalog, source_id: int) -> list[dict[str, Any]]:
+    """The last run of each command, the newest first; a dry run, which did nothing, only where there is no other."""
+    found: list[dict[str, Any]] = []
+    for (command,) in await catalog.lane.fetch(COMMANDS, source_id, source_id):
+        for sql in (_LAST_DONE, _LAST):
+            if last := await catalog.lane.fetch(sql, *(source_id, command) * 2):
+                found += _as_runs(last)
+                break
+    return sorted(found, key=itemgetter("id"), reverse=True)
 
 
 async def run_of(catalog: Catalog, source_id: int, run_id: int) -> dict[str, Any] | None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, false, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select, text, update
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import undelivered, version_of_row
 from ingest.catalog.holds import is_held
 from ingest.catalog.queries import CopyRow, as_copy
+from ingest.catalog.runs import NEWEST_OF_COMMAND, NO_DRY_RUN, OF_COMMAND
 from ingest.catalog.tables import objects
 from ingest.crashpoints import here
 from ingest.model import State
+
+_CLEANUPS = (
+    f"SELECT counts FROM runs WHERE {OF_COMMAND} AND id < ? AND {NO_DRY_RUN} "  # noqa: S608 - our own words
+    f"AND status IN ('ok', 'partial') {NEWEST_OF_COMMAND} 1"
+)
 
 
 class Candidate(NamedTuple):
@@ -25,24 +32,51 @@ class Candidate(NamedTuple):
     undelivered: bool
 
 
-async def candidates(
-    catalog: Catalog, source_id: int, *, after: str, limit: int, downloaded_before: datetime, delivering: bool
-) -> list[Candidate]:
-    """Up to `limit` present copies in key order from `after`; `delivering` says that hand-overs count."""
-    query = (
-        select(objects, is_held().label("held"), _undelivered(delivering).label("undelivered"))
-        .where(
-            objects.c.source_id == source_id,
-            objects.c.key > after,
-            objects.c.state == State.PRESENT.value,
-            objects.c.downloaded_at <= downloaded_before,
-        )
-        .order_by(objects.c.key)
-        .limit(limit)
-    )
+class Sought(NamedTuple):
+    """Which copies cleanup looks at: those of a source that were downloaded before a moment, in this order.
+
+    `delivering` says that hand-overs count.
+    """
+
+    source_id: int
+    downloaded_before: datetime
+    delivering: bool
+    oldest_first: bool
+
+    def query(self, *columns: Any, after: CopyRow | None) -> Select[Any]:
+        """Behind the copy `after`."""
+        own = objects.c.source_id == self.source_id, objects.c.state == State.PRESENT.value
+        query = select(*columns).where(*own, objects.c.downloaded_at <= self.downloaded_before)
+        if after is None:
+            return query
+        key, since = after.remote.key, after.downloaded_at
+        if not self.oldest_first:
+            return query.where(objects.c.key > key)
+        alike = and_(objects.c.downloaded_at == since, objects.c.key > key)
+        return query.where(or_(objects.c.downloaded_at > since, alike))
+
+
+async def candidates(catalog: Catalog, sought: Sought, *, after: CopyRow | None, limit: int) -> list[Candidate]:
+    """Up to `limit` present copies, in their order."""
+    columns = objects, is_held().label("held"), _undelivered(sought.delivering).label("undelivered")
+    order = (objects.c.downloaded_at, objects.c.key) if sought.oldest_first else (objects.c.key,)
+    query = sought.query(*columns, after=after).order_by(*order).limit(limit)
     async with catalog.reading() as connection:
         found = await connection.execute(query)
         return [Candidate(as_copy(row), bool(row.held), bool(row.undelivered)) for row in found]
+
+
+async def count_behind(catalog: Catalog, sought: Sought, after: CopyRow) -> int:
+    """How many copies come behind that one."""
+    async with catalog.reading() as connection:
+        return int((await connection.execute(sought.query(func.count(), after=after))).scalar_one())
+
+
+async def only_copies_before(catalog: Catalog, source_id: int, run_id: int) -> int:
+    """How many copies the last cleanup before this run kept since the bucket no longer had their objects."""
+    own = (source_id, "cleanup") * 2
+    last = await catalog.lane.fetch(_CLEANUPS, *own, run_id)
+    return int(json.loads(last[0][0]).get("only_copies", 0)) if last else 0
 
 
 async def intend(

@@ -28,6 +28,7 @@ class CopyRow(NamedTuple):
     downloaded_at: datetime | None
     digest: str | None
     last_error: str | None = None
+    gone_at: datetime | None = None
 
 
 async def story(catalog: Catalog, source_id: int, key: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
@@ -94,4 +95,5 @@ def as_copy(row: Any) -> CopyRow:
         row.downloaded_at,
         row.digest,
         row.last_error,
+        row.gone_at,
     )

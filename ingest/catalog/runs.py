@@ -19,6 +19,12 @@ from ingest.model import Counts, RunStatus, Shard
 from ingest.plan.clock import Reading, believed_after
 from ingest.plan.resuming import Cursor, Earlier, Told, newest_to_go_on
 
+_MOST = (1 << 63) - 1
+OF_SOURCE = f"(source_id, id) > (?, 0) AND (source_id, id) < (?, {_MOST})"
+OF_COMMAND = f"(source_id, command, id) > (?, ?, 0) AND (source_id, command, id) < (?, ?, {_MOST})"
+"""As ranges: then no planner goes through the newer runs of all others instead of the index. Each value comes twice."""
+NEWEST_OF_SOURCE = "ORDER BY source_id DESC, id DESC LIMIT"
+NEWEST_OF_COMMAND = "ORDER BY source_id DESC, command DESC, id DESC LIMIT"
 _START = (
     "INSERT INTO runs (source_id, command, arguments, host, pid, process, started_at, heartbeat_at, status, counts) "  # noqa: S608
     f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', '{{}}') RETURNING id, {REVISION}"
@@ -38,14 +44,15 @@ _FINISH = (
 )
 _BELIEVED = "SELECT id, clock_at FROM sources WHERE id = (SELECT source_id FROM runs WHERE id = ?)"
 _BELIEVE = "UPDATE sources SET clock_at = ? WHERE id = ?"
-_LAST_STATUS = "SELECT status FROM runs WHERE source_id = ? AND status <> 'running' ORDER BY id DESC LIMIT 1"
+_LAST_STATUS = f"SELECT status FROM runs WHERE {OF_SOURCE} AND status <> 'running' {NEWEST_OF_SOURCE} 1"  # noqa: S608
 _EARLIER = (
-    "SELECT id, status, arguments, EXISTS (SELECT 1 FROM shards WHERE shards.run_id = runs.id) FROM runs "
-    "WHERE source_id = ? AND command = ? AND id < ? ORDER BY id DESC LIMIT 1000"
+    "SELECT id, status, arguments, EXISTS (SELECT 1 FROM shards WHERE shards.run_id = runs.id) FROM runs "  # noqa: S608
+    f"WHERE (source_id, command, id) > (?, ?, 0) AND (source_id, command, id) < (?, ?, ?) {NEWEST_OF_COMMAND} 1000"
 )
+NO_DRY_RUN = """CAST(arguments AS TEXT) NOT LIKE '%"dry_run": true%'"""
 _LISTINGS = (
-    "SELECT arguments, counts FROM runs WHERE source_id = ? AND command IN ('sync', 'backfill') "
-    "AND status IN ('ok', 'partial') ORDER BY id DESC LIMIT 50"
+    f"SELECT id, arguments, counts FROM runs WHERE {OF_COMMAND} AND status IN ('ok', 'partial') "  # noqa: S608
+    f"{NEWEST_OF_COMMAND} 1000"
 )
 _CURSORS = (
     'SELECT prefix, start_after, "end", level, cursor, done FROM shards WHERE run_id = ? ORDER BY prefix, start_after'
@@ -161,20 +168,23 @@ def finish(
 
 async def last_died(lane: Lane, source_id: int) -> bool:
     """Whether the newest finished run of this source left work behind: files without rows may exist."""
-    rows = await lane.fetch(_LAST_STATUS, source_id)
+    rows = await lane.fetch(_LAST_STATUS, source_id, source_id)
     return bool(rows) and rows[0][0] not in (RunStatus.OK, RunStatus.PARTIAL)
 
 
 async def to_go_on(lane: Lane, source_id: int, command: str, told: Told, run_id: int) -> Earlier | None:
     """The run before `run_id` that it may go on with (see `plan.resuming`)."""
-    rows = await lane.fetch(_EARLIER, source_id, command, run_id)
+    rows = await lane.fetch(_EARLIER, *(source_id, command) * 2, run_id)
     found = [Earlier(int(number), status, json.loads(arguments)) for number, status, arguments, _ in rows]
     return newest_to_go_on(found, told, {int(row[0]): bool(row[3]) for row in rows})
 
 
 async def unmarked(lane: Lane, source_id: int, prefix: object) -> int:
     """How many objects the last listing of this prefix (as it was told) missed, and by itself did not mark as gone."""
-    for told, counts in await lane.fetch(_LISTINGS, source_id):
+    listings = [
+        row for command in ("sync", "backfill") for row in await lane.fetch(_LISTINGS, *(source_id, command) * 2)
+    ]
+    for _, told, counts in sorted(listings, reverse=True):
         arguments = json.loads(told)
         if (arguments.get("prefix") or None) == (prefix or None) and not arguments.get("dry_run"):
             return 0 if "max_gone" in arguments else int(json.loads(counts).get("unmarked", 0))

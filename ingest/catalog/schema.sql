@@ -89,7 +89,6 @@ CREATE TABLE events (
         detail TEXT NOT NULL,
         prev_hash VARCHAR(64) NOT NULL,
         hash VARCHAR(64) NOT NULL,
-        CONSTRAINT fk_events_run_id FOREIGN KEY(run_id) REFERENCES runs (id),
         CONSTRAINT fk_events_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
 );
 
@@ -172,4 +171,10 @@ CREATE INDEX ix_dead_letters_publish_at ON dead_letters (publish_at);
 
 CREATE INDEX ix_dead_letters_reason ON dead_letters (source_id, reason);
 
-INSERT INTO alembic_version (version_num) VALUES ('0013');
+CREATE INDEX ix_runs_source_id ON runs (source_id, id);
+
+CREATE INDEX ix_runs_command ON runs (source_id, command, id);
+
+CREATE INDEX ix_runs_running ON runs (id) WHERE status = 'running';
+
+INSERT INTO alembic_version (version_num) VALUES ('0014');

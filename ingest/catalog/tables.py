@@ -59,6 +59,7 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 Key = Text().with_variant(Text(collation="C"), "postgresql")
+_RUNNING = text("status = 'running'")
 Serial = BigInteger().with_variant(Integer(), "sqlite")
 
 sources = Table(
@@ -144,6 +145,9 @@ runs = Table(
     Column("written", BigInteger, nullable=False, server_default="0"),
     Column("process", Text),
     Column("clock_ahead", BigInteger),
+    Index("ix_runs_source_id", "source_id", "id"),
+    Index("ix_runs_command", "source_id", "command", "id"),
+    Index("ix_runs_running", "id", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
 )
 
 holds = Table(
@@ -189,7 +193,7 @@ events = Table(
     metadata,
     Column("id", Serial, primary_key=True),
     Column("at", UtcTime, nullable=False),
-    Column("run_id", Serial, ForeignKey("runs.id"), nullable=False),
+    Column("run_id", Serial, nullable=False),  # which may be on record no longer
     Column("source_id", Serial, ForeignKey("sources.id"), nullable=False),
     Column("key", Key, nullable=False),
     Column("what", String(16), nullable=False),

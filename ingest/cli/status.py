@@ -29,6 +29,9 @@ def command(context: Context) -> None:
         ("state", "objects", "size"),
         [(state, row["objects"], format_size(row["bytes"])) for state, row in sorted(found["states"].items())],
     )
+    if found["only_copies"]["objects"]:
+        number, size = found["only_copies"]["objects"], format_size(found["only_copies"]["bytes"])
+        say(f"\n{number} of the copies ({size}) are the only ones: the bucket has their objects no longer.")
     if found["deliveries"]:
         say("\nDeliveries")
         show_table(("state", "objects"), sorted(found["deliveries"].items()))

@@ -45,17 +45,14 @@ async def status(settings: Settings) -> dict[str, Any]:
     """Totals by state, of objects and deliveries, and the last run of each command."""
     async with asked(settings) as (catalog, source):
         found = await overview.totals(catalog, source.id)
-        recent = await overview.recent_runs(catalog, source.id, 50)
+        last = await overview.last_runs(catalog, source.id)
         deliveries = await outbox.totals(catalog, source.id)
         letters = await overview.letters(catalog, source.id)
         unpublished = await deadletters.unpublished(catalog, source.id)
         lost = await deadletters.lost(catalog, source.id)
-        last: dict[str, dict[str, Any]] = {}
-        for run in recent:
-            last.setdefault(run["command"], run)
         gap = None
-        if settings.kafka_topic and "sync" in last:
-            found_by = last["sync"]
+        found_by = next((run for run in last if run["command"] == "sync"), None)
+        if settings.kafka_topic and found_by is not None:
             gap = await overview.unannounced(catalog, source.id, found_by["started_at"], found_by["finished_at"])
     return {
         "source": f"s3://{source.bucket}",
@@ -66,7 +63,7 @@ async def status(settings: Settings) -> dict[str, Any]:
         "unpublished_letters": unpublished,
         "lost_messages": lost,
         "unannounced": gap,
-        "last_runs": list(last.values()),
+        "last_runs": last,
     }
 
 

@@ -6,14 +6,14 @@ Intent in the catalog, unlink durably, done: a kill in between is finished by th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ingest.catalog import pruning
 from ingest.catalog.batch import Batch
-from ingest.catalog.pruning import Candidate
+from ingest.catalog.pruning import Candidate, Sought
 from ingest.catalog.queries import CopyRow
 from ingest.crashpoints import here
 from ingest.errors import ClockUntrusted, DiskError, NoSuchKey
@@ -24,12 +24,13 @@ from ingest.jobs.options import CleanupOptions
 from ingest.jobs.places import Places
 from ingest.jobs.run import Run, execute
 from ingest.jobs.stop import Stop
+from ingest.jobs.trim import trim
 from ingest.model import Audit, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.plan.clock import clock_fault
 from ingest.plan.etags import is_same
-from ingest.plan.retention import reason_to_keep
+from ingest.plan.retention import ONLY_COPY, has_expired, reason_to_keep
 from ingest.settings import Settings
 from ingest.source.clock import server_time, utc_now
 from ingest.source.patient import PatientBucket
@@ -37,8 +38,10 @@ from ingest.source.retries import retried
 from ingest.store import folding
 from ingest.store.files import FileStore
 from ingest.store.inspection import Expected, Inspector, Verdict
+from ingest.units import format_size
 
 _BATCH = 500
+_READ_AT_ONCE = 5_000
 _HEADS_AT_ONCE = 32
 _ATTEMPTS = 4
 
@@ -54,7 +57,10 @@ async def cleanup(
     """Removes copies older than the retention, unless they are held, not delivered, or the only ones."""
     age = options.older_than if options.older_than is not None else settings.retention
     told = ("dry_run", "max_delete", "trust_catalog", "trust_clock")
+    gone_after = options.gone_after if options.gone_after is not None else settings.gone_after
     arguments = {"older_than": age.total_seconds(), **{name: getattr(options, name) for name in told}}
+    if gone_after is not None:
+        arguments["gone_after"] = gone_after.total_seconds()
 
     async def work(run: Run) -> None:
         await _check_clock(run, options)
@@ -65,7 +71,8 @@ async def cleanup(
             opening = PatientBucket.open(settings, connections=_HEADS_AT_ONCE, etags=etags, clock=run.clock)
             bucket = await stack.enter_async_context(opening)
             places = Places(run.catalog, store.taken)
-            await _Cleanup(run, options, store, copies, places, bucket, clock, age).work()
+            await _Cleanup(run, options, store, copies, places, bucket, clock, age, gone_after).work()
+        await trim(run, clock() - settings.keep_runs, dry_run=options.dry_run)
 
     return await execute(
         "cleanup", settings, arguments, work, lock="retention", progress=progress, stop=stop, clock=clock
@@ -92,41 +99,59 @@ class _Cleanup:
     bucket: PatientBucket
     clock: Callable[[], datetime]
     age: timedelta
+    gone_after: timedelta | None
     _missing: int = 0
+    _removed: int = 0
+    _only_copies: list[int] = field(default_factory=list)
+    """Their sizes."""
 
     async def work(self) -> None:
         if self.options.dry_run:
             self.run.report.notes["dry_run"] = True
-        after, cutoff = "", self.clock() - self.age
-        while found := await self._next(after, cutoff):
-            here("cleanup.read")
+        most = self.options.max_delete
+        sought = Sought(self.run.source.id, self.clock() - self.age, self._delivering, oldest_first=most is not None)
+        async for found in self._batches(sought):
             self.run.stop.raise_if_requested()
-            after = found[-1].copy.remote.key
             waiting = await self._finish(found)
             reasons = await self.run.stop.during(self._reasons(waiting))
             kept = [(row.copy, reason) for row, reason in zip(waiting, reasons, strict=True) if reason is not None]
             await self._keep(kept)
             doomed = [row.copy for row, reason in zip(waiting, reasons, strict=True) if reason is None]
-            room = self._room()
-            self.run.counts.kept += len(doomed[room:])
+            room = len(doomed) if most is None else max(0, most - self._removed)
             await self._prune(doomed[:room])
-            if room <= len(doomed) and self.options.max_delete is not None:
-                log().warning("max_delete_reached", max_delete=self.options.max_delete)
+            if left := len(doomed[room:]):
+                left += await pruning.count_behind(self.run.catalog, sought, found[-1].copy)
+                self.run.counts.kept += left
+                log().warning("max_delete_reached", max_delete=most, left=left)
                 return
+        await self._say_what_stays()
 
-    async def _next(self, after: str, cutoff: datetime) -> Sequence[Candidate]:
-        catalog, source_id = self.run.catalog, self.run.source.id
-        return await pruning.candidates(
-            catalog, source_id, after=after, limit=_BATCH, downloaded_before=cutoff, delivering=self._delivering
-        )
+    async def _batches(self, sought: Sought) -> AsyncIterator[Sequence[Candidate]]:
+        """To find the oldest takes a look at all of them, so that more are read at once than are pruned at once."""
+        after, limit = None, max(_BATCH, min(self.options.max_delete or 0, _READ_AT_ONCE))
+        while found := await pruning.candidates(self.run.catalog, sought, after=after, limit=limit):
+            for start in range(0, len(found), _BATCH):
+                yield found[start : start + _BATCH]
+            after = found[-1].copy
+
+    async def _say_what_stays(self) -> None:
+        """Where nobody has said how long the only copies are wanted, and there are more than there were: a disk may
+        fill with them."""
+        if not self._only_copies:
+            return
+        number = self.run.report.notes["only_copies"] = len(self._only_copies)
+        before = await pruning.only_copies_before(self.run.catalog, self.run.source.id, self.run.id)
+        if self.gone_after is None and number > before:
+            said = (
+                f"{number} copies ({format_size(sum(self._only_copies))}) are older than the retention and stay, since "
+                f"the bucket no longer has their objects, {number - before} more than before; --gone-after (or "
+                "INGEST_GONE_AFTER) says for how long such copies are wanted"
+            )
+            log().warning("only_copies_kept", message=said)
 
     @property
     def _delivering(self) -> bool:
         return bool(self.run.settings.verify_url)
-
-    def _room(self) -> int:
-        most = self.options.max_delete
-        return _BATCH if most is None else max(0, most - self.run.counts.pruned)
 
     async def _finish(self, found: Sequence[Candidate]) -> list[Candidate]:
         """Ends what a killed cleanup began: intents whose file is gone already. Returns the others."""
@@ -169,6 +194,7 @@ class _Cleanup:
             held=row.held,
             undelivered=row.undelivered,
             gone=row.copy.gone,
+            expired=has_expired(row.copy.gone_at, self.clock(), self.gone_after),
             listed_etag=remote.etag,
             found_etag=etag,
             confirmed=asked,
@@ -178,6 +204,7 @@ class _Cleanup:
         """An earlier cleanup's intent is given up where there is a reason to keep the copy now."""
         for copy, reason in kept:
             self._say("keep", copy, reason)
+        self._only_copies += [copy.remote.size for copy, reason in kept if reason == ONLY_COPY]
         self.run.counts.kept += len(kept)
         batch = self._batch()
         batch.kept = [copy.remote.key for copy, _ in kept if copy.pruning]
@@ -189,6 +216,7 @@ class _Cleanup:
             self._say("prune", copy, f"downloaded {copy.downloaded_at:%Y-%m-%d}")
         if self.options.dry_run:
             self.run.counts.pruned += len(copies)
+            self._removed += len(copies)
             return
         if not copies:
             return
@@ -225,6 +253,7 @@ class _Cleanup:
             missing = [copy for copy in missing if copy.remote.key not in earlier]
         self.run.counts.failed += len(stuck) + len(missing)
         await self._record_pruned(removed, stuck, missing)
+        self._removed += len(removed)
 
     async def _make_durable(self, removed: Sequence[CopyRow]) -> None:
         paths = [copy.local_path for copy in removed if copy.local_path is not None]
@@ -236,7 +265,7 @@ class _Cleanup:
         """What was not there when it was to go is no pruned copy, but a missing one: as `verify` notes it."""
         result = self._batch()
         result.pruned = [copy.remote.key for copy in removed]
-        result.audits = [Audit("pruned", copy.remote.key, {"etag": copy.remote.etag}) for copy in removed]
+        result.audits = [Audit("pruned", copy.remote.key, _detail(copy)) for copy in removed]
         result.kept = [*kept, *(copy.remote.key for copy in missing)]
         result.pages.changed[None] = [copy.remote.key for copy in missing]
         for copy in missing:
@@ -260,3 +289,9 @@ class _Cleanup:
         log().debug(verb, key=copy.remote.key, reason=reason)
         if self.options.dry_run and self.options.on_prune is not None:
             self.options.on_prune(verb, f"{copy.remote.key} ({reason})")
+
+
+def _detail(copy: CopyRow) -> dict[str, object]:
+    """Of what was the only copy, the audit trail says so."""
+    gone = {"gone_at": copy.gone_at.isoformat()} if copy.gone_at is not None else {}
+    return {"etag": copy.remote.etag, **gone}

@@ -55,7 +55,8 @@ class SyncOptions:
 
 @dataclass(frozen=True, slots=True)
 class CleanupOptions:
-    """`older_than` of None is the retention of the settings; `max_delete` bounds the copies pruned by one run."""
+    """`older_than` of None is the retention of the settings; `max_delete` bounds the copies pruned by one run, of which
+    the oldest go first. `gone_after` of None is what the settings say of the only copies."""
 
     older_than: timedelta | None = None
     dry_run: bool = False
@@ -64,6 +65,7 @@ class CleanupOptions:
     trust_clock: bool = False
     on_prune: Callable[[str, str], None] | None = None
     """Receives (``prune`` or ``keep``, line for people) of a dry run."""
+    gone_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

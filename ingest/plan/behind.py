@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+KEPT_MARKS = 8
+"""Of the newest runs, since those of older ones can be forgotten only together with them."""
+
 
 class Mark(NamedTuple):
     """What is known to be recorded: this run, begun at that time, had written so many transactions."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from ingest.plan.behind import Mark, Noted
+from ingest.plan.behind import KEPT_MARKS, Mark, Noted
 from ingest.store.regular import open_regular
 
 _NAME = "last-run"
@@ -20,8 +20,6 @@ _AHEAD_OF_ALL = 1 << 62
 """The number that says that the catalog is behind: a new one's runs catch up long before its rows do."""
 _NUMBER_BYTES = 32
 _MOST_BYTES = 8192
-_KEPT = 8
-"""Marks: of the newest runs, since those of older ones can be forgotten only together with them."""
 
 
 def noted(data_dir: Path) -> Noted:
@@ -62,7 +60,7 @@ def note_other_catalog(data_dir: Path) -> None:
 
 def _with(marks: tuple[Mark, ...], mark: Mark) -> tuple[Mark, ...]:
     others = [one for one in marks if one.run_id != mark.run_id]
-    return tuple(sorted((*others, mark), reverse=True)[:_KEPT])
+    return tuple(sorted((*others, mark), reverse=True)[:KEPT_MARKS])
 
 
 def _marks(written: bytes) -> tuple[Mark, ...]:

@@ -10,10 +10,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, select, text
 
-from ingest.catalog import schema, snapshot
-from ingest.catalog.engine import create_engine
+from ingest.catalog import audit, schema, snapshot
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.engine import create_engine, within
 from ingest.catalog.tables import metadata, sources
 from ingest.errors import SchemaAhead, SchemaMissing
+from ingest.model import Audit
 
 
 async def test_up_and_down(database_url: str) -> None:
@@ -174,4 +176,28 @@ async def test_what_was_wrongly_given_up_is_put_back_in_line(database_url: str) 
         assert found == [("came back", "a"), ("never in line", "b"), ("was being replaced", "a")]
         await schema.downgrade(database_url, "0012")
         await schema.upgrade(database_url)
+    await engine.dispose()
+
+
+async def test_the_trail_outlives_its_runs_from_an_earlier_catalog(database_url: str) -> None:
+    """Its chain holds before and after, and an event may be of a run that is no longer on record."""
+    await schema.upgrade(database_url)
+    await schema.downgrade(database_url, "0013")
+    engine = create_engine(database_url)
+    run = "INSERT INTO runs (id, source_id, command, arguments, host, pid, started_at, heartbeat_at, status, counts) "
+    audits = [Audit("downloaded", key, {}) for key in ("a", "b")]
+    async with engine.begin() as connection:
+        await connection.execute(text("INSERT INTO sources (id, endpoint, bucket) VALUES (1, 'e', 'b')"))
+        moment = "'2026-11-24 07:10:18.000000+00:00'"
+        await connection.execute(text(f"{run} VALUES (1, 1, 'sync', '{{}}', 'h', 1, {moment}, {moment}, 'ok', '{{}}')"))
+        await within(connection, audit.appending(1, 1, datetime(2026, 11, 24, tzinfo=UTC), audits))
+    for to in (schema.upgrade, lambda url: schema.downgrade(url, "0013"), schema.upgrade):
+        await to(database_url)
+    async with Catalog.open(database_url) as catalog:
+        await schema.require_sound(catalog.lane, "it")
+        assert await audit.broken_links(catalog.lane) == []
+        async with catalog.writing() as connection:
+            await connection.execute(text("DELETE FROM runs"))
+        assert await audit.broken_links(catalog.lane) == []
+    await schema.downgrade(database_url, "0013")  # also where runs have gone
     await engine.dispose()

@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "environment": NOUNS | {"anchors"},
     "trust": NOUNS,
     "event_settings": NOUNS | {"sendable"},
-    "settings": NOUNS | {"anchors", "sendable", "environment", "event_settings", "trust"},
+    "retention_settings": NOUNS,
+    "settings": NOUNS | {"anchors", "sendable", "environment", "event_settings", "retention_settings", "trust"},
     "observe": NOUNS | {"plan", "settings"},
     "http": NOUNS | {"trust"},
     # Siblings: they meet in the jobs alone.

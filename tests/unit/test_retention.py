@@ -19,6 +19,10 @@ FREE: dict[str, Any] = {"held": False, "gone": False, "listed_etag": "e", "found
         ({"held": True, "gone": True}, "held"),
         ({"undelivered": True}, "not delivered yet"),
         ({"gone": True, "confirmed": False, "found_etag": None}, "the only copy: gone from the bucket"),
+        ({"gone": True, "expired": True, "confirmed": False}, None),
+        ({"gone": True, "expired": True, "held": True}, "held"),
+        ({"gone": True, "expired": True, "undelivered": True}, "not delivered yet"),
+        ({"expired": True, "found_etag": None}, "the only copy: gone from the bucket"),  # not noted as gone yet
         ({"found_etag": None}, "the only copy: gone from the bucket"),
         ({"found_etag": "f"}, "the only copy of this version: changed in the bucket"),
         ({"found_etag": None, "confirmed": False}, None),  # nobody asked: the catalog's word counts

@@ -1,0 +1,120 @@
+"""What of the bookkeeping may go once it is old, so that it does not grow with the nights.
+
+| of | goes | stays, whatever its age |
+|---|---|---|
+| runs, with their shards | what ended longer ago | of each command the newest run, the newest that ended well, and |
+| | | the newest that was no dry run: `status`, a listing and the trail's end are compared with them; a backfill |
+| | | that has something left to do, for `--resume`; whatever is under way; of each source the newest eight: |
+| | | a data directory has noted them, and misses them (`plan.behind`) |
+| deliveries | those settled longer ago, of a version that is | the version that is recorded: nobody is to deliver it |
+| | recorded no longer | once more; of each address the newest that it took, as it has taken something |
+| the service's answers | those given longer ago | |
+| the audit trail | | all of it |
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from ingest.catalog.lane import VERSION, Dialect, Lane, Statement, Steps
+from ingest.catalog.overview import COMMANDS
+from ingest.catalog.runs import NEWEST_OF_COMMAND, NEWEST_OF_SOURCE, NO_DRY_RUN, OF_COMMAND, OF_SOURCE
+from ingest.plan.behind import KEPT_MARKS
+
+MOST = 50_000
+"""Of each kind in one night."""
+_AT_ONCE = 500
+_READ_AT_ONCE = 500
+
+_SOURCES = "SELECT id FROM sources WHERE id = ? OR forgotten_at IS NOT NULL"
+_NEWEST_OF_ALL = f"SELECT id FROM runs WHERE {OF_SOURCE} {NEWEST_OF_SOURCE} {KEPT_MARKS}"  # noqa: S608 - our own words
+_NEWEST = tuple(
+    f"SELECT id FROM runs WHERE {OF_COMMAND} AND {condition} {NEWEST_OF_COMMAND} 1"  # noqa: S608 - our own words
+    for condition in ("id > 0", "status = 'ok'", NO_DRY_RUN)
+)
+_RUNS_BEHIND = (
+    "SELECT id, coalesce(finished_at, heartbeat_at) < ?, NOT (id {among}) AND status <> 'running' "
+    "AND (command <> 'backfill' OR status = 'ok' "
+    "OR NOT EXISTS (SELECT 1 FROM shards WHERE run_id = runs.id AND NOT done)) FROM runs "
+    "WHERE (source_id, command, id) > (?, ?, ?) AND (source_id, command) <= (?, ?) "
+    "ORDER BY source_id, command, id LIMIT ?"
+)
+_NEWEST_TAKEN = "SELECT max(id) FROM deliveries WHERE source_id = ? AND state = 'delivered' GROUP BY target"
+_DELIVERIES_BEHIND = (
+    "SELECT id, coalesce(delivered_at, created_at) < ?, state <> 'pending' AND NOT (id {among}) AND NOT EXISTS "
+    "(SELECT 1 FROM objects o WHERE o.source_id = d.source_id AND o.key = d.key AND {version} = d.etag), "
+    "state <> 'pending' AND response IS NOT NULL FROM deliveries d WHERE source_id = ? AND id > ? ORDER BY id LIMIT ?"
+)
+
+
+class Old(NamedTuple):
+    """What may go, the oldest first, and at most `MOST` of each."""
+
+    runs: list[int]
+    deliveries: list[int]
+    answers: list[int]
+    """Of deliveries that stay."""
+
+
+async def find_old(lane: Lane, source_id: int, before: datetime) -> Old:
+    """Rows are read in the order of their numbers, until none of them is older than that."""
+    old = Old([], [], [])
+    dialect = lane.dialect
+    for (whose,) in await lane.fetch(_SOURCES, source_id):
+        marked = [int(row[0]) for row in await lane.fetch(_NEWEST_OF_ALL, whose, whose)]
+        for (command,) in await lane.fetch(COMMANDS, whose, whose):
+            own = (whose, command) * 2
+            newest = [int(row[0]) for sql in _NEWEST for row in await lane.fetch(sql, *own)]
+            sql = _RUNS_BEHIND.format(among=dialect.among)
+            between = partial(_between, whose, command)
+            async for number, may_go in _behind(lane, sql, before, newest + marked, between):
+                if may_go and len(old.runs) < MOST:
+                    old.runs.append(number)
+    taken = [int(row[0]) for row in await lane.fetch(_NEWEST_TAKEN, source_id, leisurely=True)]
+    sql = _DELIVERIES_BEHIND.format(among=dialect.among, version=VERSION)
+    async for number, may_go, has_answer in _behind(lane, sql, before, taken, lambda last: (source_id, last)):
+        if may_go and len(old.deliveries) < MOST:
+            old.deliveries.append(number)
+        elif has_answer and not may_go and len(old.answers) < MOST:
+            old.answers.append(number)
+    return old
+
+
+async def _behind(
+    lane: Lane, sql: str, before: datetime, kept: list[int], own: Callable[[int], tuple[Any, ...]]
+) -> AsyncIterator[tuple[Any, ...]]:
+    """The rows that are old: their numbers, and what else the query says of them."""
+    last, dialect = 0, lane.dialect
+    while rows := await lane.fetch(sql, dialect.time(before), dialect.listed(kept), *own(last), _READ_AT_ONCE):
+        if not any(row[1] for row in rows):
+            return
+        for number, is_old, *said in rows:
+            if is_old:
+                yield (int(number), *said)
+        last = int(rows[-1][0])
+
+
+def _between(source_id: int, command: str, last: int) -> tuple[Any, ...]:
+    return source_id, command, last, source_id, command
+
+
+def batches(ids: list[int]) -> list[list[int]]:
+    """As many as one transaction takes."""
+    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]
+
+
+def remove_runs(ids: list[int], dialect: Dialect) -> Steps[None]:
+    yield Statement(f"DELETE FROM shards WHERE run_id {dialect.among}", (dialect.listed(ids),))  # noqa: S608 - ours
+    yield Statement(f"DELETE FROM runs WHERE id {dialect.among}", (dialect.listed(ids),))  # noqa: S608 - ours
+
+
+def remove_deliveries(ids: list[int], dialect: Dialect) -> Steps[None]:
+    yield Statement(f"DELETE FROM deliveries WHERE id {dialect.among}", (dialect.listed(ids),))  # noqa: S608 - ours
+
+
+def remove_answers(ids: list[int], dialect: Dialect) -> Steps[None]:
+    sql = f"UPDATE deliveries SET response = NULL WHERE id {dialect.among}"  # noqa: S608 - ours
+    yield Statement(sql, (dialect.listed(ids),))
