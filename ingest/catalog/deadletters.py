@@ -39,8 +39,11 @@ _REWRITE = (
 _ROW = f"SELECT {', '.join(_COLUMNS[1:])}, id FROM dead_letters WHERE"  # noqa: S608 - names from this file only
 _STANDING = f'{_ROW} source_id = ? AND topic {{among}} AND "offset" {{among}}'
 _SIZED = "SELECT id, coalesce(length(value), 0) FROM dead_letters WHERE source_id = ?"
-_DUE = f"{_SIZED} AND {_WAITING} AND (next_attempt_at <= ? OR next_attempt_at > ?) ORDER BY next_attempt_at LIMIT ?"
-_LEASE = "UPDATE dead_letters SET next_attempt_at = ? WHERE id"
+_DUE = (
+    f"{_SIZED} AND {_WAITING} AND (next_attempt_at <= {{now}} OR next_attempt_at > {{later}}) "
+    "ORDER BY next_attempt_at LIMIT ?"
+)
+_LEASE = "UPDATE dead_letters SET next_attempt_at = {later} WHERE id {among}"
 _OURS = '(topic = ? OR substr(topic, 1, ?) = ?) AND ("partition" {among} OR "partition" >= ?)'
 _TO_PUBLISH = (
     f"{_SIZED} AND {_DEAD} AND publish_at IS NOT NULL AND (publish_at <= ? OR publish_at > ?) AND {_OURS} "
@@ -148,20 +151,17 @@ def _in_their_place(dialect: Dialect, source_id: int, new: Sequence[LetterRow]) 
     return changed
 
 
-async def due(
-    catalog: Catalog, source_id: int, now: datetime, limit: int, most_bytes: int = BYTES_AT_ONCE
-) -> list[LetterRow]:
-    """Letters whose time has come; nobody else is handed them for the time of `LEASE`."""
-    dialect = catalog.lane.dialect
-    wanted = (source_id, dialect.time(now), dialect.time(now + LEASE))
-    if not await catalog.lane.fetch(_DUE, *wanted, 1):
+async def due(catalog: Catalog, source_id: int, limit: int, most_bytes: int = BYTES_AT_ONCE) -> list[LetterRow]:
+    """Letters whose time has come, by the database's clock; nobody else is handed them for the time of `LEASE`."""
+    query, seconds = catalog.lane.dialect.fill(_DUE), LEASE.total_seconds()
+    if not await catalog.lane.fetch(query, source_id, seconds, 1):
         return []
 
     def lease(dialect: Dialect) -> Steps[list[LetterRow]]:
         skip = " FOR UPDATE SKIP LOCKED" if dialect.is_postgres else ""
-        ids = _within(most_bytes, (yield Statement(_DUE + skip, (*wanted, limit))))
+        ids = _within(most_bytes, (yield Statement(query + skip, (source_id, seconds, limit))))
         rows = yield Statement(f"{_ROW} id {dialect.among}", (dialect.listed(ids),))
-        yield Statement(f"{_LEASE} {dialect.among}", (dialect.time(now + LEASE), dialect.listed(ids)))
+        yield Statement(dialect.fill(_LEASE), (seconds, dialect.listed(ids)))
         return _in_order(ids, rows)
 
     return await catalog.lane.write(lease)

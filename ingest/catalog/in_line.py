@@ -28,9 +28,10 @@ PUT_IN_LINE = Insert(
 again."""
 _ANY = f"SELECT 1 FROM deliveries WHERE source_id = ? AND state IN ('{_PENDING}', '{_DEAD}') LIMIT 1"  # noqa: S608
 _OF_KEYS = (
-    "SELECT id, key, etag, target, state, fields FROM deliveries WHERE source_id = ? "  # noqa: S608 - our own words
-    f"AND state IN ('{_PENDING}', '{_DEAD}') AND key {{among}} ORDER BY id"
+    "SELECT id, key, etag, target, state, fields FROM deliveries WHERE source_id = ? AND key {among} "  # noqa: S608
+    f"AND state NOT IN ('{DeliveryState.DELIVERED}', '{DeliveryState.REJECTED}') ORDER BY id"
 )
+"""What waits or was given up. To say so would have SQLite look by the state, at all that waits, and not by the key."""
 _TAKE_AGAIN = (
     f"UPDATE deliveries SET state = '{_PENDING}', attempts = 0, next_attempt_at = {{now}} "  # noqa: S608 - as above
     "WHERE id {among} AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.source_id = deliveries.source_id "

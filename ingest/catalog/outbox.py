@@ -37,12 +37,14 @@ _numbers = itertools.count(1)
 _WAITING = f"source_id = ? AND target = ? AND state = '{_PENDING}'"
 _ELSEWHERE = f"source_id = ? AND target <> ? AND state = '{_PENDING}'"
 _NO_OTHER_IN_HAND = (
-    "NOT EXISTS (SELECT 1 FROM deliveries o "  # noqa: S608 - our own words
+    "NOT EXISTS (SELECT 1 FROM deliveries o "
     "WHERE o.source_id = deliveries.source_id AND o.key = deliveries.key "
-    f"AND o.target = deliveries.target AND o.id <> deliveries.id AND o.state = '{_PENDING}' "
-    "AND o.claimed_until > {now})"
+    "AND o.target = deliveries.target AND o.id <> deliveries.id AND o.claimed_until > {now})"
 )
-"""One version of an object after the other: the newer one is not to arrive before the older one that is under way."""
+"""One version of an object after the other: the newer one is not to arrive before the older one that is under way.
+
+Only what is pending is claimed. To say so would have SQLite look by the state, at all that waits, and not by the key.
+"""
 _DUE = (
     f"SELECT id FROM deliveries WHERE {_WAITING} AND next_attempt_at <= {{now}} "  # noqa: S608 - our own words
     f"AND (claimed_until IS NULL OR claimed_until <= {{now}}) AND {_NO_OTHER_IN_HAND} ORDER BY"

@@ -153,9 +153,9 @@ class Dispatcher:
         if not self._is_known:
             self.judge.verdicts.ever, self._is_known = await self.outbox.has_delivered(), True
         if self._now() >= self._renew_at:
-            self._renew_at, held_until = self._now() + _RENEW_SECONDS, self._now() + LEASE.total_seconds()
+            now = self._now()
             ours = await self.outbox.renew(self._in_hand)
-            self._held_until = held_until
+            self._renew_at, self._held_until = now + _RENEW_SECONDS, now + LEASE.total_seconds()
             for number in self._in_hand.keys() - ours:
                 self._in_hand.pop(number)
             if self._came_short:  # with much in line the search would cost, and there is enough to do

@@ -107,7 +107,7 @@ class Letterbox:
     async def due(self, limit: int, most_bytes: int = deadletters.BYTES_AT_ONCE) -> list[LetterRow]:
         """Letters to be tried again now."""
         attempt = partial(deadletters.due, self.catalog, self.source_id)
-        return await self.outage.outlast(lambda: attempt(datetime.now(UTC), limit, most_bytes))
+        return await self.outage.outlast(lambda: attempt(limit, most_bytes))
 
     def _some(self) -> Iterator[_Change]:
         """The next changes, as many as one transaction takes; they stay under way."""

@@ -300,11 +300,12 @@ async def test_due_letters_are_handed_out_once(moto: Bucket, tmp_path: Path, dat
     settings = moto.settings(tmp_path, database_url=database_url)
     await settings_for(moto, Broker(1, tmp_path / "log"), "t", tmp_path, database_url)
     now = datetime.now(UTC)
-    row = deadletters.LetterRow("t", 0, 1, None, b"\xff", (("h", b"\0"),), "waiting", "r", ({"at": "x"},), now, now)
+    due = now - timedelta(seconds=1)
+    row = deadletters.LetterRow("t", 0, 1, None, b"\xff", (("h", b"\0"),), "waiting", "r", ({"at": "x"},), now, due)
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
         source = await catalog.source(settings.endpoint, settings.bucket)
         await deadletters.put(catalog, source.id, [row])
-        handed = [await deadletters.due(catalog, source.id, now, 10) for _ in range(2)]
+        handed = [await deadletters.due(catalog, source.id, 10) for _ in range(2)]
         assert [len(rows) for rows in handed] == [1, 0]
         assert handed[0][0]._replace(id=None) == row
         assert await overview.letters(catalog, source.id) == {"waiting": 1, "dead": 0}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import select, update
 
-from ingest.catalog import outbox, queries, schema
+from ingest.catalog import in_line, outbox, queries, schema
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import undelivered
@@ -383,3 +384,14 @@ async def test_claims_and_pauses_go_by_the_databases_clock(catalog: Catalog, mon
         due = await here.due_in()
     assert due is not None
     assert due <= 5.0
+
+
+async def test_what_concerns_one_key_is_looked_up_by_it(tmp_path: Path) -> None:
+    """SQLite does not know how many rows wait: by their state it would read them all, for each key anew."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
+    await schema.upgrade(url)
+    async with Catalog.open(url) as catalog:
+        fill = catalog.lane.dialect.fill
+        for sql, values in ((outbox._DUE + " id", (1, TARGET)), (in_line._OF_KEYS, (1, "[]"))):
+            plan = await catalog.lane.fetch(f"EXPLAIN QUERY PLAN {fill(sql)}", *values)
+            assert [step for *_, step in plan if "(source_id=? AND key=?" in step], plan
