@@ -58,7 +58,7 @@ def upgrade(context: Context, dry_run: bool) -> None:
             say(f"at work with the earlier schema; end it, and start it again with this version: {run}", err=True)
         return way if dry_run else way._replace(kept=await schema.upgrade(url))
 
-    way = run_async(work)
+    way = run_async(work, at_once=True)
     line = f"The schema would be at {way.to}." if dry_run else f"The schema is at {way.to}."
     _conclude(context, line, way, dry_run=dry_run)
 
@@ -89,7 +89,7 @@ def downgrade(context: Context, to: str | None, yes: bool, dry_run: bool) -> Non
         target = to or known[known.index(found) - 1]
         return _Way(found, target, migrations.way_down(found, target), await schema.at_work(url))
 
-    way = run_async(look)
+    way = run_async(look, at_once=True)
     _announce(context, way, [f"{step.revision} is undone, and with it is lost: {step.loses}" for step in way.steps])
     if dry_run:
         _conclude(context, f"The schema would be at {way.to}.", way, dry_run=True)
@@ -98,7 +98,7 @@ def downgrade(context: Context, to: str | None, yes: bool, dry_run: bool) -> Non
         raise LockedError(f"runs are at work: {', '.join(way.at_work)}", hint=_WAIT)
     if not yes and (to is None or to == migrations.BASE):
         _confirm(context, way)
-    way = way._replace(kept=run_async(lambda _stop: schema.downgrade(url, way.to)))
+    way = way._replace(kept=run_async(lambda _stop: schema.downgrade(url, way.to), at_once=True))
     _conclude(context, f"The schema is at {way.to}.", way, dry_run=False)
 
 
@@ -108,7 +108,7 @@ def current(context: Context) -> None:
     """Show which revision the schema is at."""
     from ingest.catalog import migrations, schema
 
-    found = run_async(lambda _stop: schema.current(context.settings.database_url.get_secret_value()))
+    found = run_async(lambda _stop: schema.current(context.settings.database_url.get_secret_value()), at_once=True)
     newest = migrations.revisions()[-1]
     where = "there is no schema" if found is None else f"the schema is at {found}"
     _say(context, f"{where}; this version of ingest needs {newest}.", revision=found, needed=newest)
@@ -128,7 +128,7 @@ def check(context: Context) -> None:
             await schema.require_sound(catalog.lane, catalog.target.shown)
             return await queries.check_chain(catalog)
 
-    broken = run_async(work)
+    broken = run_async(work, at_once=True)
     if broken:
         raise DatabaseError(
             f"the audit trail is broken at event {broken[0]} ({len(broken)} in all): edited, dropped or reordered",

@@ -50,7 +50,7 @@ def list_(context: Context, limit: int | None, after: int) -> None:
                 shown += 1
 
     try:
-        run_async(lambda stop: stop.during(show_all()))
+        run_async(lambda _stop: show_all(), at_once=True)
     except IngestError as error:
         if listed is None or not shown:
             raise

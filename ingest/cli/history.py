@@ -26,7 +26,7 @@ def command(context: Context, key: str) -> None:
     from ingest.jobs.ask import history
     from ingest.observe.escape import escape_key
 
-    found = run_async(lambda _stop: history(context.settings, key))
+    found = run_async(lambda _stop: history(context.settings, key), at_once=True)
     if context.json:
         context.emit(found)
         return

@@ -69,7 +69,7 @@ def show(context: Context) -> None:
     """
     from ingest.jobs.hold import listed
 
-    found = run_async(lambda _stop: listed(context.settings))
+    found = run_async(lambda _stop: listed(context.settings), at_once=True)
     if context.json:
         context.emit({"holds": found})
     elif not found:

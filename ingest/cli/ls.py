@@ -35,6 +35,6 @@ def command(context: Context, prefix: str, limit: int | None) -> None:
             )
         return size
 
-    total = run_async(work)
+    total = run_async(work, at_once=True)
     if context.json:
         context.emit({"bytes": total, "objects": [remote._asdict() for remote in shown]})

@@ -110,9 +110,9 @@ def command_options(
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(call)
 
 
-def run_async(work: Callable[[Stop], Awaitable[T]]) -> T:
+def run_async(work: Callable[[Stop], Awaitable[T]], *, at_once: bool = False) -> T:
     """Runs `work` on uvloop. The first SIGINT or SIGTERM asks it to stop; the second one cancels it, and in a second
-    ends the process, whatever that waits for."""
+    ends the process, whatever that waits for. So does the first one with `at_once`: nothing is to be finished."""
 
     async def supervised() -> T:
         from ingest.jobs.stop import Stop
@@ -122,8 +122,8 @@ def run_async(work: Callable[[Stop], Awaitable[T]]) -> T:
         main = asyncio.ensure_future(work(stop))
 
         def received(number: signal.Signals) -> None:
-            if stop.signal is not None:
-                interrupts.end_soon(stop.signal)
+            if at_once or stop.signal is not None:
+                interrupts.end_soon(stop.signal or number)
                 main.cancel()
             stop.request(number)
 

@@ -44,7 +44,7 @@ def listed(context: Context, limit: int) -> None:
     """
     from ingest.jobs.ask import runs
 
-    found = run_async(lambda _stop: runs(context.settings, limit))
+    found = run_async(lambda _stop: runs(context.settings, limit), at_once=True)
     if context.json:
         context.emit({"runs": found})
         return
@@ -64,7 +64,7 @@ def show(context: Context, number: int, limit: int, key: str | None) -> None:
     from ingest.jobs.ask import run_shown
     from ingest.observe.escape import escape_key
 
-    found = run_async(lambda _stop: run_shown(context.settings, number, limit, key))
+    found = run_async(lambda _stop: run_shown(context.settings, number, limit, key), at_once=True)
     if context.json:
         context.emit(found)
         return

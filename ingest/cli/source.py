@@ -32,7 +32,7 @@ def list_(context: Context) -> None:
     """
     from ingest.jobs.sources import listed
 
-    found = run_async(lambda _stop: listed(context.settings))
+    found = run_async(lambda _stop: listed(context.settings), at_once=True)
     if context.json:
         context.emit({"sources": found})
         return
@@ -89,7 +89,7 @@ def forget(context: Context, source: str, force: bool, dry_run: bool) -> None:
 
 
 def _say(context: Context, dry_run: bool, work: Callable[[], Any]) -> None:
-    steps: list[str] = run_async(lambda _stop: work())
+    steps: list[str] = run_async(lambda _stop: work(), at_once=True)
     if context.json:
         context.emit({"dry_run": dry_run, "steps": steps})
         return

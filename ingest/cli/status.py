@@ -20,7 +20,7 @@ def command(context: Context) -> None:
     """
     from ingest.jobs.ask import status
 
-    found = run_async(lambda _stop: status(context.settings))
+    found = run_async(lambda _stop: status(context.settings), at_once=True)
     if context.json:
         context.emit(found)
         return

@@ -36,6 +36,8 @@ _QUIET_SECONDS = 30.0
 _METADATA_MS = 30_000
 """How often the broker is asked for the topic's partitions when nothing seems wrong."""
 
+_FETCHED_BYTES = 16 << 20
+"""Of one answer of a broker, which lie in memory until they are asked for."""
 _SINGLY_SECONDS = 0.5
 _LARGEST_LETTER = 64 << 20
 """Bytes up to which a dead letter is sent as it came, if the broker takes it."""
@@ -237,6 +239,7 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
             session_timeout_ms=round(session * 1000),
             heartbeat_interval_ms=round(session * 1000 / 6),
             fetch_max_wait_ms=100,
+            fetch_max_bytes=_FETCHED_BYTES,
             **common,
         )
         producer = AIOKafkaProducer(acks="all", max_request_size=_LARGEST_LETTER, **common)

@@ -57,6 +57,8 @@ class Consumer:
     messages: int = 0
     lag: dict[int, int] = field(default_factory=dict)
     _held: bool = False
+    _usual_size: int = 1 << 10
+    """Bytes of a message, by those that came last."""
     _turned_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     _letters_at: float = 0.0
 
@@ -102,8 +104,10 @@ class Consumer:
             room = MOST_IN_FLIGHT - self.reception.in_flight
             self._held = self._must_wait(room)
             self.topic.hold(self._held)
-            letters = await self.topic.poll(max(1, min(room, _POLL_MESSAGES)), _POLL_SECONDS)
+            letters = await self.topic.poll(self._most(room), _POLL_SECONDS)
             self.messages += len(letters)
+            if letters:
+                self._usual_size = 1 + sum(letter.size for letter in letters) // len(letters)
             self.reception.intake.take(self.partitions.errands(letters))
             if not self._held:
                 await self._try_letters(room)
@@ -113,6 +117,11 @@ class Consumer:
                 if loop.time() - busy_at >= self.options.until_idle.total_seconds():
                     return
             await asyncio.sleep(0)  # a poll that finds messages in memory does not let others run
+
+    def _most(self, room: int) -> int:
+        """How many messages to ask for: what is under way, in number and, as far as can be told before, in bytes."""
+        bytes_left = MOST_BYTES_IN_FLIGHT - self.reception.bytes_in_flight
+        return max(1, min(room, _POLL_MESSAGES, bytes_left // self._usual_size))
 
     def _must_wait(self, room: int) -> bool:
         if self.dispatcher is not None and self.dispatcher.paused:

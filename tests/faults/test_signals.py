@@ -105,3 +105,13 @@ async def test_the_first_signal_ends_what_waits_for_the_bucket(server: MemoryS3,
     seen = await look(settings)
     assert len(seen.files) == len(KEYS) - (command == "restore")
     seen.assert_settled()
+
+
+async def test_the_first_signal_ends_what_only_asks(server: MemoryS3, tmp_path: Path) -> None:
+    """There is nothing to be finished."""
+    server.faults = [Fault("list", stall)]
+    async with start(server, tmp_path / "data", FOREVER, "ls") as process:
+        await until(lambda: bool(server.asked))
+        process.send_signal(signal.SIGTERM)
+        done = await ended(process, 30)
+    assert (done.code, json.loads(done.stdout)["exit_code"]) == (143, 143), done.stderr
