@@ -114,7 +114,9 @@ class RemoteObject(NamedTuple):
 class Page(NamedTuple):
     """Up to 1,000 objects of one shard, in the server's order, that cover ``(start_after, last_key]``.
 
-    `complete` says that the shard ends with this page. `prefixes` is filled by a listing of one level only.
+    `complete` says that the shard ends with this page. `prefixes` is filled by a listing of one level only. `listed_at`
+    is when the server made it, by its own clock; `seen_before` is how far the catalog had seen before it was asked for:
+    a row with a higher number (`CatalogRow.seen`) may know what is newer than the page.
     `undecodable` holds the listed keys (and prefixes) that are not UTF-8, as the server wrote them, and those that no
     catalog takes (`plan.storable`): they count as failed, and stand nowhere else.
     """
@@ -125,6 +127,8 @@ class Page(NamedTuple):
     complete: bool
     prefixes: Sequence[str] = ()
     undecodable: Sequence[bytes] = ()
+    listed_at: datetime | None = None
+    seen_before: int = 0
 
     @property
     def last_key(self) -> str:
@@ -160,6 +164,8 @@ class CatalogRow(NamedTuple):
     """It was listed, and answered that it does not exist, when it was last asked for."""
     listed_etag: str | None = None
     """How a listing shows this version, where that is not `etag`; always with the moment (see `plan.etags`)."""
+    seen: int = 0
+    """Which of all writes of what runs have seen of the source's objects was the last one about this one."""
 
 
 class Pair(NamedTuple):
@@ -245,6 +251,7 @@ class Return(NamedTuple):
     """The key is in the bucket again: clear ``gone_at``. Another action for the same key follows."""
 
     remote: RemoteObject
+    row: CatalogRow
 
     def __str__(self) -> str:
         return f"return {self.remote.key}"

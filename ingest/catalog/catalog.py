@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ingest.catalog import pages, runs, schema, sources, writes
-from ingest.catalog.batch import Batch
+from ingest.catalog.batch import Batch, Committed
 from ingest.catalog.continuity import Continuity, CountedLane, standing
 from ingest.catalog.lane import VERSION, Dialect, Lane, RunLock, Statement, Steps
 from ingest.catalog.sources import Source
@@ -31,10 +31,10 @@ __all__ = ["Catalog", "Source"]
 
 _ROW = (
     f"SELECT key, size, {VERSION}, state, gone_at IS NOT NULL, local_path, attempts, "  # noqa: S608 - our own words
-    "CASE WHEN attempts > 0 THEN last_error LIKE 'no_such_key:%' END, listed_etag FROM objects"
+    "CASE WHEN attempts > 0 THEN last_error LIKE 'no_such_key:%' END, listed_etag, seen FROM objects"
 )
-_ROWS_UPTO = f"{_ROW} WHERE source_id = ? AND key > ? AND key <= ? ORDER BY key LIMIT ?"
-_ROWS_AFTER = f"{_ROW} WHERE source_id = ? AND key > ? ORDER BY key LIMIT ?"
+_ROWS_FROM = f"{_ROW} WHERE source_id = ? AND key >= ? ORDER BY key LIMIT ?"
+_ROWS_BETWEEN = f"{_ROW} WHERE source_id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
 _ROWS_OF = f"{_ROW} WHERE source_id = ? AND key "
 _COPIES_OF = (
     "SELECT key, local_path, CASE state WHEN 'present' THEN digest END FROM objects WHERE local_path IS NOT NULL "
@@ -42,6 +42,7 @@ _COPIES_OF = (
 )
 _LEARN_ORDER = "UPDATE sources SET listing_order = ? WHERE id = ?"
 _ETAGS = "SELECT etags FROM sources WHERE id = ?"
+_SEEN = "SELECT seen FROM sources WHERE id = ?"
 _COMPLETE = "UPDATE sources SET last_complete_sync = ? WHERE id = ?"
 _PLACES_AFTER = (
     "SELECT source_id, key, local_path, digest FROM objects WHERE state = 'present' AND local_path IS NOT NULL "
@@ -188,24 +189,22 @@ class Catalog:
         return int((await self.lane.fetch(_LAST_EVENT))[0][0])
 
     async def rows_between(
-        self, source_id: int, after: str, upto: str | None, limit: int = _UNLIMITED
+        self, source_id: int, first: str, behind: str | None, limit: int = _UNLIMITED
     ) -> list[CatalogRow]:
-        """The rows with ``after < key <= upto``, in byte order."""
-        if upto is None:
-            rows = await self.lane.fetch(_ROWS_AFTER, source_id, after, limit)
+        """The rows with ``first <= key < behind``, in byte order."""
+        if behind is None:
+            rows = await self.lane.fetch(_ROWS_FROM, source_id, first, limit)
         else:
-            rows = await self.lane.fetch(_ROWS_UPTO, source_id, after, upto, limit)
+            rows = await self.lane.fetch(_ROWS_BETWEEN, source_id, first, behind, limit)
         return list(map(_catalog_row, rows))
 
     async def count_live(self, source_id: int, shard: Shard) -> int:
         """How many rows of the shard are in the bucket as far as the catalog knows."""
-        after, upto = key_range(shard)
-        sql = "SELECT count(*) FROM objects WHERE source_id = ? AND key > ? AND gone_at IS NULL"
-        values: list[Any] = [source_id, after]
-        if upto is not None:
-            sql, values = f"{sql} AND key <= ?", [*values, upto]
-        if shard.prefix:
-            sql, values = f"{sql} AND substr(key, 1, ?) = ?", [*values, len(shard.prefix), shard.prefix]
+        first, behind = key_range(shard)
+        sql = "SELECT count(*) FROM objects WHERE source_id = ? AND key >= ? AND gone_at IS NULL"
+        values: list[Any] = [source_id, first]
+        if behind is not None:
+            sql, values = f"{sql} AND key < ?", [*values, behind]
         if shard.level:
             below = len(shard.prefix) + 1
             sql, values = f"{sql} AND replace(substr(key, ?), '/', '') = substr(key, ?)", [*values, below, below]
@@ -215,9 +214,15 @@ class Catalog:
         """Remembered pages of this prefix from `start` on, in byte order."""
         return await pages.read(self.lane, source_id, prefix, start, limit)
 
-    async def commit(self, batch: Batch) -> None:
+    async def commit(self, batch: Batch) -> Committed:
         """Writes the batch in one transaction; writing it again changes nothing but the audit trail."""
-        await self.lane.write(partial(writes.write, batch))
+        return await self.lane.write(partial(writes.write, batch))
+
+    async def seen(self, source_id: int) -> int:
+        """How often a run has written what it saw of the source's objects: what is asked for from now on is no older
+        than any row with this number (`CatalogRow.seen`), or a lower one."""
+        rows = await self.lane.fetch(_SEEN, source_id)
+        return int(rows[0][0]) if rows else 0
 
     async def start_run(
         self, command: str, arguments: Mapping[str, object], source_id: int, *, alone: bool = False

@@ -14,11 +14,11 @@ _RULED = (DeliveryState.DELIVERED.value, DeliveryState.REJECTED.value)
 """The service has the bytes, and has given its verdict."""
 
 
-def between(source_id: int, after: str, upto: str | None) -> ColumnElement[bool]:
-    """The rows of a source with ``after < key <= upto``."""
-    bounds = [objects.c.source_id == source_id, objects.c.key > after]
-    if upto is not None:
-        bounds.append(objects.c.key <= upto)
+def between(source_id: int, first: str, behind: str | None) -> ColumnElement[bool]:
+    """The rows of a source with ``first <= key < behind``."""
+    bounds = [objects.c.source_id == source_id, objects.c.key >= first]
+    if behind is not None:
+        bounds.append(objects.c.key < behind)
     return and_(*bounds)
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ingest.catalog.batch import Batch
+from ingest.catalog.batch import Batch, Settled
 from ingest.catalog.lane import Dialect, Lane, Statement, Steps
 from ingest.model import KnownPage, Shard
 from ingest.plan.shards import key_range
 
 _TURN = "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))"
+VOUCHED = 1
+"""What a remembered page vouches for (`plan.memory`), as a number that goes up whenever that changes: a page that was
+kept by another version of this tool, under other rules, is listed again."""
 _READ = (
     "SELECT start_after, last_key, listed, skipped, fingerprint, filters FROM pages "
-    "WHERE source_id = ? AND prefix = ? AND start_after >= ? ORDER BY start_after LIMIT ?"
+    "WHERE source_id = ? AND prefix = ? AND start_after >= ? AND vouched = ? ORDER BY start_after LIMIT ?"
 )
 _PREFIXES = (
     "WITH RECURSIVE found(prefix) AS (SELECT min(prefix) FROM pages WHERE source_id = ? UNION ALL "
@@ -34,21 +37,21 @@ _FORGET_LAST_BEFORE = (
 _FORGET_HOLDING = f"{_FORGET_LAST_BEFORE} >= ?"
 _FORGET_REACHING = f"{_FORGET_LAST_BEFORE} > ?"
 _REMEMBER = (
-    "INSERT INTO pages (source_id, prefix, start_after, last_key, listed, skipped, fingerprint, filters) "
-    "SELECT ?, ?, ?, ?, ?, ?, ?, ? WHERE ? = "
-    "(SELECT count(*) FROM objects WHERE source_id = ? AND key > ? AND key <= ? AND gone_at IS NULL "
-    "AND state <> 'failed') "
+    "INSERT INTO pages (source_id, prefix, start_after, last_key, listed, skipped, fingerprint, filters, vouched) "
+    "SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE (?, 0) = "
+    "(SELECT count(*) FILTER (WHERE gone_at IS NULL AND state <> 'failed'), "
+    "count(*) FILTER (WHERE seen > ? AND seen_in <> ?) FROM objects WHERE source_id = ? AND key >= ? AND key < ?) "
     "ON CONFLICT (source_id, prefix, start_after) DO UPDATE SET last_key = excluded.last_key, "
     "listed = excluded.listed, skipped = excluded.skipped, fingerprint = excluded.fingerprint, "
-    "filters = excluded.filters"
+    "filters = excluded.filters, vouched = excluded.vouched"
 )
-"""Only where the range has as many settled rows in the bucket as were listed: another process may have found one of
-them gone, or a new one, or have failed at one, since this page was listed."""
+"""Only where the range has as many settled rows in the bucket as were listed, and no other run has seen one of them
+since this page was asked for: in a version that it does not show, gone, or in vain."""
 
 
 async def read(lane: Lane, source_id: int, prefix: str, start: str, limit: int) -> list[KnownPage]:
     """Up to `limit` pages from `start` on, in byte order."""
-    return [KnownPage._make(row) for row in await lane.fetch(_READ, source_id, prefix, start, limit)]
+    return [KnownPage._make(row) for row in await lane.fetch(_READ, source_id, prefix, start, VOUCHED, limit)]
 
 
 def keep(batch: Batch, dialect: Dialect) -> Steps[None]:
@@ -61,7 +64,7 @@ def keep(batch: Batch, dialect: Dialect) -> Steps[None]:
         yield from _forget_keys(source_id, notes.changed)
     yield from _forget_ranges(source_id, notes.relisted)
     if notes.settled:
-        yield Statement(_REMEMBER, rows=[_remembered(source_id, prefix, page) for prefix, page in notes.settled])
+        yield Statement(_REMEMBER, rows=[_remembered(batch, settled) for settled in notes.settled])
 
 
 def _take_turn(source_id: int, dialect: Dialect) -> Steps[None]:
@@ -98,9 +101,11 @@ def _forget_ranges(source_id: int, ranges: Iterable[tuple[str, str, str | None]]
             yield Statement(sql, rows=rows)
 
 
-def _remembered(source_id: int, prefix: str, page: KnownPage) -> tuple[object, ...]:
-    after, upto = key_range(Shard(prefix, page.start_after, page.last_key))
-    return (source_id, prefix, *page, page.listed, source_id, after, upto)
+def _remembered(batch: Batch, settled: Settled) -> tuple[object, ...]:
+    prefix, page, seen_before = settled
+    within = key_range(Shard(prefix, page.start_after, page.last_key))
+    rows = (seen_before, batch.run_id, batch.source_id, *within)
+    return (batch.source_id, prefix, *page, VOUCHED, page.listed, *rows)
 
 
 def forget_all(source_id: int, dialect: Dialect) -> Steps[None]:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import select
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.conditions import among, between, under
+from ingest.catalog.conditions import among, between
 from ingest.catalog.tables import deliveries, events, objects
-from ingest.model import RemoteObject, Shard, State
+from ingest.model import CatalogRow, RemoteObject, Shard, State
 from ingest.plan.shards import key_range
 
 
@@ -29,6 +29,16 @@ class CopyRow(NamedTuple):
     digest: str | None
     last_error: str | None = None
     gone_at: datetime | None = None
+    seen: int = 0
+    """As `CatalogRow.seen`."""
+
+    @property
+    def decided_on(self) -> CatalogRow:
+        """What a download of this very version is decided on."""
+        remote = self.remote
+        return CatalogRow(
+            remote.key, remote.size, remote.etag, self.state, self.gone, self.local_path, 0, seen=self.seen
+        )
 
 
 async def story(catalog: Catalog, source_id: int, key: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
@@ -58,11 +68,9 @@ async def copies(
     prefix: str = "",
 ) -> list[CopyRow]:
     """Up to `limit` rows in these states, in key order from `after` (exclusive)."""
-    wanted: list[ColumnElement[bool]] = [objects.c.state.in_([state.value for state in states])]
-    if prefix:
-        wanted.append(under(prefix))
-    after, upto = key_range(Shard(prefix, after))
-    query = select(objects).where(between(source_id, after, upto), *wanted).order_by(objects.c.key).limit(limit)
+    wanted = objects.c.state.in_([state.value for state in states])
+    within = between(source_id, *key_range(Shard(prefix, after)))
+    query = select(objects).where(within, wanted).order_by(objects.c.key).limit(limit)
     async with catalog.reading() as connection:
         return [as_copy(row) for row in await connection.execute(query)]
 
@@ -96,4 +104,5 @@ def as_copy(row: Any) -> CopyRow:
         row.digest,
         row.last_error,
         row.gone_at,
+        row.seen,
     )

@@ -8,7 +8,7 @@ CREATE TABLE sources (
         endpoint TEXT NOT NULL,
         bucket TEXT NOT NULL,
         listing_order VARCHAR(16) DEFAULT 'unknown' NOT NULL,
-        last_complete_sync VARCHAR(32), directory TEXT, directory_id VARCHAR(32), forgotten_at VARCHAR(32), etags TEXT, clock_at VARCHAR(32),
+        last_complete_sync VARCHAR(32), directory TEXT, directory_id VARCHAR(32), forgotten_at VARCHAR(32), etags TEXT, clock_at VARCHAR(32), seen BIGINT DEFAULT '0' NOT NULL, order_since VARCHAR(32), order_reason TEXT, order_lapses INTEGER DEFAULT '0' NOT NULL, order_proofs INTEGER DEFAULT '0' NOT NULL,
         CONSTRAINT pk_sources PRIMARY KEY (id),
         CONSTRAINT uq_sources_endpoint UNIQUE (endpoint, bucket)
 );
@@ -31,7 +31,7 @@ CREATE TABLE objects (
         gone_at VARCHAR(32),
         hold BOOLEAN DEFAULT 0 NOT NULL,
         attempts INTEGER DEFAULT '0' NOT NULL,
-        last_error TEXT, announced_etag TEXT, version TEXT, listed_etag TEXT,
+        last_error TEXT, announced_etag TEXT, version TEXT, listed_etag TEXT, seen BIGINT DEFAULT '0' NOT NULL, seen_at VARCHAR(32), seen_in BIGINT,
         CONSTRAINT pk_objects PRIMARY KEY (source_id, "key"),
         CONSTRAINT fk_objects_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
 )
@@ -74,7 +74,7 @@ CREATE TABLE pages (
         listed INTEGER NOT NULL,
         skipped INTEGER NOT NULL,
         fingerprint BLOB NOT NULL,
-        filters BLOB NOT NULL,
+        filters BLOB NOT NULL, vouched INTEGER DEFAULT '0' NOT NULL,
         CONSTRAINT pk_pages PRIMARY KEY (source_id, prefix, start_after),
         CONSTRAINT fk_pages_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
 );
@@ -177,4 +177,4 @@ CREATE INDEX ix_runs_command ON runs (source_id, command, id);
 
 CREATE INDEX ix_runs_running ON runs (id) WHERE status = 'running';
 
-INSERT INTO alembic_version (version_num) VALUES ('0014');
+INSERT INTO alembic_version (version_num) VALUES ('0015');

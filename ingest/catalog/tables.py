@@ -75,6 +75,11 @@ sources = Table(
     Column("forgotten_at", UtcTime),
     Column("etags", Text),
     Column("clock_at", UtcTime),
+    Column("seen", BigInteger, nullable=False, server_default="0"),
+    Column("order_since", UtcTime),
+    Column("order_reason", Text),
+    Column("order_lapses", Integer, nullable=False, server_default="0"),
+    Column("order_proofs", Integer, nullable=False, server_default="0"),
     UniqueConstraint("endpoint", "bucket"),
     Index("uq_sources_directory", "directory", unique=True),
 )
@@ -122,6 +127,9 @@ objects = Table(
     Column("announced_etag", Text),
     Column("version", Text),
     Column("listed_etag", Text),
+    Column("seen", BigInteger, nullable=False, server_default="0"),
+    Column("seen_at", UtcTime),
+    Column("seen_in", BigInteger),
     sqlite_with_rowid=False,
 )
 
@@ -186,6 +194,7 @@ pages = Table(
     Column("skipped", Integer, nullable=False),
     Column("fingerprint", LargeBinary, nullable=False),
     Column("filters", LargeBinary, nullable=False),
+    Column("vouched", Integer, nullable=False, server_default="0"),
 )
 
 events = Table(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ingest.catalog import audit, in_line, pages
-from ingest.catalog.batch import Batch
+from ingest.catalog.batch import Batch, Committed, Sights
 from ingest.catalog.lane import VERSION, Dialect, Insert, Statement, Steps
 from ingest.crashpoints import here
 from ingest.model import RemoteObject, Shard, State
@@ -15,6 +16,7 @@ from ingest.plan.resuming import Cursor
 
 _LISTED = ("source_id", "key", "size", "etag", "version", "last_modified", "storage_class", "source_s3_path", "state")
 _COPIED = (*_LISTED, "local_path", "digest", "verified", "downloaded_at")
+_SEEN = ("seen", "seen_at", "seen_in")
 _RELISTED = ("size", "etag", "version", "last_modified", "storage_class", "state")
 _HAD_A_COPY = f"objects.state IN ('{State.PRESENT}', '{State.PRUNED}')"
 
@@ -28,23 +30,30 @@ _SAME_VERSION = (
     "coalesce(objects.version, objects.etag) = coalesce(excluded.version, excluded.etag) "
     "AND objects.size = excluded.size"
 )
-_PUT_KNOWN = Insert("objects", _LISTED, _ONE, (*_taken(_RELISTED), "listed_etag = NULL"), where=f"NOT {_HAD_A_COPY}")
+_PUT_KNOWN = Insert(
+    "objects",
+    (*_LISTED, *_SEEN),
+    _ONE,
+    (*_taken((*_RELISTED, *_SEEN)), "listed_etag = NULL"),
+    where=f"NOT {_HAD_A_COPY}",
+)
 """Another run may have taken the object since it was decided that this one does not want it."""
 _PUT_PRESENT = Insert(
     "objects",
-    _COPIED,
+    (*_COPIED, *_SEEN),
     _ONE,
     (
-        *_taken((*_RELISTED, "local_path", "digest", "verified", "downloaded_at")),
+        *_taken((*_RELISTED, *_SEEN, "local_path", "digest", "verified", "downloaded_at")),
         *("pruned_at = NULL", "gone_at = NULL", "attempts = 0", "last_error = NULL"),
         f"listed_etag = CASE WHEN {_SAME_VERSION} THEN objects.listed_etag END",
     ),
 )
 _PUT_TROUBLE = Insert(
     "objects",
-    (*_LISTED, "attempts", "last_error"),
+    (*_LISTED, "attempts", "last_error", *_SEEN),
     _ONE,
     (
+        *_taken(_SEEN),
         *(f"{name} = CASE WHEN {_HAD_A_COPY} THEN objects.{name} ELSE excluded.{name} END" for name in _RELISTED),
         *("attempts = objects.attempts + 1", "last_error = excluded.last_error"),
     ),
@@ -62,19 +71,26 @@ _PLAN_SHARD = _PUT_SHARD + '"end" = excluded."end"'
 _MOVE_CURSOR = _PUT_SHARD + "cursor = excluded.cursor, done = excluded.done"
 
 
-def write(batch: Batch, dialect: Dialect) -> Steps[None]:
-    """Writes everything the batch holds."""
+_SEE = "UPDATE sources SET seen = seen + 1 WHERE id = ? RETURNING seen, "
+_SEEN_BY_OTHERS = "SELECT key, seen FROM objects WHERE source_id = ? AND seen > ? AND seen_in <> ? AND key "
+
+
+def write(batch: Batch, dialect: Dialect) -> Steps[Committed]:
+    """Writes everything the batch holds, but for what another run has seen since it was decided."""
     yield from in_line.put(batch, dialect)
-    yield from _put_known(batch, dialect)
-    yield from _put_present(batch, dialect)
-    for state, trouble in ((State.FAILED, batch.failed), (State.BLOCKED, batch.blocked)):
-        if trouble:
-            rows = [(*_listed(batch, dialect, remote, state), 1, reason) for remote, reason in trouble]
-            yield _PUT_TROUBLE.of(rows)
+    committed = Committed(batch.pages.sights)
+    seen: tuple[Any, ...] = ()
+    if batch.says_what_was_seen:
+        seen, committed = yield from _see(batch, dialect)
+        batch = _without(batch, committed.left)
+    yield from _put_known(batch, seen, dialect)
+    yield from _put_present(batch, seen, dialect)
+    yield from _put_trouble(batch, seen, dialect)
     at = dialect.time(batch.at)
+    set_seen = ", ".join(f"{name} = ?" for name in _SEEN)
     for keys, assignment, values in (
-        (batch.gone, "gone_at = ?", (at,)),
-        (batch.returned, "gone_at = NULL", ()),
+        (batch.gone, f"gone_at = ?, {set_seen}", (at, *seen)),
+        (batch.returned, f"gone_at = NULL, {set_seen}", seen),
         (batch.pruned, "state = ?", (State.PRUNED.value,)),
         (batch.kept, "pruned_at = NULL", ()),
         (batch.sound, "attempts = 0, last_error = NULL", ()),
@@ -83,7 +99,7 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
             # A copy that came after the intent to prune has taken the intent away: it stays.
             intended = " AND pruned_at IS NOT NULL" if keys is batch.pruned else ""
             sql = f"UPDATE objects SET {assignment} WHERE source_id = ?{intended} AND key {dialect.among}"  # noqa: S608
-            yield Statement(sql, (*values, batch.source_id, dialect.listed(keys)))
+            yield Statement(sql, (*values, batch.source_id, dialect.listed([*keys])))
     if batch.announced:
         keys, etags = dialect.listed([*batch.announced]), dialect.listed([*{*batch.announced.values()}])
         yield Statement(dialect.fill(_ANNOUNCE), (batch.source_id, keys, etags))
@@ -99,6 +115,45 @@ def write(batch: Batch, dialect: Dialect) -> Steps[None]:
     if batch.cursors:
         yield from move_cursors(batch.run_id, batch.cursors)
     here("batch.cursors-written")
+    return committed
+
+
+def _see(batch: Batch, dialect: Dialect) -> Steps[tuple[tuple[Any, ...], Committed]]:
+    """What to write to the columns of `_SEEN`: the number of this batch among all that say what was seen, when, and the
+    run. And what of it is to be left alone."""
+    sights = batch.pages.sights
+    ((number, at),) = yield Statement(_SEE + dialect.now, (batch.source_id,))
+    others = sights.of_others if number == sights.last + 1 else number - 1
+    left = yield from _seen_by_others(batch, others, dialect)
+    return (number, at, batch.run_id), Committed(Sights(number, others), left)
+
+
+def _seen_by_others(batch: Batch, others: int, dialect: Dialect) -> Steps[frozenset[str]]:
+    """The keys that are to be left alone. `others` is the highest number that may be another run's: where nobody was at
+    work since the pages were asked for, what is new on them needs no look."""
+    judged, since = batch.gone | batch.returned, batch.pages.known_since
+    if since is not None and others > since:
+        judged = dict.fromkeys((remote.key for remote in batch.known), since) | judged
+    if not judged:
+        return frozenset()
+    values = (batch.source_id, min(judged.values()), batch.run_id, dialect.listed(list(judged)))
+    rows = yield Statement(_SEEN_BY_OTHERS + dialect.among, values)
+    return frozenset(key for key, seen in rows if seen > judged[key])
+
+
+def _without(batch: Batch, left: frozenset[str]) -> Batch:
+    """The batch, saying nothing of these keys' being there or gone."""
+    if not left:
+        return batch
+    lost = left & batch.gone.keys()
+    return replace(
+        batch,
+        known=[remote for remote in batch.known if remote.key not in left],
+        failed=[trouble for trouble in batch.failed if trouble[0].key not in lost],
+        gone={key: seen for key, seen in batch.gone.items() if key not in left},
+        returned={key: seen for key, seen in batch.returned.items() if key not in left},
+        audits=[line for line in batch.audits if line.what not in ("gone", "returned") or line.key not in left],
+    )
 
 
 def plan_shards(run_id: int, planned: Sequence[Shard]) -> Steps[None]:
@@ -128,21 +183,28 @@ def _named(name: str) -> tuple[str, str | None]:
     return etag, None if etag == name else name
 
 
-def _put_known(batch: Batch, dialect: Dialect) -> Steps[None]:
+def _put_known(batch: Batch, seen: Sequence[Any], dialect: Dialect) -> Steps[None]:
     if batch.known:
         source_id, where, time, state = batch.source_id, f"s3://{batch.bucket}/", dialect.time, State.KNOWN.value
         rows = [
-            (source_id, key, size, *_named(name), time(last_modified), storage_class, where + key, state)
+            (source_id, key, size, *_named(name), time(last_modified), storage_class, where + key, state, *seen)
             for key, size, name, last_modified, storage_class in batch.known
         ]
         yield _PUT_KNOWN.of(rows)
 
 
-def _put_present(batch: Batch, dialect: Dialect) -> Steps[None]:
+def _put_trouble(batch: Batch, seen: Sequence[Any], dialect: Dialect) -> Steps[None]:
+    for state, trouble in ((State.FAILED, batch.failed), (State.BLOCKED, batch.blocked)):
+        if trouble:
+            rows = [(*_listed(batch, dialect, remote, state), 1, reason, *seen) for remote, reason in trouble]
+            yield _PUT_TROUBLE.of(rows)
+
+
+def _put_present(batch: Batch, seen: Sequence[Any], dialect: Dialect) -> Steps[None]:
     if batch.present:
         at, state = dialect.time(batch.at), State.PRESENT
         rows = [
-            (*_listed(batch, dialect, remote, state), copy.local_path, copy.digest, copy.verified.value, at)
+            (*_listed(batch, dialect, remote, state), copy.local_path, copy.digest, copy.verified.value, at, *seen)
             for remote, copy in batch.present
         ]
         yield _PUT_PRESENT.of(rows)

@@ -13,6 +13,7 @@ from ingest.model import (
     HAD_A_COPY,
     Audit,
     Block,
+    CatalogRow,
     Delivery,
     Download,
     MarkGone,
@@ -23,7 +24,7 @@ from ingest.model import (
     Skip,
     Status,
 )
-from ingest.plan.etags import Etags, etag_of, timed
+from ingest.plan.etags import Etags, etag_of
 from ingest.source.clock import utc_now
 
 
@@ -68,12 +69,12 @@ class BatchBuilder:
             elif isinstance(action, Block):
                 batch.blocked.append((action.remote, action.reason))
             elif isinstance(action, Return):
-                batch.returned.append(action.remote.key)
+                batch.returned[action.remote.key] = action.row.seen
                 batch.audits.append(Audit("returned", action.remote.key, {"etag": action.remote.etag}))
             elif isinstance(action, Skip):
                 self._add_skip(batch, action, outcome.remote or action.remote)
             elif isinstance(action, MarkGone):
-                self._add_gone(batch, action.row.key, action.row.etag)
+                self._add_gone(batch, action.row.key, action.row.etag, action.row)
             if not isinstance(action, MarkGone) and action.remote.key in self.announced:
                 self._add_announced(batch, outcome.remote or action.remote)
         return batch
@@ -82,8 +83,6 @@ class BatchBuilder:
         remote = outcome.remote or action.remote
         if outcome.copy is not None:
             batch.present.append((remote, outcome.copy))
-            if action.is_listed:
-                self._add_listed(batch, action.remote, remote)
             was = (action.row.etag, action.row.size) if action.row is not None else None
             is_another = was is not None and outcome.adopted and was != (remote.etag, remote.size)
             changed = is_another or (was is not None and action.reason == "changed")
@@ -114,11 +113,10 @@ class BatchBuilder:
         """Gone; where a listing named it, with a note for the next one that does (see `plan.policy`)."""
         if action.is_listed:
             batch.failed.append((remote, f"{error.code}: {error.message}"))
-            if remote.key in batch.returned:
-                batch.returned.remove(remote.key)
+            batch.returned.pop(remote.key, None)
         elif action.row is None or action.row.gone:
             return
-        self._add_gone(batch, remote.key, remote.etag)
+        self._add_gone(batch, remote.key, remote.etag, action.row)
 
     def _put_in_line(self, batch: Batch, remote: RemoteObject) -> None:
         if self.deliver_to:
@@ -130,7 +128,6 @@ class BatchBuilder:
             batch.pages.etags, self.etags.is_news = self.etags.text, False
 
     def _add_skip(self, batch: Batch, action: Skip, own: RemoteObject) -> None:
-        self._add_listed(batch, action.remote, own)
         if action.unchanged and own.key in self.announced:
             self._put_in_line(batch, own)
 
@@ -141,15 +138,6 @@ class BatchBuilder:
             batch.announced[found.key] = etag
 
     @staticmethod
-    def _add_listed(batch: Batch, listed: RemoteObject, own: RemoteObject) -> None:
-        """A listing shows the version that is recorded as another one: by that it is known again, unless it is that."""
-        if own.etag == listed.etag:  # nearly always: nothing to work out
-            return
-        shown = timed(listed.etag, listed.last_modified)
-        if own.etag != shown:
-            batch.pages.shown_as[own.key] = shown
-
-    @staticmethod
-    def _add_gone(batch: Batch, key: str, etag: str) -> None:
-        batch.gone.append(key)
+    def _add_gone(batch: Batch, key: str, etag: str, row: CatalogRow | None) -> None:
+        batch.gone[key] = 0 if row is None else row.seen
         batch.audits.append(Audit("gone", key, {"etag": etag}))

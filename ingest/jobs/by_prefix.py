@@ -20,7 +20,7 @@ from ingest.jobs.listed import ListedKeys
 from ingest.jobs.listing import Listing
 from ingest.jobs.tickets import Ticket
 from ingest.model import ListingOrder, Page, Shard
-from ingest.plan.shards import key_range, last_of_prefix, order_of_page, top_level
+from ingest.plan.shards import behind_key, behind_prefix, key_range, order_of_page, top_level
 from ingest.plan.storable import without_unstorable
 from ingest.source.bucket import RawPage
 from ingest.source.listing import Listed, pages
@@ -35,6 +35,8 @@ class Walk:
     shard: Shard
     live: int
     """Rows that the catalog held as in the bucket when the walk began."""
+    seen_before: int
+    """How far the catalog had seen before (see `Page`)."""
     from_start: bool
     """False for a resumed shard: what lies before its cursor was listed by an earlier run."""
     met: int = 0
@@ -44,12 +46,14 @@ class Walk:
 @dataclass
 class ByPrefix:
     """`resumed` shards start behind their cursor; `planned` prefixes are shards already, of this run or of the one that
-    it goes on with; `answers` are first pages that were asked for already."""
+    it goes on with; `answers` are first pages that were asked for already,
+    when the catalog had seen as far as `seen_before` (see `Page`)."""
 
     listing: Listing
     resumed: frozenset[Shard] = frozenset()
     planned: set[str] = field(default_factory=set)
     answers: dict[Shard, RawPage] = field(default_factory=dict)
+    seen_before: int = 0
     _waiting: deque[Shard] = field(default_factory=deque)
 
     async def run(self, shards: Sequence[Shard]) -> None:
@@ -74,9 +78,10 @@ class ByPrefix:
     async def _walk(self, shard: Shard, found: list[Shard]) -> None:
         listing = self.listing
         try:
+            seen = self.seen_before if shard in self.answers else await listing.seen()
             live = await listing.catalog.count_live(listing.source.id, shard)
             here("listing.counted")
-            walk = Walk(shard, live, shard not in self.resumed, keys=ListedKeys() if live else None)
+            walk = Walk(shard, live, seen, shard not in self.resumed, keys=ListedKeys() if live else None)
             try:
                 await self._list(walk, found)
                 if walk.from_start and walk.met < walk.live:
@@ -102,7 +107,7 @@ class ByPrefix:
         async with aclosing(pages(ask, listing.source.bucket, shard, opaque)) as answers:
             async for listed in answers:
                 self._learn(listed)
-                page = without_unstorable(listed.page)
+                page = without_unstorable(listed.page)._replace(seen_before=walk.seen_before)
                 if shard.level:
                     found.extend(await self._plan(page))
                 await self._take(walk, page)
@@ -143,10 +148,12 @@ class ByPrefix:
     async def _sweep(self, walk: Walk) -> None:
         """The shard holds more live rows than were listed: finds which."""
         listing = self.listing
-        after, upto = key_range(walk.shard)
-        while rows := await listing.catalog.rows_between(listing.source.id, after, upto, _ROWS_A_SWEEP):
-            after = rows[-1].key
+        first, behind = key_range(walk.shard)
+        while rows := await listing.catalog.rows_between(listing.source.id, first, behind, _ROWS_A_SWEEP):
+            first = behind_key(rows[-1].key)
             candidates = [row for row in rows if not row.gone and belongs(row.key, walk.shard)]
+            # What another run has seen since may have come behind the listing.
+            candidates = [row for row in candidates if row.seen <= walk.seen_before]
             missing = walk.keys.missing(candidates) if walk.keys is not None else candidates
             if missing:
                 listing.sink.missing(missing)
@@ -154,16 +161,16 @@ class ByPrefix:
     async def _remembered_prefixes(self, prefix: str) -> set[str]:
         """The common prefixes below `prefix` that the catalog has rows of: a short query for each, and behind each."""
         prefixes: set[str] = set()
-        after, upto = key_range(Shard(prefix))
+        first, behind = key_range(Shard(prefix))
         limit = 1
-        while rows := await self.listing.catalog.rows_between(self.listing.source.id, after, upto, limit):
+        while rows := await self.listing.catalog.rows_between(self.listing.source.id, first, behind, limit):
             limit = _ROWS_A_SWEEP  # more than one only where keys lie on the level itself
             for row in rows:
-                after = row.key
-                folded = top_level(row.key, prefix) if row.key.startswith(prefix) else None
+                first = behind_key(row.key)
+                folded = top_level(row.key, prefix)
                 if folded is not None:
                     prefixes.add(folded)
-                    after, limit = last_of_prefix(folded) or row.key, 1
+                    first, limit = behind_prefix(folded) or first, 1
                     break
         return prefixes
 
@@ -173,5 +180,5 @@ def _release(limit: asyncio.Semaphore, _task: asyncio.Task[None]) -> None:
 
 
 def belongs(key: str, shard: Shard) -> bool:
-    """Whether a key lies in the shard's prefix (and level); its range is the query's part."""
-    return key.startswith(shard.prefix) and not (shard.level and "/" in key[len(shard.prefix) :])
+    """Whether a key of the shard's range lies on its level."""
+    return not (shard.level and "/" in key[len(shard.prefix) :])

@@ -167,13 +167,14 @@ class ByRange:
 
     async def _ask_again(self, work: Remembered) -> None:
         page, ticket, sink = work.page, work.ticket, self.listing.sink
+        seen = await self.listing.seen()
         raw = await self.listing.ask(ticket.shard, start_after=page.start_after, max_keys=page.listed)
         if is_unchanged(raw.body, page):
             await sink.count(page.listed - page.skipped, page.skipped, ticket)
             sink.seal(ticket)
             return
         shard = ticket.shard._replace(start_after=page.start_after, end=page.last_key)
-        await self._relist(shard, ticket, await self.listing.read(raw, shard, page.start_after))
+        await self._relist(shard, ticket, await self.listing.read(raw, shard, page.start_after, seen=seen))
 
     async def _gather(self, stretch: Stretch) -> None:
         shard = stretch.shard

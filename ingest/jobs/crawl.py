@@ -26,6 +26,7 @@ async def crawl(
         SourceError: a shard could not be listed to its end; the others were, as far as that made sense.
     """
     listing.order = listing.source.order
+    seen = await listing.seen()  # before anything is asked for
     top, first = Shard(roots[0], level=True), None
     resumed = [shard for shard, _, done in plan if not done]
     try:
@@ -42,7 +43,7 @@ async def crawl(
             answers = {} if first is None else {top: first}
             behind_cursors = frozenset(shard for shard in resumed if shard.start_after)
             planned = {shard.prefix for shard, _, _ in plan if not shard.level}
-            await ByPrefix(listing, behind_cursors, planned, answers).run(shards)
+            await ByPrefix(listing, behind_cursors, planned, answers, seen).run(shards)
     except SourceError:
         # What failed is in the list, or is the listing's own end: the first of all is what the run ends with.
         if not listing.failures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +24,7 @@ from ingest.source.listing import MOST_EMPTY_PAGES, Listed, cut_at_end, parse_pa
 from ingest.source.retries import retried
 
 _PAGE_ATTEMPTS = 5
+_A_MOMENT = 1.0
 _MOST_FAILURES = 8
 """Shards that may fail before the server is given up."""
 
@@ -90,6 +92,8 @@ class Listing:
     _is_proven: bool = False
     """Tonight, the place of a directory has shown the order, or could show nothing."""
     _proving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _seen: int = 0
+    _seen_until: float = float("-inf")
 
     async def ask(self, shard: Shard, *, start_after: str = "", token: str = "", max_keys: int = MOST_KEYS) -> RawPage:
         """One answer. Raises `SourceError` after the retries that can help."""
@@ -112,9 +116,10 @@ class Listing:
             ListingUntrusted: it does not prove itself, or is not in byte order.
         """
         undecodable: list[bytes] = []
+        seen = await self.seen()
         for _ in range(MOST_EMPTY_PAGES):
             raw = await self.ask(shard, start_after=start_after, token=token, max_keys=max_keys)
-            answer = await self.read(raw, shard, start_after, max_keys)
+            answer = await self.read(raw, shard, start_after, max_keys, seen)
             undecodable.extend(answer.page.undecodable)
             if answer.is_last or answer.page.objects:
                 return answer._replace(page=answer.page._replace(undecodable=undecodable))
@@ -123,8 +128,20 @@ class Listing:
             token = answer.token
         raise ListingUntrusted(f"listing {shard}: {MOST_EMPTY_PAGES} pages without a key, and no end")
 
-    async def read(self, raw: RawPage, shard: Shard, start_after: str, max_keys: int = MOST_KEYS) -> Answer:
-        """Parses an answer, to a question for so many keys. Raises `ListingUntrusted`."""
+    async def seen(self) -> int:
+        """How far the catalog has seen (`Page.seen_before`), for what is asked for next: as it was a moment ago at
+        most, so that an answer costs no query."""
+        now = monotonic()
+        if now >= self._seen_until:
+            self._seen_until = now + _A_MOMENT
+            self._seen = await self.catalog.seen(self.source.id)
+        return self._seen
+
+    async def read(
+        self, raw: RawPage, shard: Shard, start_after: str, max_keys: int = MOST_KEYS, seen: int = 0
+    ) -> Answer:
+        """Parses an answer to a question for so many keys, before which the catalog had `seen` so far. Raises
+        `ListingUntrusted`."""
         opaque = self.bucket.etags.opaque
         listed = parse_page(raw, bucket=self.source.bucket, shard=shard, start_after=start_after, opaque=opaque)
         if listed.weak:
@@ -135,7 +152,8 @@ class Listing:
             await self._prove(shard, directory)
         if not self._is_proven and not listed.token and len(listed.page.objects) >= max_keys:
             await self._require_end(shard, listed.page.last_key)
-        return Answer(without_unstorable(listed.page), listed.token, raw.body).cut_at(shard)
+        page = without_unstorable(listed.page)._replace(seen_before=seen)
+        return Answer(page, listed.token, raw.body).cut_at(shard)
 
     async def _prove(self, shard: Shard, directory: str) -> None:
         """Once a run, when a directory shows: until then there was no difference. Raises `OutOfOrder`."""
@@ -168,10 +186,9 @@ class Listing:
         here("listing.shown")
         shard, page = answer.page.shard, answer.page
         upto = shard.end if answer.is_last else page.last_key
-        after, upto = key_range(Shard(shard.prefix, page.start_after, upto))
-        rows = await self.catalog.rows_between(self.source.id, after, upto)
+        rows = await self.catalog.rows_between(self.source.id, *key_range(Shard(shard.prefix, page.start_after, upto)))
         here("listing.joined")
-        return {row[0]: row for row in rows if row[0].startswith(shard.prefix)}
+        return {row[0]: row for row in rows}
 
     def fail(self, shard: Shard, error: IngestError) -> None:
         """Notes that a shard could not be listed; the others go on, unless it is clear that they would fare no better.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
-from ingest.catalog.batch import Batch
+from ingest.catalog.batch import Batch, Committed
 from ingest.catalog.catalog import Catalog
 from ingest.errors import CatalogWentBack, DatabaseDataError, DatabaseError, SchemaAhead, SchemaMissing
 from ingest.jobs.stop import Stop
@@ -70,8 +70,8 @@ class PatientCatalog(Catalog):
     def over(cls, catalog: Catalog, outage: Outage) -> PatientCatalog:
         return cls(**{part.name: getattr(catalog, part.name) for part in fields(catalog)}, outage=outage)
 
-    async def commit(self, batch: Batch) -> None:
-        await self.outage.outlast(lambda: super(PatientCatalog, self).commit(batch))
+    async def commit(self, batch: Batch) -> Committed:
+        return await self.outage.outlast(lambda: super(PatientCatalog, self).commit(batch))
 
     async def rows_for(self, source_id: int, keys: Sequence[str]) -> dict[str, CatalogRow]:
         return await self.outage.outlast(lambda: super(PatientCatalog, self).rows_for(source_id, keys))

@@ -28,9 +28,10 @@ from ingest.jobs.crawl import LISTERS, crawl
 from ingest.jobs.fetch import Fetch
 from ingest.jobs.listing import Listing
 from ingest.jobs.options import SyncOptions
+from ingest.jobs.page_notes import Tallied
 from ingest.jobs.places import Places
 from ingest.jobs.prefixes import is_on_record, read_selection, warn_of_nothing, warn_of_selection
-from ingest.jobs.recorder import Recorder, Tallied
+from ingest.jobs.recorder import Recorder
 from ingest.jobs.resuming import take_up
 from ingest.jobs.run import Run
 from ingest.jobs.tickets import Ticket
@@ -184,7 +185,8 @@ class Pipeline:
         self.run.progress.listed(len(page.objects))
         self._refuse(page)
         self._saw(page.shard, len(page.objects) + len(page.undecodable), sum(not row.gone for row in rows.values()))
-        found = sift(page.objects, rows, self.options.selection, all_rows=all_rows)
+        ticket.shows(page)
+        found = sift(page.objects, rows, self.options.selection, all_rows=all_rows, seen_before=page.seen_before)
         self._add(Tallied(found.unchanged, len(found.skipped), found.known), ticket)
         self.vanished.set_aside(found.gone)
         downloads: list[Download] = []

@@ -16,7 +16,7 @@ from ingest.jobs.run import Run
 from ingest.model import Shard
 from ingest.observe.logs import log
 from ingest.plan.selection import Selection
-from ingest.plan.shards import key_range
+from ingest.plan.shards import behind_key, key_range
 from ingest.source.bucket import Bucket
 from ingest.source.listing import parse_page
 from ingest.source.paths import is_url, other_prefixes
@@ -87,8 +87,7 @@ async def read_recorded(run: Run, text: str) -> str:
 
 async def is_on_record(catalog: Catalog, source_id: int, prefix: str) -> bool:
     """Whether the catalog has a row whose key begins with `prefix`."""
-    rows = await catalog.rows_between(source_id, *key_range(Shard(prefix)), limit=1)
-    return any(row.key.startswith(prefix) for row in rows)
+    return bool(await catalog.rows_between(source_id, *key_range(Shard(prefix)), limit=1))
 
 
 async def _is_listed(bucket: Bucket, name: str, prefix: str) -> bool:
@@ -129,12 +128,11 @@ async def _wants_nothing(run: Run, selection: Selection) -> bool:
         return False
     looked_at, at_once = 0, _FIRST_LOOK
     for root in selection.roots:
-        after, upto = key_range(Shard(root))
-        while rows := await run.catalog.rows_between(run.source.id, after, upto, limit=at_once):
-            inside = (row for row in rows if not row.gone and row.key.startswith(root))
-            if any(not selection.excluded(row.key) for row in inside):
+        first, behind = key_range(Shard(root))
+        while rows := await run.catalog.rows_between(run.source.id, first, behind, limit=at_once):
+            if any(not (row.gone or selection.excluded(row.key)) for row in rows):
                 return False
-            after, looked_at, at_once = rows[-1].key, looked_at + len(rows), _MOST_LOOKED_AT // 10
+            first, looked_at, at_once = behind_key(rows[-1].key), looked_at + len(rows), _MOST_LOOKED_AT // 10
             if looked_at > _MOST_LOOKED_AT:
                 return False  # who asks for so little of so much may well mean it
     return True

@@ -17,7 +17,7 @@ from ingest.jobs.pipeline import log_outcome, log_retry
 from ingest.jobs.recorder import Recorder
 from ingest.jobs.run import Run
 from ingest.jobs.transfers import Transfer
-from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome
+from ingest.model import Counts, Download, LocalCopy, Outcome
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore
@@ -52,9 +52,8 @@ class Recall:
         here("recall.read")
         if row.remote.etag != etag:
             raise ObjectChanged(f"{key!r}: another version is recorded")
-        known = CatalogRow(key, row.remote.size, row.remote.etag, row.state, row.gone, row.local_path, 0)
         async with self._limit:
-            outcome = await self._take(Download(row.remote, known, "restore"))
+            outcome = await self._take(Download(row.remote, row.decided_on, "restore"))
         if outcome.copy is None:
             raise outcome.error or SourceError(f"{key!r} could not be brought back")
         return outcome.copy

@@ -8,21 +8,35 @@ the commit the copies are nobody else's (`jobs.copies`).
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from ingest.catalog.batch import Batch, Settled, Sights
 from ingest.crashpoints import here
 from ingest.errors import DatabaseDataError, IngestError, ObjectChanged
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.copies import Copies
+from ingest.jobs.page_notes import Tallied, note_pages
 from ingest.jobs.places import Places
 from ingest.jobs.stop import Stop
 from ingest.jobs.tickets import CursorBook, Ticket
-from ingest.model import CatalogRow, Counts, Download, LocalCopy, Outcome, RemoteObject, State, Status, key_of
-from ingest.plan.memory import changes, settles
+from ingest.model import (
+    CatalogRow,
+    Counts,
+    Download,
+    LocalCopy,
+    MarkGone,
+    Outcome,
+    Record,
+    RemoteObject,
+    Return,
+    State,
+    Status,
+    key_of,
+)
+from ingest.plan.memory import settles
 from ingest.plan.policy import overtaken
 from ingest.plan.tally import tally, tally_many
 from ingest.store.files import Adopted, Staged
@@ -30,7 +44,6 @@ from ingest.store.paths import is_place
 from ingest.store.replacing import Replaced
 
 if TYPE_CHECKING:
-    from ingest.catalog.batch import Batch
     from ingest.catalog.catalog import Catalog
     from ingest.store.files import FileStore
 
@@ -52,14 +65,6 @@ class Taken(NamedTuple):
     staged: Staged | Adopted
     attempts: int
     received: int
-
-
-class Tallied(NamedTuple):
-    """Objects of a page that need no outcome of their own: `known` are new, and only to be recorded."""
-
-    unchanged: int
-    skipped: int
-    known: Sequence[RemoteObject] = ()
 
 
 class Entry(NamedTuple):
@@ -86,12 +91,12 @@ class Recorder:
     """What ended recording: nothing more is written, and the run must end with it."""
     _waiting: list[Entry] = field(default_factory=list)
     _weight: int = 0
-    _finished: list[Ticket] = field(default_factory=list)
     _book: CursorBook = field(default_factory=CursorBook)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _full: asyncio.Event = field(default_factory=asyncio.Event)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
+    _sights: Sights = field(default_factory=Sights)
     copies: Copies | None = None
     _places: Places | None = None
     _task: asyncio.Task[None] | None = None
@@ -116,7 +121,7 @@ class Recorder:
         """No further outcome of this part will be announced."""
         ticket.closed = True
         if ticket.is_finished:
-            self._finished.append(ticket)
+            self._book.finished.append(ticket)
         self._wake.set()
 
     def add(self, result: Outcome | Taken | Tallied, ticket: Ticket | None = None) -> None:
@@ -164,7 +169,7 @@ class Recorder:
 
     async def _run(self) -> None:
         try:
-            while not self._closing or self._waiting or self._finished:
+            while not self._closing or self._waiting or self._book.finished:
                 await self._wake.wait()
                 if not self._closing:
                     with suppress(TimeoutError):
@@ -205,27 +210,27 @@ class Recorder:
         for (_, ticket), result in zip(entries, results, strict=True):
             if ticket is not None:
                 ticket.remaining -= 1
-                ticket.unsettled = ticket.unsettled or (isinstance(result, Outcome) and not settles(result))
+                if isinstance(result, Outcome) and not settles(result, ticket.listed_at):
+                    ticket.unsettled = True
                 if ticket.is_finished:
-                    self._finished.append(ticket)
+                    self._book.finished.append(ticket)
         batch = self.builder.build([] if self.keeps_rows else outcomes)
-        for result in results:
-            if isinstance(result, Tallied):
-                batch.known.extend(result.known)
+        batch.pages.sights = self._sights
         if not self.keeps_rows:
-            batch.pages.changed = _changed(entries, results)
+            note_pages(batch, zip(results, (ticket for _, ticket in entries), strict=True))
         self._note_pages(batch, {ticket for _, ticket in entries if ticket is not None})
         batch.cursors.extend(self._book.advance())
         if batch.is_empty:
             return results
         try:
-            await self.catalog.commit(batch)
+            committed = await self.catalog.commit(batch)
         except DatabaseDataError:
             if len(outcomes) < len(results) or any(ticket is not None for _, ticket in entries):
                 raise  # a listing goes on from where its cursor is: with the whole of a page, or not at all
             return await self._record_singly(outcomes)
+        self._sights = committed.sights
         here("batch.committed")
-        return results
+        return _without(results, committed.left) if committed.left else results
 
     async def _record_singly(self, outcomes: Sequence[Outcome]) -> list[Outcome | Tallied]:
         """What the database cannot keep of one object is that one's failure, and nobody else's.
@@ -236,8 +241,8 @@ class Recorder:
         results: list[Outcome | Tallied] = []
         for outcome in outcomes:
             try:
-                await self.catalog.commit(self.builder.build([outcome]))
-                results.append(outcome)
+                committed = await self.catalog.commit(self.builder.build([outcome]))
+                results.extend(_without([outcome], committed.left))
             except DatabaseDataError as error:
                 if outcome.copy is not None and isinstance(outcome.action, Download) and outcome.action.row is not None:
                     raise
@@ -247,13 +252,14 @@ class Recorder:
     def _note_pages(self, batch: Batch, tickets: set[Ticket]) -> None:
         """What is relisted is forgotten with each of its rows, since another run may remember it in between; what is
         settled is kept with the last."""
-        finished, self._finished = self._finished, []
+        finished, self._book.finished = self._book.finished, []
         for ticket in tickets.union(finished):
             if ticket.relists is not None:
                 batch.pages.relisted.append(ticket.relists)
         for ticket in finished:
             if not ticket.unsettled:
-                batch.pages.settled.extend((ticket.shard.prefix, page) for page in ticket.pages)
+                prefix, seen_before = ticket.shard.prefix, ticket.seen_before
+                batch.pages.settled.extend(Settled(prefix, page, seen_before) for page in ticket.pages)
 
     async def _publish(self, entries: Sequence[Entry]) -> list[Outcome | Tallied]:
         """Turns what is staged into durable copies; a file that cannot be placed becomes a failure of its object."""
@@ -303,21 +309,23 @@ class Recorder:
     def _give_way(self, taken: Taken) -> Outcome:
         if isinstance(taken.staged, Staged):
             self.store.discard(taken.staged)
-        said = f"{taken.remote.key!r}: another run has recorded another version meanwhile"
-        return _placed(taken, ObjectChanged(said))
+        return _placed(taken, _overtaken(taken.remote.key))
 
 
-def _changed(entries: Sequence[Entry], results: Sequence[Outcome | Tallied]) -> dict[str | None, list[str]]:
-    """See `PageNotes`."""
-    changed: dict[str | None, list[str]] = defaultdict(list)
-    for (_, ticket), result in zip(entries, results, strict=True):
-        listed = ticket.shard.prefix if ticket is not None and ticket.relists is not None else None
-        if isinstance(result, Tallied):
-            if result.known:
-                changed[listed].extend(remote.key for remote in result.known)
-        elif changes(result):
-            changed[listed].append(key_of(result.action))
-    return changed
+def _overtaken(key: str) -> ObjectChanged:
+    return ObjectChanged(f"{key!r}: another run has recorded another version meanwhile")
+
+
+def _without(results: Sequence[Outcome | Tallied], left: frozenset[str]) -> Sequence[Outcome | Tallied]:
+    """What came of it: nothing was said of the objects in `left`, which another run has seen meanwhile."""
+    return [
+        result._replace(status=Status.FAILED, error=_overtaken(key_of(result.action)))
+        if isinstance(result, Outcome)
+        and isinstance(result.action, MarkGone | Return | Record)
+        and key_of(result.action) in left
+        else result
+        for result in results
+    ]
 
 
 def _places(taken: Sequence[Taken], rows: Mapping[str, CatalogRow], directory: str) -> dict[str, str]:

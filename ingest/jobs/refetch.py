@@ -17,7 +17,7 @@ from ingest.jobs.pipeline import GRACE, concurrency_for, log_outcome, log_retry
 from ingest.jobs.recorder import Recorder, Taken
 from ingest.jobs.run import Run
 from ingest.jobs.transfers import Transfer, TransferPool
-from ingest.model import CatalogRow, Counts, Download, Outcome, Status
+from ingest.model import Counts, Download, Outcome, Status
 from ingest.observe.logs import log
 from ingest.plan.checks import check_for
 from ingest.plan.concurrency import RetryBudget
@@ -47,7 +47,7 @@ class Refetch:
         remote = row.remote
         await self.recorder.room()
         self.run.progress.planned(1, remote.size)
-        await self.pool.submit(Download(remote, None if self.keeps_rows else _known(row), reason))
+        await self.pool.submit(Download(remote, None if self.keeps_rows else row.decided_on, reason))
         here("restore.submitted")
 
     async def take_up(self, row: CopyRow) -> bool:
@@ -70,7 +70,7 @@ class Refetch:
         found = await asyncio.to_thread(self.store.adopt_at, row.local_path, newest.size, check)
         if found is not None:
             await self.recorder.room()
-            self.recorder.add(Taken(Download(wanted, _known(row), "repair"), newest, found, 1, 0))
+            self.recorder.add(Taken(Download(wanted, row.decided_on, "repair"), newest, found, 1, 0))
         return found is not None
 
     async def refuse(self, row: CopyRow, reason: str, error: IngestError) -> None:
@@ -159,11 +159,6 @@ async def refetching(
                     await recorder.close()
     finally:
         store.close()
-
-
-def _known(row: CopyRow) -> CatalogRow:
-    remote = row.remote
-    return CatalogRow(remote.key, remote.size, remote.etag, row.state, row.gone, row.local_path, 0)
 
 
 def _log(outcome: Outcome) -> None:

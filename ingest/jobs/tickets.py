@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from ingest.model import KnownPage, Shard
+from ingest.model import KnownPage, Page, Shard
 from ingest.plan.resuming import Cursor
 
 
@@ -25,6 +26,16 @@ class Ticket:
     pages: list[KnownPage] = field(default_factory=list)
     """What to remember of it, if everything in it is settled."""
     unsettled: bool = False
+    listed_at: datetime | None = None
+    """Of its first answer, as is `seen_before` (see `Page`)."""
+    seen_before: int = 0
+    _answers: int = 0
+
+    def shows(self, page: Page) -> None:
+        """The part shows what is on this page, one answer after the other."""
+        if not self._answers:
+            self.listed_at, self.seen_before = page.listed_at, page.seen_before
+        self._answers += 1
 
     @property
     def is_finished(self) -> bool:
@@ -36,6 +47,8 @@ class CursorBook:
     """Orders the parts of each shard, so that a cursor never passes one that is still at work, or in which something is
     left to do: who goes on from there tries again what failed."""
 
+    finished: list[Ticket] = field(default_factory=list)
+    """Parts whose end is not recorded yet."""
     _parts: dict[Shard, deque[Ticket]] = field(default_factory=dict)
     _stuck: set[Shard] = field(default_factory=set)
 

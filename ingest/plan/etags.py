@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
@@ -24,8 +24,8 @@ _TIMED = re.compile(r"(?s)(.*)@([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-
 _IN_A_HEADER = re.compile(r"[!#-~]{1,1024}")
 """The characters of an entity tag (RFC 9110), without those beyond ASCII."""
 _MADE_UP = re.compile(r"[0-9a-f]{12}[147][0-9a-f]{3}[89ab][0-9a-f]{15}")
-_GRAIN = 2.0
-"""Seconds after which no further change can have the same moment: HTTP's dates have whole ones, on both sides."""
+GRAIN = timedelta(seconds=2)
+"""After which no further change can have the same moment: HTTP's dates have whole ones, on both sides."""
 _MOST_AHEAD = 10.0
 """Seconds that a change may lie in the future; after that the clocks say nothing of one another."""
 MOST_LOOKS = 4
@@ -170,7 +170,7 @@ def seconds_until_settled(name: str, now: datetime | None) -> float:
     if moment is None or now is None:
         return 0.0
     age = (now - moment).total_seconds()
-    return max(0.0, _GRAIN - age) if age > -_MOST_AHEAD else 0.0
+    return max(0.0, GRAIN.total_seconds() - age) if age > -_MOST_AHEAD else 0.0
 
 
 def fits_a_header(etag: str) -> bool:

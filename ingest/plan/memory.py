@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from ingest.model import HAD_A_COPY, MOST_KEYS, Download, KnownPage, Outcome, Page, Skip, Status
+from ingest.plan.etags import timed
+from ingest.plan.policy import is_shown
 from ingest.plan.selection import Selection
 
 PAGE = MOST_KEYS
@@ -64,9 +67,28 @@ def still_holds(page: KnownPage, filters: bytes) -> bool:
     return page.filters[8:] == filters[8:] and now >= then
 
 
-def settles(outcome: Outcome) -> bool:
-    """Whether nothing is left to do for the object: only a download may leave something."""
-    return outcome.status is Status.DONE or not isinstance(outcome.action, Download)
+def settles(outcome: Outcome, listed_at: datetime | None) -> bool:
+    """Whether nothing is left to do for the object, in the version that the page shows: only a download may leave
+    something, or may have met another version. The page was listed at `listed_at` (see `policy.is_shown`)."""
+    action = outcome.action
+    if not isinstance(action, Download | Skip):
+        return True
+    if isinstance(action, Download) and outcome.status is not Status.DONE:
+        return False
+    return outcome.remote is None or is_shown(action.remote, outcome.remote, listed_at)
+
+
+def shown_otherwise(outcome: Outcome, listed_at: datetime | None) -> str | None:
+    """How a page shows the version of which there is a copy, where it shows another etag: by that it is known again."""
+    action = outcome.action
+    if not isinstance(action, Download | Skip) or outcome.remote is None:
+        return None
+    listed, own = action.remote, outcome.remote
+    if own.etag == listed.etag:  # nearly always: nothing to work out
+        return None
+    has_a_copy = isinstance(action, Skip) or outcome.copy is not None
+    shown = timed(listed.etag, listed.last_modified)
+    return shown if has_a_copy and own.etag != shown and is_shown(listed, own, listed_at) else None
 
 
 def changes(outcome: Outcome) -> bool:

@@ -26,6 +26,8 @@ before: what changed is taken, however late it is noticed.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from ingest.model import (
     HAD_A_COPY,
     Action,
@@ -40,7 +42,7 @@ from ingest.model import (
     Skip,
     State,
 )
-from ingest.plan.etags import etag_of, timed
+from ingest.plan.etags import GRAIN, etag_of, timed
 from ingest.plan.selection import Selection
 
 ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -56,7 +58,7 @@ def decide(pair: Pair, selection: Selection) -> tuple[Action, ...]:
         return (_first_seen(remote, selection),)
     decide_one = _same if is_unchanged(remote, row) else _differing
     action = decide_one(remote, row, selection)
-    return (Return(remote), action) if row.gone else (action,)
+    return (Return(remote, row), action) if row.gone else (action,)
 
 
 def is_unchanged(remote: RemoteObject, row: CatalogRow) -> bool:
@@ -70,6 +72,20 @@ def is_unchanged(remote: RemoteObject, row: CatalogRow) -> bool:
     if row.etag == remote.etag or etag_of(row.etag) == remote.etag:
         return True
     return row.listed_etag is not None and row.listed_etag == timed(remote.etag, remote.last_modified)
+
+
+def is_shown(listed: RemoteObject, own: RemoteObject, listed_at: datetime | None) -> bool:
+    """Whether what was listed is the version that the object answered with, when it was asked for later.
+
+    Under another etag it may be, where nothing can have changed in between: it would have another moment, unless it was
+    listed within the grain of its clock. `listed_at` is the server's time of the listing; None: unknown.
+    """
+    if own.etag == listed.etag and own.size == listed.size:
+        return True
+    at = listed.last_modified.replace(microsecond=0)
+    if own.size != listed.size or own.last_modified.replace(microsecond=0) != at:
+        return False
+    return etag_of(own.etag) == etag_of(listed.etag) or (listed_at is not None and listed_at - at >= GRAIN)
 
 
 def is_had(newest: RemoteObject, row: CatalogRow | None) -> bool:

@@ -20,6 +20,8 @@ SERVER_ORDERS: dict[str, ListingOrder] = {
 """What the first word of a ``Server`` header tells, in lower case."""
 
 _LAST_CHARACTER = "\U0010ffff"
+_FIRST_CHARACTER = "\1"
+"""Of those that stand in keys: no catalog keeps a NUL (`plan.storable`)."""
 
 
 def order_of_server(server_header: str) -> ListingOrder:
@@ -84,28 +86,25 @@ def is_ascending(objects: Sequence[RemoteObject], start_after: str) -> bool:
     return True
 
 
-def last_of_prefix(prefix: str) -> str | None:
-    """An upper bound (not a key of its own) for all keys with this prefix; None for the empty prefix."""
-    return prefix + _LAST_CHARACTER * 2 if prefix else None
+def behind_key(key: str) -> str:
+    """The first string behind `key` that can be a key."""
+    return key + _FIRST_CHARACTER
+
+
+def behind_prefix(prefix: str) -> str | None:
+    """The first string behind all keys with this prefix; None where nothing can be behind them."""
+    head = prefix.rstrip(_LAST_CHARACTER)
+    if not head:
+        return None
+    following = ord(head[-1]) + 1
+    return head[:-1] + chr(following if following not in range(0xD800, 0xE000) else 0xE000)
 
 
 def key_range(shard: Shard) -> tuple[str, str | None]:
-    """``(after, upto]`` in byte order: the tightest range that holds the whole shard."""
-    # Every key with the prefix is above the string just below it, and the prefix itself may be a key.
-    after = max(shard.start_after, _just_below(shard.prefix))
-    bounds = [bound for bound in (shard.end, last_of_prefix(shard.prefix)) if bound is not None]
-    return after, min(bounds) if bounds else None
-
-
-def _just_below(prefix: str) -> str:
-    """The greatest practical string below `prefix`, so that an exclusive bound still lets `prefix` itself in."""
-    if not prefix:
-        return ""
-    head, last = prefix[:-1], ord(prefix[-1])
-    if last == 0:
-        return head
-    below = last - 1 if last - 1 not in range(0xD800, 0xE000) else 0xD7FF
-    return head + chr(below) + _LAST_CHARACTER * 4
+    """``[first, behind)`` in byte order: exactly the keys of the shard, but for what lies below its level."""
+    first = max(shard.prefix, behind_key(shard.start_after) if shard.start_after else "")
+    bounds = [behind_prefix(shard.prefix), None if shard.end is None else behind_key(shard.end)]
+    return first, min((bound for bound in bounds if bound is not None), default=None)
 
 
 def minimal_prefixes(prefixes: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ingest.model import HAD_A_COPY, Action, Block, CatalogRow, Pair, Record, RemoteObject, Skip, State
+from ingest.model import HAD_A_COPY, Action, Block, CatalogRow, Pair, Record, RemoteObject, Return, Skip, State
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
 
@@ -37,13 +37,22 @@ class Sifted:
         return [*self.skipped, *(remote.key for remote in self.known), *acted]
 
 
+_NEWEST = 1 << 62
+
+
 def sift(
-    objects: Sequence[RemoteObject], rows: dict[str, CatalogRow], selection: Selection, *, all_rows: bool
+    objects: Sequence[RemoteObject],
+    rows: dict[str, CatalogRow],
+    selection: Selection,
+    *,
+    all_rows: bool,
+    seen_before: int = _NEWEST,
 ) -> Sifted:
     """Joins `objects` with `rows` (by key; it is used up) and decides.
 
     A key that stands twice in the page is taken once. With `all_rows`, `rows` are all that the catalog has in the
-    page's range, so those without an object are gone; otherwise nothing is concluded from them.
+    page's range, so those without an object are gone; otherwise nothing is concluded from them. What another run has
+    seen since the page was asked for (see `Page`) is left alone; a download is not, since it asks for itself.
     """
     found = Sifted()
     unchanged, take_row = 0, rows.pop
@@ -60,22 +69,26 @@ def sift(
             else:
                 found.actions.extend(decide(Pair(remote, None), selection))
         elif row[2] != remote[2] or row[1] != remote[1] or row[4]:
-            _decide(remote, row, selection, found)
+            _decide(remote, row, selection, found, seen_before)
         elif row[3] in HAD_A_COPY:
             unchanged += 1
         elif row[3] == _KNOWN and unwanted is not None and unwanted(remote) is not None:
             found.skipped.append(key)
         else:
-            _decide(remote, row, selection, found)
+            _decide(remote, row, selection, found, seen_before)
         seen.add(key)
     found.unchanged += unchanged
     if all_rows:
-        found.gone.extend(row for row in rows.values() if not row.gone)
+        found.gone.extend(row for row in rows.values() if not row.gone and row.seen <= seen_before)
     return found
 
 
-def _decide(remote: RemoteObject, row: CatalogRow, selection: Selection, found: Sifted) -> None:
-    for action in decide(Pair(remote, row), selection):
+def _decide(remote: RemoteObject, row: CatalogRow, selection: Selection, found: Sifted, seen_before: int) -> None:
+    actions = decide(Pair(remote, row), selection)
+    if row.seen > seen_before and any(isinstance(action, Return | Record | Block) for action in actions):
+        found.skipped.append(remote.key)
+        return
+    for action in actions:
         if not isinstance(action, Skip):
             found.actions.append(action)
         elif action.unchanged:

@@ -12,7 +12,7 @@ def tally(counts: Counts, outcome: Outcome) -> None:
     if isinstance(action, Return):
         return
     if isinstance(action, MarkGone):
-        counts.gone += 1
+        counts.gone += outcome.status is not Status.FAILED  # another run has seen it since
         return
     counts.listed += 1
     if isinstance(action, Skip):

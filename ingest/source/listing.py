@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ingest.errors import KeysAstray, ListingUntrusted
+from ingest.http.exchange import Headers
+from ingest.http.http_date import parse_http_date
 from ingest.model import MOST_KEYS, ListingOrder, Page, Shard
 from ingest.plan.etags import Shape
 from ingest.plan.shards import is_ascending, order_of_server
@@ -20,10 +22,13 @@ MOST_EMPTY_PAGES = 1_000
 
 
 class RawPage(Protocol):
-    """What `parse_page` needs of an answer: its bytes, and the server's name."""
+    """What `parse_page` needs of an answer: its bytes, its headers, and the server's name."""
 
     @property
     def body(self) -> bytes: ...
+
+    @property
+    def headers(self) -> Headers: ...
 
     @property
     def server(self) -> str: ...
@@ -109,7 +114,8 @@ def parse_page(raw: RawPage, *, bucket: str, shard: Shard, start_after: str, opa
     except ValueError as error:
         kind = KeysAstray if isinstance(error, _AstrayError) else ListingUntrusted
         raise kind(f"listing {shard}: {_reason(raw.body, error)}") from error
-    page = Page(shard, start_after, entries.objects, not token, entries.prefixes, entries.undecodable)
+    at = parse_http_date(raw.headers.get(b"date", b""))
+    page = Page(shard, start_after, entries.objects, not token, entries.prefixes, entries.undecodable, at)
     return Listed(page, token, raw.server, entries.weak)
 
 

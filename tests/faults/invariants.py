@@ -101,9 +101,11 @@ class Seen:
         assert self.is_complete == end.is_complete
 
     def _rows(self, places: bool) -> list[dict[str, Any]]:
-        """Without the number of their source, of which there is one, and what a listing showed when a copy was taken."""
+        """Without the number of their source, of which there is one, what a listing showed when a copy was taken, and
+        which run was the last to see what."""
         assert len({row["source_id"] for row in self.rows.values()}) <= 1
-        kept: dict[str, Any] = {"listed_etag": None} if places else {"listed_etag": None, "local_path": None}
+        kept: dict[str, Any] = dict.fromkeys(("listed_etag", "seen", "seen_at", "seen_in"))
+        kept |= {} if places else {"local_path": None}
         return [
             {**row, "source_id": 0, "placed": bool(row["local_path"]), **kept} for _, row in sorted(self.rows.items())
         ]

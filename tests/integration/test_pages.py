@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ingest.catalog import schema
-from ingest.catalog.batch import Batch
+from ingest.catalog.batch import Batch, Settled
 from ingest.catalog.catalog import Catalog
 from ingest.model import KnownPage, RemoteObject
 
@@ -27,12 +27,12 @@ class Memory:
 
     async def settle(self, prefix: str, *pages: KnownPage) -> None:
         batch = self.batch()
-        batch.pages.settled = [(prefix, page) for page in pages]
+        batch.pages.settled = [Settled(prefix, page, 1 << 62) for page in pages]
         await self.catalog.commit(batch)
 
     async def gone(self, listed: str | None, *keys: str) -> None:
         batch = self.batch()
-        batch.gone = list(keys)
+        batch.gone = dict.fromkeys(keys, 1 << 62)
         batch.pages.changed = {listed: list(keys)}
         await self.catalog.commit(batch)
 

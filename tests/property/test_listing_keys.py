@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.http.exchange import Headers
 from ingest.model import RemoteObject, Shard
 from ingest.plan.etags import named
 from ingest.source import entries
@@ -21,6 +22,7 @@ from ingest.source.listing import parse_page
 class RawPage(NamedTuple):
     body: bytes
     server: str
+    headers: Headers = Headers()
 
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"

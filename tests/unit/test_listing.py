@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from ingest.errors import ConnectionLost, ListingUntrusted
+from ingest.http.exchange import Headers
 from ingest.model import RemoteObject, Shard
 from ingest.plan.etags import EMPTY_MD5, Shape
 from ingest.source import listing
@@ -34,6 +35,7 @@ URL = "<EncodingType>url</EncodingType>"
 class RawPage(NamedTuple):
     body: bytes
     server: str
+    headers: Headers = Headers()
 
 
 def entry(key: str, rest: str = REST) -> str:
@@ -62,9 +64,7 @@ def test_an_entry_becomes_an_object() -> None:
     listed = parsed(document(PROOF, ENTRY))
     assert listed.page.objects == [remote]
     assert isinstance(listed.page.objects[0], RemoteObject)
-    assert listed.page.complete
-    assert listed.token == ""
-    assert listed.server == "Server"
+    assert (listed.page.complete, listed.token, listed.server) == (True, "", "Server")
 
 
 @pytest.mark.parametrize(
