@@ -51,11 +51,12 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
             else:
                 run.counts.failed += 1
 
+        named = await _named(run, spelled)
         refetch = refetching(run, target, committed, called="restored", strangers=strangers, bwlimit=options.bwlimit)
         if options.to:
             run.report.notes["written_below"] = str(target / run.source.directory)
         async with refetch as transfers:
-            async for row in _wanted(run, options, spelled):
+            async for row in _wanted(run, options, named):
                 run.stop.raise_if_requested()
                 if not options.to or await _is_missing(run, row, transfers, strangers):
                     await transfers.submit(row, "restore")
@@ -80,31 +81,34 @@ async def _is_missing(run: Run, row: CopyRow, transfers: Refetch, strangers: Str
     return True
 
 
-async def _wanted(run: Run, options: RestoreOptions, spelled: list[list[str]]) -> AsyncIterator[CopyRow]:
-    catalog, source_id = run.catalog, run.source.id
-    if spelled:
-        found = await queries.copies_of(catalog, source_id, [key for keys in spelled for key in keys])
-        known = [next((key for key in keys if key in found), None) for keys in spelled]
-        here("restore.read")
-        unknown = [keys[0] for keys, key in zip(spelled, known, strict=True) if key is None]
-        if unknown:
-            raise RowNotFound(f"{unknown[0]!r} is not in the catalog; nothing was restored")
-        for key in dict.fromkeys(key for key in known if key is not None):
-            row = found[key]
-            if row.state == State.PRESENT and not row.pruning and not options.to:
-                run.counts.kept += 1
-                log().info("already_present", key=key)
-                continue
-            if row.remote.is_directory_marker and row.state not in HAD_A_COPY:
-                run.counts.kept += 1
-                log().info("nothing_to_restore", key=key, message="a directory marker, which has no file")
-                continue
+async def _named(run: Run, spelled: list[list[str]]) -> list[CopyRow]:
+    """The rows of the keys, each in the spelling that the catalog knows. Raises `RowNotFound`."""
+    if not spelled:
+        return []
+    found = await queries.copies_of(run.catalog, run.source.id, [key for keys in spelled for key in keys])
+    known = [next((key for key in keys if key in found), None) for keys in spelled]
+    here("restore.read")
+    unknown = [keys[0] for keys, key in zip(spelled, known, strict=True) if key is None]
+    if unknown:
+        raise RowNotFound(f"{unknown[0]!r} is not in the catalog; nothing was restored")
+    return [found[key] for key in dict.fromkeys(known) if key is not None]
+
+
+async def _wanted(run: Run, options: RestoreOptions, named: list[CopyRow]) -> AsyncIterator[CopyRow]:
+    for row in named:
+        if row.state == State.PRESENT and not row.pruning and not options.to:
+            run.counts.kept += 1
+            log().info("already_present", key=row.remote.key)
+        elif row.remote.is_directory_marker and row.state not in HAD_A_COPY:
+            run.counts.kept += 1
+            log().info("nothing_to_restore", key=row.remote.key, message="a directory marker, which has no file")
+        else:
             yield row
     if options.prefix is None:
         return
     after, prefix = "", await read_recorded(run, options.prefix)
     states = [State.PRUNED, State.PRESENT] if options.to else [State.PRUNED]
-    while rows := await queries.copies(catalog, source_id, states, after=after, limit=_BATCH, prefix=prefix):
+    while rows := await queries.copies(run.catalog, run.source.id, states, after=after, limit=_BATCH, prefix=prefix):
         here("restore.read")
         after = rows[-1].remote.key
         for row in rows:

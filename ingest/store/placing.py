@@ -28,14 +28,12 @@ from ingest.store.paths import (
     without_short_names,
 )
 from ingest.store.regular import same_bytes
+from ingest.store.renaming import rename_to_none
 from ingest.store.replacing import Replaced
 
 MOST_FORMS = 1_000
 """Of one path that are tried: more than a path has segments and a name letters."""
 _TAKEN_BY_DIRECTORY = frozenset({errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
-
-
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 class Strangers(Enum):
@@ -125,7 +123,7 @@ class Placing:
                 raise in_the_way(path)
             parent = directories.at(directory)
         if self.strangers is Strangers.KEPT:
-            _rename_to_none(temporary, self.temporaries, name, parent)
+            rename_to_none(temporary, self.temporaries, name, parent)
         else:
             os.replace(temporary, name, src_dir_fd=self.temporaries, dst_dir_fd=parent)
         return path
@@ -177,15 +175,3 @@ def _found(name: str | bytes, directory: int) -> os.stat_result | None:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return None
-
-
-def _rename_to_none(source: str, source_directory: int, name: str | bytes, directory: int) -> None:
-    """Raises `FileExistsError` where the name has come to be taken since it was looked for; nothing is replaced."""
-    try:
-        os.link(source, name, src_dir_fd=source_directory, dst_dir_fd=directory, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        os.replace(source, name, src_dir_fd=source_directory, dst_dir_fd=directory)
-    else:
-        os.unlink(source, dir_fd=source_directory)

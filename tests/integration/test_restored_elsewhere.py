@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +21,7 @@ from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
-from ingest.store import placing
+from ingest.store import placing, renaming
 from tests.fixtures.lines import lines_said
 from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.process import run_ingest
@@ -115,30 +114,40 @@ async def test_a_key_whose_name_is_a_directory_comes_beside_it_each_time(
     assert files(target) == {"a/b": b"below", "%61": b"above"}
 
 
-@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("unknown", [None, errno.EINVAL, errno.ENOSYS])
 @pytest.mark.parametrize("overwrite", [False, True])
 async def test_a_file_that_comes_while_the_copy_is_fetched(
-    settings: Settings, target: Path, monkeypatch: pytest.MonkeyPatch, links: bool, overwrite: bool
+    settings: Settings, target: Path, monkeypatch: pytest.MonkeyPatch, unknown: int | None, overwrite: bool
 ) -> None:
-    """It was not there when it was looked for, nor when the copy was to be put in its place."""
+    """It was not there when it was looked for, nor when the copy was to be put in its place; whether or not the disk
+    knows a rename that replaces nothing."""
 
-    def comes(name: bytes, directory: int) -> None:
+    def comes(_: bytes, __: int) -> None:
         if not (target / "loans/1.pdf").exists():
             (target / "loans/1.pdf").write_bytes(b"a moment ago")
 
-    def refuses(*_: object, **__: object) -> None:
-        raise OSError(errno.EPERM, "this disk has no hard links")
-
-    if links:
-        monkeypatch.setattr(placing, "_found", comes)
-    else:
-        monkeypatch.setattr(os, "link", refuses)
+    monkeypatch.setattr(placing, "_found", comes)
+    if unknown is not None:
+        monkeypatch.setattr(renaming, "_renameat2", lambda *_: unknown)
     report = await restored(settings, "loans/1.pdf", overwrite=overwrite)
     assert report.exit_code == 0
-    if not links or overwrite:
-        assert files(target) == {"loans/1.pdf": b"one"}
-    else:
-        assert files(target) == {"loans/1.pdf": b"a moment ago", "loans/%31.pdf": b"one"}
+    ours = {"loans/1.pdf": b"one"} if overwrite else {"loans/1.pdf": b"a moment ago", "loans/%31.pdf": b"one"}
+    assert files(target) == ours
+
+
+@pytest.mark.parametrize("unknown", [errno.EINVAL, errno.ENOTSUP])
+async def test_a_disk_without_such_a_rename(
+    settings: Settings, target: Path, monkeypatch: pytest.MonkeyPatch, unknown: int
+) -> None:
+    monkeypatch.setattr(renaming, "_renameat2", lambda *_: unknown)
+    assert (await restored(settings)).exit_code == 0
+    assert files(target) == OBJECTS
+
+
+async def test_a_key_that_nobody_knows_makes_no_directory(settings: Settings, target: Path) -> None:
+    report = await restored(settings, "loans/1.pdf", "loans/9.pdf")
+    assert (report.exit_code, report.counts.restored) == (1, 0)
+    assert not target.parent.exists()
 
 
 async def test_a_story_begins_with_a_download(server: MemoryS3, settings: Settings, tmp_path: Path) -> None:
