@@ -32,6 +32,8 @@ class Errand:
         self.remaining -= 1
         if self.remaining <= 0:
             self.error = self.error or self.fault
+            if self.error is not None:
+                _let_go(self.error)
             self.settle(self)
 
     @property
@@ -40,3 +42,9 @@ class Errand:
         assert self.error is not None  # noqa: S101 - asked only of what failed
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         return {"at": now, "error": self.error.code, "message": self.error.message[:500]}
+
+
+def _let_go(error: IngestError) -> None:
+    """Of the frames that it came through: they hold the message, and the message's errand holds the error. In such a
+    circle thousands of large messages would stay until somebody looks for circles, which is seldom (`cli.runner`)."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
