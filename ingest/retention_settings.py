@@ -16,8 +16,9 @@ class RetentionSettings(BaseModel, defer_build=True):  # a part of `Settings`: o
     gone_after: timedelta | None = None
     """None: a copy that the bucket no longer has is kept for ever."""
     keep_runs: timedelta = timedelta(days=400)
+    keep_letters: timedelta = timedelta(days=400)
 
-    @field_validator("retention", "gone_after", "keep_runs", mode="before")
+    @field_validator("retention", "gone_after", "keep_runs", "keep_letters", mode="before")
     @classmethod
     def _age(cls, value: object) -> object:
         return parse_duration(value) if isinstance(value, str) else value

@@ -70,6 +70,9 @@ VARIABLES: dict[str, Variable] = {
         "how long cleanup keeps a copy that the bucket no longer has, for example 30d; empty: for ever",
     ),
     "keep_runs": Variable("INGEST_KEEP_RUNS", "how long the catalog keeps runs and settled deliveries: 400d or 52w"),
+    "keep_letters": Variable(
+        "INGEST_KEEP_LETTERS", "how long the catalog keeps messages that were given up: 400d or 52w"
+    ),
     "kafka_bootstrap_servers": Variable("KAFKA_BOOTSTRAP_SERVERS", "host:port, several separated by commas"),
     "kafka_topic": Variable("KAFKA_TOPIC", "the topic that names the objects"),
     "kafka_group_id": Variable("KAFKA_GROUP_ID", "the consumer group"),

@@ -9,6 +9,7 @@
 | deliveries | those settled longer ago, of a version that is | the version that is recorded: nobody is to deliver it |
 | | recorded no longer | once more; of each address the newest that it took, as it has taken something |
 | the service's answers | those given longer ago | |
+| dead letters | what was given up longer ago | what waits for another try |
 | the audit trail | | all of it |
 """
 
@@ -48,6 +49,9 @@ _DELIVERIES_BEHIND = (
     "(SELECT 1 FROM objects o WHERE o.source_id = d.source_id AND o.key = d.key AND {version} = d.etag), "
     "state <> 'pending' AND response IS NOT NULL FROM deliveries d WHERE source_id = ? AND id > ? ORDER BY id LIMIT ?"
 )
+_LETTERS_BEHIND = (
+    "SELECT id, first_at < ?, state = 'dead' FROM dead_letters WHERE source_id = ? AND id > ? ORDER BY id LIMIT ?"
+)
 
 
 class Old(NamedTuple):
@@ -57,11 +61,12 @@ class Old(NamedTuple):
     deliveries: list[int]
     answers: list[int]
     """Of deliveries that stay."""
+    letters: list[int]
 
 
-async def find_old(lane: Lane, source_id: int, before: datetime) -> Old:
+async def find_old(lane: Lane, source_id: int, before: datetime, letters_before: datetime) -> Old:
     """Rows are read in the order of their numbers, until none of them is older than that."""
-    old = Old([], [], [])
+    old = Old([], [], [], [])
     dialect = lane.dialect
     for (whose,) in await lane.fetch(_SOURCES, source_id):
         marked = [int(row[0]) for row in await lane.fetch(_NEWEST_OF_ALL, whose, whose)]
@@ -80,15 +85,19 @@ async def find_old(lane: Lane, source_id: int, before: datetime) -> Old:
             old.deliveries.append(number)
         elif has_answer and not may_go and len(old.answers) < MOST:
             old.answers.append(number)
+    async for number, may_go in _behind(lane, _LETTERS_BEHIND, letters_before, None, lambda last: (source_id, last)):
+        if may_go and len(old.letters) < MOST:
+            old.letters.append(number)
     return old
 
 
 async def _behind(
-    lane: Lane, sql: str, before: datetime, kept: list[int], own: Callable[[int], tuple[Any, ...]]
+    lane: Lane, sql: str, before: datetime, kept: list[int] | None, own: Callable[[int], tuple[Any, ...]]
 ) -> AsyncIterator[tuple[Any, ...]]:
     """The rows that are old: their numbers, and what else the query says of them."""
     last, dialect = 0, lane.dialect
-    while rows := await lane.fetch(sql, dialect.time(before), dialect.listed(kept), *own(last), _READ_AT_ONCE):
+    told = (dialect.time(before), *([] if kept is None else [dialect.listed(kept)]))
+    while rows := await lane.fetch(sql, *told, *own(last), _READ_AT_ONCE):
         if not any(row[1] for row in rows):
             return
         for number, is_old, *said in rows:
@@ -118,3 +127,7 @@ def remove_deliveries(ids: list[int], dialect: Dialect) -> Steps[None]:
 def remove_answers(ids: list[int], dialect: Dialect) -> Steps[None]:
     sql = f"UPDATE deliveries SET response = NULL WHERE id {dialect.among}"  # noqa: S608 - ours
     yield Statement(sql, (dialect.listed(ids),))
+
+
+def remove_letters(ids: list[int], dialect: Dialect) -> Steps[None]:
+    yield Statement(f"DELETE FROM dead_letters WHERE id {dialect.among}", (dialect.listed(ids),))  # noqa: S608 - ours

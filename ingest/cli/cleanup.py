@@ -31,7 +31,7 @@ def command(
 
     Copies that are held, not yet delivered where delivery is on, or that the bucket no longer has in the same version,
     are kept. Nothing is removed while the clock contradicts earlier runs or the server. Runs and settled deliveries
-    that are old go as well (INGEST_KEEP_RUNS).
+    that are old go as well (INGEST_KEEP_RUNS), and so do messages that were given up (INGEST_KEEP_LETTERS).
 
     Example: ingest cleanup --older-than 30d --dry-run
     """

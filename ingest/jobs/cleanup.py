@@ -72,7 +72,7 @@ async def cleanup(
             bucket = await stack.enter_async_context(opening)
             places = Places(run.catalog, store.taken)
             await _Cleanup(run, options, store, copies, places, bucket, clock, age, gone_after).work()
-        await trim(run, clock() - settings.keep_runs, dry_run=options.dry_run)
+        await trim(run, clock(), dry_run=options.dry_run)
 
     return await execute(
         "cleanup", settings, arguments, work, lock="retention", progress=progress, stop=stop, clock=clock

@@ -15,13 +15,14 @@ _REMOVE: dict[str, Callable[[list[int], Dialect], Steps[None]]] = {
     "runs": trimming.remove_runs,
     "deliveries": trimming.remove_deliveries,
     "answers": trimming.remove_answers,
+    "letters": trimming.remove_letters,
 }
 
 
-async def trim(run: Run, before: datetime, *, dry_run: bool) -> None:
-    """Removes what is older than `before` and nobody needs, and notes in the report how much that was."""
-    lane = run.catalog.lane
-    found = await trimming.find_old(lane, run.source.id, before)
+async def trim(run: Run, now: datetime, *, dry_run: bool) -> None:
+    """Removes what is older than the settings say and nobody needs, and notes in the report how much that was."""
+    lane, settings = run.catalog.lane, run.settings
+    found = await trimming.find_old(lane, run.source.id, now - settings.keep_runs, now - settings.keep_letters)
     for name, ids in found._asdict().items():
         for batch in [] if dry_run else trimming.batches(ids):
             run.stop.raise_if_requested()

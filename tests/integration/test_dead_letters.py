@@ -18,7 +18,9 @@ from ingest.demo.broker import Broker
 from ingest.errors import ExitCode, RowNotFound
 from ingest.jobs import deadletters as jobs
 from ingest.jobs.ask import status
+from ingest.jobs.cleanup import cleanup
 from ingest.jobs.letterbox import Letterbox
+from ingest.jobs.options import CleanupOptions
 from ingest.jobs.stop import Stop
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
@@ -260,3 +262,16 @@ async def test_a_retry_says_that_the_bucket_is_away(tmp_path: Path, monkeypatch:
         assert await tries(settings) == [1, 1, 1]
         await door.open()
         assert (await retry(settings)).exit_code == ExitCode.OK
+
+
+async def test_cleanup_removes_what_was_given_up_long_ago(tmp_path: Path, database_url: str) -> None:
+    async with serving(MemoryS3()) as server:
+        settings = await given_up(server, tmp_path, 1, database_url)
+        old = datetime.now(UTC) - timedelta(days=40)
+        waiting = {"state": "waiting", "next_attempt_at": datetime.now(UTC)}
+        await kept(settings, [a_letter(7, first_at=old), a_letter(8, first_at=old, **waiting)])
+        settings = settings.model_copy(update={"keep_letters": timedelta(days=30)})
+        for dry_run, left in ((True, [0, 7, 8]), (False, [0, 8])):
+            report = await cleanup(settings, CleanupOptions(dry_run=dry_run), progress=Silence(), stop=Stop())
+            assert report.notes["trimmed_letters"] == 1
+            assert [letter["offset"] for letter in await list_letters(settings)] == left
