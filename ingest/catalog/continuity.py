@@ -40,6 +40,8 @@ class Continuity:
     started_at: datetime
     revision: str
     written: int = 0
+    stands: int | None = None
+    """What the database had of them when it turned out to have forgotten some; None as long as it has not."""
 
     @property
     def mark(self) -> Mark:
@@ -81,6 +83,8 @@ class Continuity:
         Raises:
             CatalogWentBack: it has forgotten what was committed.
         """
+        if found is None or found < self.written:
+            self.stands = found or 0
         if found is None:
             raise CatalogWentBack(f"the database knows nothing of run {self.run_id}, which is under way")
         if found < self.written:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from ingest.catalog.continuity import Continuity
 from ingest.catalog.lane import Dialect, Rows, Statement, T, Transaction, sqlite_time
 from ingest.catalog.strangers import require_ours
 from ingest.catalog.target import Target
+from ingest.errors import CatalogWentBack
 
 BUSY_TIMEOUT_MS = 30_000
 PRAGMAS = (
@@ -47,6 +49,7 @@ class SqliteLane:
         self._reader = _connect(target.file)
         self._writing = ThreadPoolExecutor(1, "catalog-writes")
         self._reading = ThreadPoolExecutor(1, "catalog-reads")
+        self._file = _number_of(target.file)
 
     @classmethod
     @asynccontextmanager
@@ -88,6 +91,8 @@ class SqliteLane:
 
     def _write(self, transaction: Transaction[T]) -> T:
         connection = self._writer
+        if _number_of(self._target.file) != self._file:  # what is written to a file without a name is lost with it
+            raise CatalogWentBack(f"{self._target.shown}: the file was removed or replaced while it was open")
         # A transaction that reads first and writes later would fail as "locked" without waiting: lock at once.
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -127,6 +132,15 @@ def _connect(file: str, *, strangers_to: str = "") -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _number_of(file: str) -> tuple[int, int] | None:
+    """What tells a file from another one that comes to its name; None where there is none."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _set(connection: sqlite3.Connection, pragma: str) -> None:

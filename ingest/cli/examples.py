@@ -77,6 +77,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.DiskError: "statements/loans: Permission denied",
     errors.DiskFull: "statements/loans/a.pdf: No space left on device",
     errors.NameRefused: "statements/loans/a:b.pdf: this disk refuses the name (Invalid argument)",
+    errors.NotesForeign: "/srv/ingest/data/.ingest/replaced/statements/intent is another version's",
     errors.OtherFileSystem: "/srv/ingest/data/statements is on another file system than .ingest",
     errors.TooLargeForDisk: "'loans/a.iso': File too large",
     errors.TooManyFiles: f"{_SERVER}: Too many open files",

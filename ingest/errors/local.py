@@ -100,6 +100,16 @@ class DirectoryForeign(DiskError):
     )
 
 
+class NotesForeign(DiskError):
+    """What a killed run left to be undone was written by another version of the tool, in words of its own."""
+
+    code = "notes_foreign"
+    hint = (
+        "Run any command that writes (`ingest sync`) once with the version that was killed: it undoes what it left. "
+        "Then go on with this one; nothing was changed."
+    )
+
+
 class OtherFileSystem(DiskError):
     """A directory of copies is a mount of its own, or its subvolume, where no file can be renamed to."""
 

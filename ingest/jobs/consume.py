@@ -92,7 +92,8 @@ class Consumer:
         try:
             await self.reception.close()
         finally:
-            await self.partitions.commit()
+            stands = self.run.record.stands
+            await (self.partitions.commit() if stands is None else self.partitions.set_back(stands))
             await asyncio.gather(*delivering)
 
     async def _read(self) -> None:
@@ -253,7 +254,7 @@ async def _follow(run: Run, options: ConsumeOptions) -> Letterbox:
         partitions = Partitions(reception.letterbox)
         joining = stack.enter_async_context(join(run.settings, partitions.revoked, partitions.assigned))
         topic = await run.stop.during(joining)
-        partitions.topic = topic
+        partitions.topic, partitions.run = topic, run.record
         burials = Burials(run.catalog, run.source.id, reception.outage, topic.bury, partitions.place)
         reception.letterbox.on_dead = burials.wake
         consumer = Consumer(run, options, reception, partitions, topic, burials, dispatcher, notifier)

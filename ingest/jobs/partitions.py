@@ -19,8 +19,10 @@ from ingest.jobs.letterbox import Letterbox
 from ingest.model import LetterState
 from ingest.observe.logs import log
 from ingest.plan.offsets import Gap, OffsetTracker, removed
+from ingest.plan.setback import Trail
 
 if TYPE_CHECKING:
+    from ingest.catalog.continuity import Continuity
     from ingest.delivery.kafka import Topic
 
 HANDOVER_SECONDS = 5.0
@@ -42,9 +44,12 @@ class Partitions:
 
     letterbox: Letterbox
     topic: Topic | None = None
+    run: Continuity | None = None
+    """Whose transactions come of the messages."""
     positions: dict[int, int] = field(default_factory=dict)
     """Committed, by partition."""
     _trackers: dict[int, OffsetTracker] = field(default_factory=dict)
+    _trails: dict[int, Trail] = field(default_factory=dict)
     _doubts: list[_Doubt] = field(default_factory=list)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -60,6 +65,7 @@ class Partitions:
                 tracker = self._trackers[letter.partition] = OffsetTracker()
             if tracker.expected and letter.offset > tracker.expected:
                 self._doubt(letter.partition, tracker, Gap(tracker.expected, letter.offset))
+            self._trails.setdefault(letter.partition, Trail(letter.offset))
             tracker.take(letter.offset)
             found.append(Errand(letter, partial(self._settled, tracker)))
         return found
@@ -77,6 +83,7 @@ class Partitions:
         left = {number: self._trackers.pop(number).in_flight for number in numbers if number in self._trackers}
         for number in numbers:
             self.positions.pop(number, None)
+            self._trails.pop(number, None)
         log().info("partitions_revoked", partitions=sorted(numbers), abandoned=sum(left.values()))
 
     async def assigned(self, numbers: Sequence[int]) -> None:
@@ -99,6 +106,7 @@ class Partitions:
         trackers = dict(self._trackers)
         wanted = {number: tracker.committable for number, tracker in trackers.items()}
         positions = {number: position for number, position in wanted.items() if position is not None}
+        written = self.run.written if self.run is not None else 0
         if not positions or self.topic is None:
             return
         here("offsets.committing")
@@ -111,6 +119,23 @@ class Partitions:
         for number, position in positions.items():
             trackers[number].commit(position)
             self.positions[number] = position
+            if number in self._trails:
+                self._trails[number].committed(position, written)
+
+    async def set_back(self, stands: int) -> None:
+        """The catalog has forgotten all but so many transactions: the messages behind them are read again, by whoever
+        comes next. No offset moves after this."""
+        self._trackers.clear()
+        back = {number: trail.back_to(stands) for number, trail in self._trails.items()}
+        positions = {number: offset for number, offset in back.items() if offset is not None}
+        if not positions or self.topic is None:
+            return
+        try:
+            await self.topic.commit(positions)
+        except BrokerError as error:
+            log().warning("offsets_not_set_back", error=error.code, message=error.message)
+            return
+        log().warning("offsets_set_back", partitions=positions, message="the catalog has forgotten what came of them")
 
     async def lag(self) -> dict[int, int]:
         """By partition: messages behind the committed position, as far as the broker has told."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ingest.crashpoints import here
-from ingest.errors import UnsafePath
+from ingest.errors import NotesForeign, UnsafePath
 from ingest.private import hand_over
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import sync_directory, sync_file
@@ -87,7 +87,11 @@ class Replacing:
         here("batch.replaced-ended")
 
     def left(self) -> list[Replaced]:
-        """What a killed batch replaced, or was about to."""
+        """What a killed batch replaced, or was about to.
+
+        Raises:
+            NotesForeign: a version wrote it that notes more than this one can undo.
+        """
         with self._opened() as (_, place):
             try:
                 intent = os.open(_INTENT, _READ, dir_fd=place)
@@ -96,9 +100,12 @@ class Replacing:
             with os.fdopen(intent, "rb") as file:
                 written = file.read()
         try:
-            return [Replaced(*copy) for copy in json.loads(written)]
-        except (ValueError, TypeError):
+            said = json.loads(written)
+        except ValueError:
             return []  # torn: see above
+        if not (isinstance(said, list) and all(map(_is_copy, said))):
+            raise NotesForeign(f"{self.data_dir}/.ingest/replaced/{self.directory}/{_INTENT} is another version's")
+        return [Replaced(*copy) for copy in said]
 
     def undo(self, recorded: Mapping[Replaced, str | None]) -> list[Replaced]:
         """Puts back the kept bytes that are still what the catalog says of the copy, and takes away what stands where
@@ -161,6 +168,10 @@ class Replacing:
         for parent in (".ingest/replaced", ".ingest"):  # an intent that nobody finds is none
             sync_directory(directories.at(parent))
         return directories.at(path)
+
+
+def _is_copy(said: object) -> bool:
+    return isinstance(said, list) and len(said) == len(Replaced._fields) and all(isinstance(one, str) for one in said)
 
 
 def _link(directories: Directories, path: str, place: int, name: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,3 +121,27 @@ async def test_a_schema_of_another_version_is_written_to_no_more(
     assert revision in str(report.error)
     assert await stages.turning.ask(RECORDED) == 2 * STAGE
     assert await stages.turning.ask("SELECT status FROM runs WHERE id = 2") == "failed"
+
+
+@pytest.mark.parametrize("fate", ["replaced", "removed"])
+async def test_a_file_that_has_lost_its_name_is_written_to_no_more(
+    tmp_path: Path, sqlite_url: str, swift: None, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    """A backup is moved over a catalog that is open: what a run wrote would be gone with it, and nobody told."""
+    monkeypatch.setattr(recorder, "BATCH", STAGE)
+    file = tmp_path / "data" / ".ingest" / "catalog.db"
+    async with rigged(tmp_path, sqlite_url, OLD, page=10) as rig:
+        await rig.run(0)
+        rig.server.fill(NEW)
+        stages = Stages(Turning(sqlite_url, tmp_path))
+
+        def turn() -> None:
+            backup = file.with_name("backup.db")
+            shutil.copy(file, backup)
+            file.unlink() if fate == "removed" else os.replace(backup, file)
+
+        stages.turning.turn = turn  # type: ignore[method-assign] # another deed at the same moment
+        rig.server.faults = [Fault("get", stages.body)]
+        report, _ = await asyncio.gather(run_sync(rig.settings), stages.play())
+    assert (report.exit_code, type(report.error)) == (6, CatalogWentBack), report.error
+    assert "removed or replaced" in str(report.error)
