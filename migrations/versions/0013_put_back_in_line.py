@@ -11,6 +11,8 @@ from alembic import op
 revision = "0013"
 down_revision = "0012"
 
+LOSES = "nothing: what was put back in line stays there"
+
 _SUPERSEDED = "superseded: the object changed before it was delivered"
 _OF_OBJECT = "o.source_id = d.source_id AND o.key = d.key"
 _RECORDED = "coalesce(o.version, o.etag)"

@@ -15,6 +15,8 @@ from alembic import op
 revision = "0014"
 down_revision = "0013"
 
+LOSES = "the quick way to the last runs, and the room that old ones had"
+
 _CONSTRAINT = "CONSTRAINT fk_events_run_id FOREIGN KEY(run_id) REFERENCES runs (id)"
 _NEXT = "CONSTRAINT fk_events_source_id"
 

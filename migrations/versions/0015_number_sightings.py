@@ -12,6 +12,8 @@ from alembic import op
 revision = "0015"
 down_revision = "0014"
 
+LOSES = "when each object was last seen, and why a source is listed by directory; the next listing reads every page"
+
 Time = sa.DateTime(timezone=True).with_variant(sa.String(32), "sqlite")
 
 _COLUMNS = {

@@ -39,14 +39,6 @@ def copies(home: Path) -> list[Path]:
     return sorted(home.glob("catalog.db.*.bak"))
 
 
-@pytest.mark.parametrize("step", migrations.steps(), ids=lambda step: step.revision)
-def test_each_step_says_what_it_does_and_what_its_way_back_loses(step: migrations.Step) -> None:
-    """By the first paragraph of its docstring, and by the line `LOSES` beside its revision."""
-    assert step.does.endswith(".")
-    assert step.loses, f"{step.revision} wants LOSES, in a few words: what a downgrade takes with it"
-    assert not step.loses.endswith(".")
-
-
 async def test_an_upgrade_says_what_it_does_and_keeps_a_copy(tmp_path: Path, database_url: str) -> None:
     await schema.upgrade(database_url)
     await noted(database_url)
