@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from ingest.errors.base import IngestError
 from ingest.exits import ExitCode
 
@@ -140,6 +142,13 @@ class CredentialsExpired(CredentialsError):
     code = "credentials_expired"
     retryable = True
     hint = "Renew the session token or the role's credentials."
+    renewed = False
+    """Others have taken the place of those that were refused."""
+
+    def over(self) -> Self:
+        """The same, where others are there."""
+        self.renewed = True
+        return self
 
 
 class ClockSkewed(SourceError):

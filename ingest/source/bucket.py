@@ -12,10 +12,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
 from ingest.errors import (
+    AccessDenied,
     AccessKeyUnknown,
     CredentialsExpired,
     ObjectChanged,
     RangeIgnored,
+    SignatureMismatch,
     SourceError,
     UnexpectedResponse,
 )
@@ -30,7 +32,7 @@ from ingest.plan.checks import is_multipart
 from ingest.plan.etags import Etags, etag_of, fits_a_header, is_same, is_void, is_weak, moment_of
 from ingest.source.checksums import check_for_part
 from ingest.source.clock import Clock
-from ingest.source.credentials import CredentialSource, credential_source
+from ingest.source.credentials import Credentials, CredentialSource, credential_source
 from ingest.source.endpoint import Endpoint, quote_key, quote_query
 from ingest.source.errors import error_from_response, is_error_document, shown
 from ingest.source.heads import ObjectHead, parse_head, version_in
@@ -46,6 +48,8 @@ _CHECKSUMS = ("x-amz-checksum-mode",)
 _PINNED = ("if-match", *_CHECKSUMS)
 _ENABLED = "ENABLED"
 _ANY_SIZE = 1
+_OF_CREDENTIALS = (CredentialsExpired, AccessKeyUnknown, SignatureMismatch)
+"""Refusals after which the chain may have others: a secret may be replaced under its key, too."""
 
 OnChunks = Callable[[list[bytes]], Awaitable[None]]
 
@@ -162,11 +166,12 @@ class Bucket:
         if delimiter:
             asked["delimiter"] = delimiter
         await self._renew()
+        signed_by = self._signer.credentials
         head = self._signer.sign("GET", self.endpoint.bucket_path, quote_query(asked))
         response = await self._pool.fetch(Exchange(head, MOST_LISTING_BYTES))
         self.clock.see(response.headers)
         if response.status != 200 or is_error_document(response.body):
-            await self._refuse(response, f"listing {self.endpoint.bucket}/{shown(prefix)}")
+            await self._refuse(response, f"listing {self.endpoint.bucket}/{shown(prefix)}", signed_by)
         return RawPage(response.body, response.headers, prefix, start_after, token)
 
     async def get(self, key: str, *, etag: str | None = None, max_body: int) -> Response:
@@ -177,10 +182,11 @@ class Bucket:
         """
         if self._credentials.check_at <= time.monotonic():
             await self._renew()
+        signed_by = self._signer.credentials
         response = await self._pool.fetch(Exchange(self._request(key, etag), max_body))
         self.clock.see(response.headers)
         if response.status != 200:
-            await self._refuse(response, f"GET {shown(key)}")
+            await self._refuse(response, f"GET {shown(key)}", signed_by)
         found = response.headers.get(b"etag")
         if found is None or etag is None or found != b'"%b"' % etag.encode():
             self._check_version(response, etag, key)
@@ -251,11 +257,12 @@ class Bucket:
         """
         await self._renew()
         query = quote_query({"partNumber": str(part_number)}) if part_number is not None else ""
+        signed_by = self._signer.credentials
         head = self._signer.sign("HEAD", self._key_root + quote_key(key), query, _CHECKSUMS, (_ENABLED,))
         response = await self._pool.fetch(Exchange(head, bodyless=True))
         self.clock.see(response.headers)
         if response.status not in (200, 206):
-            await self._refuse(response, f"HEAD {shown(key)}")
+            await self._refuse(response, f"HEAD {shown(key)}", signed_by)
         what, is_part = f"HEAD {shown(key)}", part_number is not None
         found = parse_head(response.headers, what, is_part=is_part, opaque=self.etags.opaque)
         self.pins = self.pins and not is_weak(response.headers.get(b"etag", b"").decode("latin-1"))
@@ -271,19 +278,21 @@ class Bucket:
         return check
 
     async def _stream(self, head: bytes, key: str, check: Callable[[Response], None], on_chunks: OnChunks) -> Headers:
+        signed_by = self._signer.credentials
         response = await self._pool.stream(Exchange(head, streamed=True), check, on_chunks)
         if response.status not in (200, 206):
-            await self._refuse(response, f"GET {shown(key)}")
+            await self._refuse(response, f"GET {shown(key)}", signed_by)
         return response.headers
 
     async def _fill(self, head: bytes, key: str, check: Callable[[Response], None], into: memoryview) -> Response:
         """An answer whose body fills `into`. Raises `RangeIgnored` where it is longer or shorter."""
+        signed_by = self._signer.credentials  # nothing else has had a turn since the head was signed
         try:
             response, came = await self._pool.stream_into(Exchange(head, streamed=True), check, into)
         except BodyOverflow:
             raise RangeIgnored(f"GET {shown(key)}: more was sent than the {len(into)} bytes asked for") from None
         if response.status not in (200, 206):
-            await self._refuse(response, f"GET {shown(key)}")
+            await self._refuse(response, f"GET {shown(key)}", signed_by)
         if came != len(into):
             raise RangeIgnored(f"GET {shown(key)}: {came} of the {len(into)} bytes asked for were sent")
         return response
@@ -334,12 +343,16 @@ class Bucket:
             await self._credentials.refresh()
             self._signer.use(self._credentials.current)
 
-    async def _refuse(self, response: Response, what: str) -> NoReturn:
-        """Raises what a refusal means. Refused credentials are looked up anew: a caller's retry signs with those."""
+    async def _refuse(self, response: Response, what: str, signed_by: Credentials) -> NoReturn:
+        """Raises what a refusal means. The credentials that signed the request are those that are refused: where others
+        have taken their place meanwhile, or do so now, it may be sent again with them."""
         error: SourceError = error_from_response(response.status, response.headers, response.body, what)
-        if isinstance(error, CredentialsExpired | AccessKeyUnknown):
-            refused = self._signer.credentials
-            if await self._credentials.reload(refused):
-                self._signer.use(self._credentials.current)
-                error = CredentialsExpired(error.message)
+        renewed = False
+        if isinstance(error, _OF_CREDENTIALS):
+            renewed = await self._credentials.reload(signed_by)
+            self._signer.use(self._credentials.current)
+        elif isinstance(error, AccessDenied | UnexpectedResponse) and not response.body:  # as a HEAD is refused
+            renewed = signed_by != self._credentials.current
+        if renewed:
+            raise CredentialsExpired(error.message).over()
         raise error

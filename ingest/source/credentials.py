@@ -50,7 +50,8 @@ class CredentialSource(Protocol):
         """Renews `current` if it is about to expire."""
 
     async def reload(self, refused: Credentials) -> bool:
-        """The server refused these: looks for newer ones. Returns whether `current` differs now.
+        """The server refused a request that was signed by these: looks for newer ones, unless that was done since they
+        were `current`. Returns whether `current` differs now.
 
         Raises:
             CredentialsError: the chain has none any more.
@@ -99,12 +100,13 @@ class ChainCredentials:
 
     async def reload(self, refused: Credentials) -> bool:
         async with self._one_at_a_time:
-            if refused == self.current:  # else someone else has reloaded meanwhile
+            # What was under way when the chain was walked needs no walk of its own, whatever was found.
+            if refused is self.current:
                 self._chosen = None
-                await self._load()
+                await self._load(walked=True)
             return refused != self.current
 
-    async def _load(self) -> None:
+    async def _load(self, *, walked: bool = False) -> None:
         # Imported here: botocore costs a quarter of a second, and static keys do without it.
         from aiobotocore.credentials import AioRefreshableCredentials
         from aiobotocore.session import get_session
@@ -122,15 +124,20 @@ class ChainCredentials:
             raise CredentialsError(f"the standard AWS chain failed ({type(error).__name__}): {reason}") from None
         if not sendable:
             raise CredentialsError("the standard AWS chain's access key or session token holds line breaks or blanks")
-        self._use(Credentials(frozen.access_key, frozen.secret_key, frozen.token or ""))
+        self._use(Credentials(frozen.access_key, frozen.secret_key, frozen.token or ""), walked=walked)
         expires = isinstance(self._chosen, AioRefreshableCredentials)
         self.check_at = time.monotonic() + _REFRESH_CHECK if expires else _NEVER
 
-    def _use(self, found: Credentials) -> None:
-        """Signs with these from now on. Answers to the last ones may still quote those."""
-        if found == self.current:
+    def _use(self, found: Credentials, *, walked: bool) -> None:
+        """Signs with these from now on. Answers to the last ones may still quote those.
+
+        A walk that found the same ones is known by another object (see `reload`).
+        """
+        is_news = found != self.current
+        if walked or is_news:
+            self.current = found
+        if not is_news:
             return
-        self.current = found
         protected = ExitStack()
         protected.enter_context(protecting((found.access_key, found.secret_key, found.session_token)))
         self._protected.append(protected)

@@ -13,7 +13,7 @@ from math import inf
 from time import monotonic
 from typing import TypeVar
 
-from ingest.errors import ConnectionTimedOut, IngestError, SlowDown, SourceError
+from ingest.errors import ConnectionTimedOut, CredentialsExpired, IngestError, SlowDown, SourceError
 from ingest.observe.logs import log
 from ingest.plan.gate import ANSWERS, FAULTS, FIRST_PAUSE, Gate, Kind, Trial, Verdict
 
@@ -61,7 +61,7 @@ class Gatekeeper:
         """What `send` returns in the end.
 
         It is called again for whatever is the source's fault, while `again` says that it may be. Without `faults`, only
-        for being asked to wait.
+        for being asked to wait. And once where the credentials that it was signed by have been replaced.
 
         Raises:
             SourceError: its own fault; or the source stayed away (`away`) for longer than anybody has patience.
@@ -75,7 +75,7 @@ class Gatekeeper:
                     raise trial.error
                 sent_at = monotonic()
                 try:
-                    result = await send()
+                    result = await _signed(send, again)
                 except SourceError as error:
                     if isinstance(error, ANSWERS):
                         self._gate.answered(kind, sent_at)
@@ -267,3 +267,13 @@ class Gatekeeper:
         if asked:
             words = f"everything pauses for {min(asked, self._gate.longest_hold):.0f} s of the {asked:.0f} s asked for"
         log().warning("source_busy", error=error.code, message=f"{error.message}; {words}")
+
+
+async def _signed(send: Callable[[], Awaitable[T]], again: Callable[[], bool]) -> T:
+    """What `send` returns; sent again, once, where others have taken the place of the credentials that signed it."""
+    try:
+        return await send()
+    except CredentialsExpired as error:
+        if not (error.renewed and again()):
+            raise
+        return await send()

@@ -66,9 +66,10 @@ class Signer:
 
     def use(self, credentials: Credentials) -> None:
         """Signs with these credentials from now on."""
+        if credentials != self.credentials:
+            self._day = ""
+            self._second = -1
         self.credentials = credentials
-        self._day = ""
-        self._second = -1
 
     def sign(
         self, method: str, path: str, query: str = "", names: tuple[str, ...] = (), values: Sequence[str] = ()
