@@ -19,7 +19,7 @@ from ingest import interrupts
 from ingest.cli.failures import fail, name_of, show_error, show_traceback
 from ingest.cli.output import emit, say
 from ingest.cli.params import PathText, Text
-from ingest.errors import ExitCode, IngestError, ReaderGone, too_many_files
+from ingest.errors import ExitCode, IngestError, ReaderGone, exhausted
 from ingest.redaction import protect
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def command_options(
         except click.exceptions.Exit:
             raise
         except Exception as defect:  # noqa: BLE001 - the last line of defence before a person
-            said = too_many_files(defect) or IngestError(f"a defect in ingest: {type(defect).__name__}")
+            said = exhausted(defect) or IngestError(f"a defect in ingest: {type(defect).__name__}")
             refuse(said, as_json=as_json, verbose=verbose)
 
     for name, variable in reversed(SETTING_FLAGS.items()):

@@ -6,7 +6,15 @@ holds no secret; ``hint`` is the next step for an operator.
 
 from __future__ import annotations
 
-from ingest.errors.base import IngestError, InterruptedRun, LockedError, ReaderGone, SettingsError, TerminatedRun
+from ingest.errors.base import (
+    IngestError,
+    InterruptedRun,
+    LockedError,
+    OutOfMemory,
+    ReaderGone,
+    SettingsError,
+    TerminatedRun,
+)
 from ingest.errors.delivery import (
     DeliveryError,
     EndpointAstray,
@@ -18,7 +26,7 @@ from ingest.errors.delivery import (
     EndpointUnreachable,
     EndpointUntrusted,
 )
-from ingest.errors.descriptors import descriptors_left, too_many_files
+from ingest.errors.descriptors import descriptors_left, exhausted, too_many_files
 from ingest.errors.events import (
     BrokerError,
     BrokerRefused,
@@ -165,6 +173,7 @@ __all__ = [
     "ObjectInTheWay",
     "ObjectTooLarge",
     "OtherFileSystem",
+    "OutOfMemory",
     "OutOfOrder",
     "Poison",
     "RangeIgnored",
@@ -189,5 +198,6 @@ __all__ = [
     "UnexpectedResponse",
     "UnsafePath",
     "descriptors_left",
+    "exhausted",
     "too_many_files",
 ]

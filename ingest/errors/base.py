@@ -40,6 +40,13 @@ class LockedError(IngestError):
     hint = "Wait for it to end, or look at `ingest runs`. The lock dies with its holder; nothing to remove by hand."
 
 
+class OutOfMemory(IngestError):
+    """The system, or the container's limit, gives this process no more memory, or no more threads."""
+
+    code = "out_of_memory"
+    hint = "Free memory or raise the limit, then run again: what was finished is recorded. Fewer --transfers need less."
+
+
 class InterruptedRun(IngestError):
     """SIGINT: what was finished is recorded."""
 

@@ -1,4 +1,4 @@
-"""Too many open files: it may strike anywhere, also where Python imports or a library opens what it needs."""
+"""Too many open files, or no memory: both may strike anywhere, also where Python imports or a library opens a file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import errno
 import os
 from collections.abc import Iterator
 
-from ingest.errors.base import IngestError
+from ingest.errors.base import IngestError, OutOfMemory
 from ingest.errors.local import TooManyFiles
 
 _CODES = frozenset({errno.EMFILE, errno.ENFILE})
+_NO_THREAD = "can't start new thread"
+"""What `threading` says of it, which has no class of its own."""
 _FEW = 8
 """Descriptors that whoever opens a database may want at once."""
 
@@ -23,6 +25,16 @@ def too_many_files(error: BaseException) -> TooManyFiles | None:
         if isinstance(cause, ImportError) and os.strerror(errno.EMFILE) in str(cause):
             return TooManyFiles(str(cause))
     return None
+
+
+def exhausted(error: BaseException) -> TooManyFiles | OutOfMemory | None:
+    """As `too_many_files`, and where there was no memory left, or no thread to be had."""
+    for cause in _chain(error):
+        if isinstance(cause, MemoryError):
+            return OutOfMemory("there is no memory left for what has to be done")
+        if isinstance(cause, RuntimeError) and str(cause) == _NO_THREAD:
+            return OutOfMemory(f"the system gives this process no further thread ({_NO_THREAD})")
+    return too_many_files(error)
 
 
 def descriptors_left() -> bool:

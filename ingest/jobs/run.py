@@ -31,7 +31,7 @@ from ingest.errors import (
     SettingsError,
     TlsError,
     TooManyFiles,
-    too_many_files,
+    exhausted,
 )
 from ingest.jobs.copies import undo_left
 from ingest.jobs.installation import opened
@@ -169,8 +169,9 @@ async def _work(run: Run, catalog: Catalog, held: RunLock | None, work: Callable
         redact_causes(error)
         run.report.error = error
     except BaseException as defect:
-        run.report.error = too_many_files(defect) or IngestError(f"a defect: {type(defect).__name__}")
-        if not isinstance(run.report.error, TooManyFiles):
+        run.report.error = known = exhausted(defect)
+        if known is None:
+            run.report.error = IngestError(f"a defect: {type(defect).__name__}")
             raise
     finally:
         beating.cancel()

@@ -22,7 +22,7 @@ from ingest.errors import (
     ObjectArchived,
     ObjectChanged,
     SourceError,
-    too_many_files,
+    exhausted,
 )
 from ingest.jobs.recorder import Taken
 from ingest.jobs.tickets import Ticket
@@ -246,7 +246,7 @@ class TransferPool:
                     self.deliver(Outcome(action, Status.FAILED, action.remote, error=error, attempts=1), ticket)
                 self.give_up(error)
             except Exception as defect:  # noqa: BLE001 - ours: it must end the run, not vanish with its task
-                self.give_up(too_many_files(defect) or defect)
+                self.give_up(exhausted(defect) or defect)
             finally:
                 self._queue.task_done()
         self._working -= 1
