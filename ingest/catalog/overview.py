@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from operator import itemgetter
 from typing import Any
 
 from ingest.catalog.catalog import Catalog
@@ -75,14 +74,12 @@ async def recent_runs(catalog: Catalog, source_id: int, limit: int) -> list[dict
 
 
 async def last_runs(catalog: Catalog, source_id: int) -> list[dict[str, Any]]:
-    """The last run of each command, the newest first; a dry run, which did nothing, only where there is no other."""
-    found: list[dict[str, Any]] = []
+    """The last run of each command, the newest first; where that was a dry run, the last one that was none as well."""
+    found: dict[int, dict[str, Any]] = {}
     for (command,) in await catalog.lane.fetch(COMMANDS, source_id, source_id):
-        for sql in (_LAST_DONE, _LAST):
-            if last := await catalog.lane.fetch(sql, *(source_id, command) * 2):
-                found += _as_runs(last)
-                break
-    return sorted(found, key=itemgetter("id"), reverse=True)
+        for sql in (_LAST, _LAST_DONE):
+            found |= {run["id"]: run for run in _as_runs(await catalog.lane.fetch(sql, *(source_id, command) * 2))}
+    return [found[number] for number in sorted(found, reverse=True)]
 
 
 async def run_of(catalog: Catalog, source_id: int, run_id: int) -> dict[str, Any] | None:

@@ -51,7 +51,7 @@ async def status(settings: Settings) -> dict[str, Any]:
         unpublished = await deadletters.unpublished(catalog, source.id)
         lost = await deadletters.lost(catalog, source.id)
         gap = None
-        found_by = next((run for run in last if run["command"] == "sync"), None)
+        found_by = next((run for run in last if run["command"] == "sync" and not run["arguments"].get("dry_run")), None)
         if settings.kafka_topic and found_by is not None:
             gap = await overview.unannounced(catalog, source.id, found_by["started_at"], found_by["finished_at"])
     return {

@@ -39,7 +39,7 @@ KEPT = (
     if ASKED
     else {"retention": 3 * DAY, "gone_after": 4 * DAY, "keep_runs": 8 * DAY}
 )
-A_NIGHT = 200 if ASKED else 6
+A_NIGHT = 100 if ASKED else 6
 """Objects that come; half as many are deleted when they are twice as old as the retention."""
 _DELIVERED = (
     "UPDATE deliveries SET state = 'delivered', delivered_at = ?, response_status = 200, response = ? "
@@ -72,6 +72,7 @@ def shift(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
     return set_ahead
 
 
+@pytest.mark.timeout(7_200 if ASKED else 180)
 async def test_what_grows_with_the_nights(
     tmp_path: Path, each_url: str, swift: None, shift: Callable[[timedelta], None]
 ) -> None:

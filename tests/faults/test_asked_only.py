@@ -147,20 +147,23 @@ async def test_a_role_that_may_only_select(
             await administrator.close()
 
 
-async def test_a_server_that_follows_another(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, swift: None
-) -> None:
-    """A hot standby: it lets nobody write, and has everything that is asked for."""
-    server = Mortal(tmp_path_factory.mktemp("leading"))
-    try:
-        await schema.upgrade(server.url)
-        async with rigged(tmp_path, server.url) as rig:
-            await rig.run(0)
-            server.become_standby()
-            for url in (server.url, f"{server.url}&target_session_attrs=read-write"):
-                found, said = await answers(rig, (), DATABASE_URL=url)
-                assert found == ALL_ANSWERED, said
-            refused = await rig.cli("sync", DATABASE_URL=server.url)
-            assert refused.exit_code == 6, refused.stderr
-    finally:
+@pytest.fixture
+def leading() -> Iterator[Mortal]:
+    """Not below pytest's own directory: of root's tests another run, when it begins, keeps the server's user out."""
+    with tempfile.TemporaryDirectory(prefix="ingest-tests-", ignore_cleanup_errors=True) as place:
+        server = Mortal(Path(place) / "leading")
+        yield server
         server.stop()
+
+
+async def test_a_server_that_follows_another(tmp_path: Path, leading: Mortal, swift: None) -> None:
+    """A hot standby: it lets nobody write, and has everything that is asked for."""
+    await schema.upgrade(leading.url)
+    async with rigged(tmp_path, leading.url) as rig:
+        await rig.run(0)
+        leading.become_standby()
+        for url in (leading.url, f"{leading.url}&target_session_attrs=read-write"):
+            found, said = await answers(rig, (), DATABASE_URL=url)
+            assert found == ALL_ANSWERED, said
+        refused = await rig.cli("sync", DATABASE_URL=leading.url)
+        assert refused.exit_code == 6, refused.stderr
