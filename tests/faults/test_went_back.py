@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ from ingest.jobs.options import VerifyOptions
 from ingest.jobs.stop import Stop
 from ingest.jobs.verify import verify
 from ingest.observe.progress import Silence
+from tests.faults.mortal import Mortal
 from tests.faults.rig import Rig, rigged, run_sync
 from tests.faults.turning import Turning
 from tests.fixtures.memory_s3 import Answer, Fault
@@ -145,3 +148,53 @@ async def test_a_file_that_has_lost_its_name_is_written_to_no_more(
         report, _ = await asyncio.gather(run_sync(rig.settings), stages.play())
     assert (report.exit_code, type(report.error)) == (6, CatalogWentBack), report.error
     assert "removed or replaced" in str(report.error)
+
+
+@dataclass
+class Cluster(Turning):
+    """The whole server: killed, its files copied as they lie there, and later put back in their place."""
+
+    mortal: Mortal | None = None
+
+    def keep(self) -> None:
+        self._swap(self._data, self.home / "kept")
+
+    def turn(self) -> None:
+        self._swap(self.home / "kept", self._data)
+
+    @property
+    def _data(self) -> Path:
+        assert self.mortal is not None
+        return Path(self.mortal.server.pgdata)
+
+    def _swap(self, source: Path, target: Path) -> None:
+        assert self.mortal is not None
+        self.mortal.kill()
+        shutil.rmtree(target, ignore_errors=True)
+        subprocess.run(["cp", "-a", source, target], check=True)
+        self.mortal.start()
+
+
+async def test_a_physical_copy_of_the_cluster_takes_over(
+    tmp_path: Path, swift: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a standby does, or a server that crashed before its log was on the disk: sessions break, and it recovers."""
+    monkeypatch.setattr(recorder, "BATCH", STAGE)
+    with tempfile.TemporaryDirectory(prefix="ingest-tests-", ignore_cleanup_errors=True) as home:
+        mortal = Mortal(Path(home) / "pg")
+        try:
+            await schema.upgrade(mortal.url)
+            async with rigged(tmp_path, mortal.url, OLD, page=10) as rig:
+                await rig.run(0)
+                rig.server.fill(NEW)
+                stages = Stages(Cluster(mortal.url, Path(home), mortal=mortal))
+                rig.server.faults = [Fault("get", stages.body)]
+                report, _ = await asyncio.gather(run_sync(rig.settings), stages.play())
+                assert (report.exit_code, type(report.error)) == (6, CatalogWentBack), report.error
+                rig.server.faults.clear()
+                report = await run_sync(rig.settings)
+                assert (report.exit_code, report.counts.changed) == (0, len(KEYS) - STAGE), report.error
+                assert report.counts.adopted >= STAGE
+                await rig.check_all(report)
+        finally:
+            mortal.stop()
