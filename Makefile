@@ -6,7 +6,7 @@ OWN := benchmarks/.own
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3 ...")
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: setup demo test soak lint docs bench lock clean
+.PHONY: setup demo test soak interleavings storm lint docs bench lock clean
 
 setup: .venv/.installed
 
@@ -30,6 +30,17 @@ SOAK ?= 300
 soak: setup
 	INGEST_TEST_SOAK=$(SOAK) $(BIN)/python -m pytest -n 2 --dist loadfile \
 		tests/faults/test_model.py tests/faults/test_crash_points.py tests/property
+
+# Every command stopped at every place, beside every other one, on both databases: an hour or two. The suite takes some.
+# INTERLEAVINGS='sqlite-deliver' tries those of one command on one database.
+INTERLEAVINGS ?= test
+interleavings: setup
+	INGEST_TEST_INTERLEAVINGS=1 $(BIN)/python -m pytest -n 2 tests/faults/test_interleavings.py -k "$(INTERLEAVINGS)"
+
+# All commands at once, with consumers and deliveries, killed and stopped: new storms, STORM seconds on each database.
+STORM ?= 300
+storm: setup
+	INGEST_TEST_STORM=$(STORM) $(BIN)/python -m pytest -n 2 tests/faults/test_storm.py
 
 # What can be said without running a server.
 lint: setup

@@ -111,6 +111,7 @@ class _Cleanup:
         most = self.options.max_delete
         sought = Sought(self.run.source.id, self.clock() - self.age, self._delivering, oldest_first=most is not None)
         async for found in self._batches(sought):
+            here("cleanup.read")
             self.run.stop.raise_if_requested()
             waiting = await self._finish(found)
             reasons = await self.run.stop.during(self._reasons(waiting))

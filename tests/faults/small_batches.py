@@ -1,0 +1,15 @@
+"""Batches of two and three: a handful of objects is as many steps to a command as thousands are elsewhere."""
+
+from __future__ import annotations
+
+
+def apply() -> None:
+    """In this process, before any command runs."""
+    from ingest.jobs import cleanup, recorder, restore, verify
+
+    cleanup._BATCH = 3
+    verify._PAGE = 3
+    verify._PAUSE = 0.01  # between two looks at what is suspicious while others are at work
+    restore._BATCH = 3
+    recorder.BATCH = 2
+    recorder.MOST_WAITING = 8

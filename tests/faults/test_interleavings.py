@@ -1,0 +1,106 @@
+"""Every command stopped at every place behind which something read earlier is acted on, and every other run meanwhile.
+
+The suite tries half of the places of each command on either database, beside the commands that meet it most. `make interleavings` tries
+every place beside every command, on both databases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.crashpoints import READ
+from ingest.demo.verify_service import verify_service
+from tests.faults.databases import Template
+from tests.faults.forks import fork_server
+from tests.faults.interleaving import COMMANDS, Oracle, interleaved, places_of
+from tests.faults.worlds import World
+from tests.fixtures.memory_s3 import MemoryS3, running
+
+WHOLE = "INGEST_TEST_INTERLEAVINGS" in os.environ
+BESIDE: dict[str, tuple[str, ...]] = {
+    "sync": ("backfill", "cleanup", "repair", "retry"),
+    "sync-deliver": ("deliver", "restore", "backfill"),
+    "backfill": ("sync", "sync-deliver", "cleanup"),
+    "cleanup": ("sync-deliver", "hold", "release", "retry"),
+    "cleanup-trusting": ("hold-prefix", "sync"),
+    "restore": ("sync", "hold", "deliver"),
+    "repair": ("sync", "sync-deliver", "deliver"),
+    "hold": ("cleanup", "sync"),
+    "hold-prefix": ("cleanup-trusting",),
+    "release": ("cleanup", "restore"),
+    "deliver": ("sync", "sync-deliver", "retry", "repair"),
+    "take-over": ("sync-deliver", "retry"),
+    "retry": ("sync-deliver", "cleanup", "deliver"),
+    "rename": ("sync", "attach"),
+    "attach": ("forget", "rename"),
+    "forget": ("sync-deliver", "deliver"),
+}
+"""Command -> what meets it most: by turns on PostgreSQL and on SQLite."""
+DATABASES = ("postgresql", "sqlite")
+
+
+def beside(first: str, database: str) -> list[str]:
+    """What is tried beside a command on this database."""
+    return [*COMMANDS] if WHOLE else [*BESIDE[first][DATABASES.index(database) :: 2]]
+
+
+PAIRS = [
+    (database, first, second) for database in DATABASES for first in COMMANDS for second in beside(first, database)
+]
+ONLY_ELSEWHERE = {"listing.counted"}
+"""Passed where a server lists by directory, and that alone."""
+
+
+@pytest.fixture(scope="module")
+def world(request: pytest.FixtureRequest, empty_databases: dict[str, Template]) -> Iterator[World]:
+    """On a disk in memory where there is one: every step waits for its bytes to be durable."""
+    memory = Path("/dev/shm")
+    with (
+        running(MemoryS3()) as server,
+        verify_service() as service,
+        fork_server() as forks,
+        asyncio.Runner() as runner,
+        tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as home,
+    ):
+        made = World(server, service, forks, Path(home), empty_databases[request.param], runner)
+        made.build()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def places(world: World) -> dict[str, list[str]]:
+    """Of each command: where it may be stopped."""
+    return {command: places_of(world, command) for command in COMMANDS}
+
+
+def dealt(places: list[str], first: str, second: str, database: str) -> list[str]:
+    """Those places of `first` at which `second` comes: in the suite each once, where it is passed first, on one database."""
+    if WHOLE:
+        return places
+    others = beside(first, database)
+    mine = [place for place in places if ":" not in place][DATABASES.index(database) :: 2]
+    return mine[others.index(second) :: len(others)]
+
+
+@pytest.mark.parametrize("world", DATABASES, indirect=True)
+def test_every_reading_is_a_place_of_some_command(places: dict[str, list[str]]) -> None:
+    assert {place for each in places.values() for place in each} >= READ - ONLY_ELSEWHERE
+
+
+@pytest.mark.timeout(0 if WHOLE else 600)
+@pytest.mark.parametrize(("world", "first", "second"), PAIRS, indirect=["world"])
+def test_it_ends_as_one_after_the_other(world: World, places: dict[str, list[str]], first: str, second: str) -> None:
+    oracle = Oracle(world, first, second)
+    found = [
+        f"{first} at {place}: {fault}"
+        for place in dealt(places[first], first, second, DATABASES[world.is_sqlite])
+        for fault in oracle.faults(interleaved(world, first, place, second))
+    ]
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)

@@ -1,0 +1,77 @@
+"""A storm of all commands, with consumers and deliveries in it; `make storm` draws new ones for as long as is said."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.demo.broker import Broker
+from ingest.demo.verify_service import VerifyService
+from tests.faults.databases import Template, copy_of
+from tests.faults.forks import ForkServer, fork_server
+from tests.faults.storm import Storm
+from tests.fixtures.memory_s3 import MemoryS3, running
+
+SECONDS = float(os.environ.get("INGEST_TEST_STORM", "0"))
+"""For each database: new storms for so long; 0 is one short one, of the same draws each time."""
+SEED = os.environ.get("INGEST_TEST_SEED")
+ONE = 12.0 if SECONDS else 8.0
+"""Seconds of one storm, without the calm behind it."""
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[ForkServer]:
+    with fork_server() as server:
+        yield server
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """On a disk in memory where there is one: every step waits for its bytes to be durable."""
+    memory = Path("/dev/shm")
+    where = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=where, ignore_cleanup_errors=True) as made:
+        yield Path(made)
+
+
+@pytest.mark.timeout(0 if SECONDS else 600)
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_when_it_is_over_one_quiet_round_puts_all_right(
+    database: str,
+    empty_databases: dict[str, Template],
+    forks: ForkServer,
+    service: VerifyService,
+    shared_broker: Broker,
+    topic: str,
+    home: Path,
+) -> None:
+    end, number = time.monotonic() + SECONDS, 0
+    while True:
+        number += 1
+        seed = int(SEED or (random.randrange(1 << 32) if SECONDS else 0))
+        print(f"again with INGEST_TEST_SEED={seed}")  # noqa: T201 - pytest shows it when the test fails
+        place = home / str(number)
+        place.mkdir()
+        with running(MemoryS3(page=7)) as server:
+            url = await copy_of(empty_databases[database], place / "catalog.db")
+            own = f"{topic}-{number}"
+            await shared_broker.create(own, 2)
+            service.received.clear()
+            storm = Storm(random.Random(seed), server, service, forks, shared_broker, own, place, url)
+            try:
+                await storm.rage(ONE)
+                await storm.calm()
+                await storm.assert_no_offset_is_ahead()
+                await storm.put_right()
+                await storm.assert_right()
+            finally:
+                forks.kill_all()
+        print(f"{storm.started} commands, {storm.signalled} signals")  # noqa: T201 - as above
+        if time.monotonic() >= end:
+            return
