@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.tables import dead_letters, deliveries, holds
-from ingest.demo.broker import Broker
+from ingest.demo.broker import Broker, Sent
 from ingest.demo.verify_service import VerifyService
 from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
@@ -175,3 +175,33 @@ async def test_a_message(rig: Rig, service: VerifyService, shared_broker: Broker
     assert published.keys() == {f"{topic}/0/{offset}" for offset, _, _ in letters}
     assert max(published.values()) <= 2  # never not at all
     assert await rig.rows(dead_letters, "publish_at") == [(None,), (None,)]
+
+
+@pytest.mark.parametrize("order", ["letters.kept", "letters.published"])
+async def test_two_consumers_of_which_one_is_killed(rig: Rig, shared_broker: Broker, topic: str, order: str) -> None:
+    """Whoever has a partition then writes its letters: each once at least, and again where a move came in between."""
+    group = f"group-of-{topic}"
+    rig.more.update(
+        KAFKA_BOOTSTRAP_SERVERS=shared_broker.bootstrap, KAFKA_TOPIC=topic, KAFKA_GROUP_ID=group,
+        KAFKA_SESSION_TIMEOUT="3s",
+    )  # fmt: skip
+    await shared_broker.create(topic, 3)
+    poison: list[Sent] = [(b"%d" % number, b"{%d" % number, []) for number in range(30)]
+    await shared_broker.send(topic, [*(plain(key, "statements") for key in OBJECTS), *poison])
+    both = rig.start(*COMMANDS["consume"], INGEST_CRASH_AT=order), rig.start(*COMMANDS["consume"])
+    try:
+        codes = [process.wait(90) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
+    assert codes[0] in (-signal.SIGKILL, 0, 3)  # the other one may have been quicker with everything
+    assert codes[1] in (0, 3)
+    assert rig.run(*COMMANDS["consume"]) in (0, 3)
+
+    assert {row["state"] for row in (await rig.look()).rows.values()} == {"present"}
+    letters = await rig.rows(dead_letters, "partition", "offset", "publish_at")
+    assert (len(letters), {published for *_, published in letters}) == (len(poison), {None})
+    written = Counter(dead.value for dead in await shared_broker.read(f"{topic}.dead"))
+    assert written.keys() == {value for _, value, _ in poison}
+    assert sum((await shared_broker.committed(topic, group)).values()) == len(OBJECTS) + len(poison)
