@@ -13,13 +13,14 @@ import json
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from ingest.crashpoints import here
-from ingest.errors import DiskError, UnsafePath
+from ingest.errors import DiskError, LockedError, UnsafePath
 from ingest.plan.identity import Mark
 from ingest.private import hand_over, make_directories
 from ingest.store.directories import disk_error
@@ -27,6 +28,9 @@ from ingest.store.durability import sync_directory, sync_file
 from ingest.store.regular import NotRegular, open_regular
 
 OWN, NAME = ".ingest", "identity"
+TURN_SECONDS = 10.0
+"""To read or write a mark takes a moment: whoever has the lock for so long hangs."""
+_PAUSE = 0.01
 _MOST_BYTES = 1 << 16
 _ABOUT = (
     "ingest compares this with the data directory at each start, so that a disk that is not mounted is not taken for a "
@@ -105,6 +109,7 @@ def alone(data_dir: Path) -> Iterator[None]:
 
     Raises:
         DiskError: the directory cannot be made or written. UnsafePath: something else stands in the lock's place.
+        LockedError: another process has the lock, and hangs.
     """
     path = data_dir / OWN / "locks" / "identity.lock"
     try:
@@ -114,10 +119,24 @@ def alone(data_dir: Path) -> Iterator[None]:
         raise disk_error(error, str(path)) from error
     try:
         with suppress(OSError):  # a file system without locks: two first runs at once are the rarer trouble
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _take_turn(descriptor, path)
         yield
     finally:
         os.close(descriptor)
+
+
+def _take_turn(descriptor: int, path: Path) -> None:
+    deadline = time.monotonic() + TURN_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                said = f"another process has had {path} for {TURN_SECONDS:.0f} s"
+                raise LockedError(said, hint="If it hangs, end it, and run again.") from None
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def inode_of(data_dir: Path) -> str:

@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from ingest.errors import LockedError
+from ingest.store import identity
 from ingest.store.locks import CopiesLock
+
+
+def test_a_process_that_hangs_with_the_marks_lock_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "TURN_SECONDS", 0.05)
+    refused = pytest.raises(LockedError, match="another process has had")
+    with identity.alone(tmp_path), refused, identity.alone(tmp_path):
+        pass
+    with identity.alone(tmp_path):
+        pass
 
 
 def full(*_: object) -> int:
