@@ -40,7 +40,11 @@ _COPIES_OF = (
     "SELECT key, local_path, CASE state WHEN 'present' THEN digest END FROM objects WHERE local_path IS NOT NULL "
     "AND (state = 'pruned' OR state = 'present' AND digest IS NOT NULL) AND source_id = ? AND key "
 )
-_LEARN_ORDER = "UPDATE sources SET listing_order = ? WHERE id = ?"
+_LEARN_ORDER = (
+    "UPDATE sources SET listing_order = ?, order_since = {now}, order_reason = ?, order_proofs = 0, "
+    "order_lapses = order_lapses + CASE WHEN listing_order = 'bytes' THEN 1 ELSE 0 END WHERE id = ?"
+)
+_PROVE_ORDER = "UPDATE sources SET order_proofs = order_proofs + 1 WHERE id = ? RETURNING order_proofs, order_lapses"
 _ETAGS = "SELECT etags FROM sources WHERE id = ?"
 _SEEN = "SELECT seen FROM sources WHERE id = ?"
 _COMPLETE = "UPDATE sources SET last_complete_sync = ? WHERE id = ?"
@@ -142,15 +146,25 @@ class Catalog:
             return found
         return await self.lane.write(partial(sources.add, endpoint, bucket, bucket, directory_id))
 
-    async def learn_order(self, source_id: int, order: ListingOrder) -> None:
-        """Keeps the listing order; pages are remembered for byte-ordered listings only."""
+    async def learn_order(self, source_id: int, order: ListingOrder, reason: str = "") -> None:
+        """Keeps the listing order, and what has shown it; pages are remembered for byte-ordered listings only."""
 
         def learn(dialect: Dialect) -> Steps[None]:
-            yield Statement(_LEARN_ORDER, (order.value, source_id))
+            yield Statement(dialect.fill(_LEARN_ORDER), (order.value, reason, source_id))
             if order is not ListingOrder.BYTES:
                 yield from pages.forget_all(source_id, dialect)
 
         await self.lane.write(learn)
+
+    async def prove_order(self, source_id: int) -> tuple[int, int]:
+        """Notes that a source that is listed by directory has shown byte order throughout. Returns how often it has
+        since it was last found out of it, and how often it was found so."""
+
+        def prove(_dialect: Dialect) -> Steps[tuple[int, int]]:
+            ((proofs, lapses),) = yield Statement(_PROVE_ORDER, (source_id,))
+            return proofs, lapses
+
+        return await self.lane.write(prove)
 
     async def etags(self, source_id: int) -> Etags:
         """What earlier runs have learnt of a server's etags."""

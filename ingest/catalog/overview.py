@@ -67,6 +67,14 @@ async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
     }
 
 
+async def order_shown(catalog: Catalog, source_id: int) -> tuple[datetime | None, str]:
+    """Since when a source counts as listed in the order that is on record, and what has shown that it is another than
+    it was taken for; empty where nothing has."""
+    rows = await catalog.lane.fetch("SELECT order_since, order_reason FROM sources WHERE id = ?", source_id)
+    since, reason = rows[0] if rows else (None, None)
+    return (read_time(since) if since else None), reason or ""
+
+
 async def recent_runs(catalog: Catalog, source_id: int, limit: int) -> list[dict[str, Any]]:
     """The runs of a source, the newest first, by their columns' names."""
     sql = f"{_RUNS} WHERE {OF_SOURCE} {NEWEST_OF_SOURCE} ?"

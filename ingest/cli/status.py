@@ -29,6 +29,10 @@ def command(context: Context) -> None:
         ("state", "objects", "size"),
         [(state, row["objects"], format_size(row["bytes"])) for state, row in sorted(found["states"].items())],
     )
+    if found["listing_order"] == "directory":
+        since = f" since {found['listing_order_since']:%Y-%m-%d %H:%M} UTC" if found["listing_order_since"] else ""
+        why = f" ({found['listing_order_reason']})" if found["listing_order_reason"] else ""
+        say(f"\nListed directory by directory{since}{why}: no page is remembered, every one is read each night.")
     if found["only_copies"]["objects"]:
         number, size = found["only_copies"]["objects"], format_size(found["only_copies"]["bytes"])
         say(f"\n{number} of the copies ({size}) are the only ones: the bucket has their objects no longer.")

@@ -46,6 +46,7 @@ async def status(settings: Settings) -> dict[str, Any]:
     async with asked(settings) as (catalog, source):
         found = await overview.totals(catalog, source.id)
         last = await overview.last_runs(catalog, source.id)
+        since, reason = await overview.order_shown(catalog, source.id)
         deliveries = await outbox.totals(catalog, source.id)
         letters = await overview.letters(catalog, source.id)
         unpublished = await deadletters.unpublished(catalog, source.id)
@@ -57,6 +58,8 @@ async def status(settings: Settings) -> dict[str, Any]:
     return {
         "source": f"s3://{source.bucket}",
         "listing_order": source.order.value,
+        "listing_order_since": since,
+        "listing_order_reason": reason,
         **found,
         "deliveries": deliveries,
         "dead_letters": letters,

@@ -20,7 +20,7 @@ from ingest.jobs.listed import ListedKeys
 from ingest.jobs.listing import Listing
 from ingest.jobs.tickets import Ticket
 from ingest.model import ListingOrder, Page, Shard
-from ingest.plan.shards import behind_key, behind_prefix, key_range, order_of_page, top_level
+from ingest.plan.shards import behind_key, behind_prefix, key_range, order_of_page, order_of_server, top_level
 from ingest.plan.storable import without_unstorable
 from ingest.source.bucket import RawPage
 from ingest.source.listing import Listed, pages
@@ -142,6 +142,8 @@ class ByPrefix:
         if listed.weak:
             listing.bucket.pins = False
         seen = order_of_page(listed.page.objects)
+        if ListingOrder.DIRECTORY in (seen, order_of_server(listed.server)):
+            listing.by_directory = True
         if seen is ListingOrder.DIRECTORY or listing.order is ListingOrder.UNKNOWN:
             listing.order = seen if seen is not ListingOrder.UNKNOWN else listing.order
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ingest.crashpoints import here
 from ingest.errors import SourceError
@@ -11,7 +12,9 @@ from ingest.jobs.by_range import ByRange
 from ingest.jobs.listing import Listing
 from ingest.jobs.order import order_of
 from ingest.model import ListingOrder, Shard
+from ingest.observe.logs import log
 from ingest.plan.resuming import Cursor
+from ingest.plan.shards import is_proven
 
 LISTERS = 32
 """Requests for pages that are under way at once, at most: a page is 0.3 MB, and waits to be taken."""
@@ -44,13 +47,27 @@ async def crawl(
             behind_cursors = frozenset(shard for shard in resumed if shard.start_after)
             planned = {shard.prefix for shard, _, _ in plan if not shard.level}
             await ByPrefix(listing, behind_cursors, planned, answers, seen).run(shards)
+            whole = not resumed and list(roots) == [""]
+            if whole and listing.source.order is ListingOrder.DIRECTORY and not listing.by_directory:
+                with suppress(SourceError):  # the listing itself is done
+                    await _reconsider(listing, top)
     except SourceError:
         # What failed is in the list, or is the listing's own end: the first of all is what the run ends with.
         if not listing.failures:
             raise
     finally:
         if listing.order is not listing.source.order:
-            await listing.catalog.learn_order(listing.source.id, listing.order)
+            await listing.catalog.learn_order(listing.source.id, listing.order, listing.order_reason)
             here("order.learnt")
     if listing.failures:
         raise listing.failures[0]
+
+
+async def _reconsider(listing: Listing, top: Shard) -> None:
+    """Every page of tonight was in byte order. Where the place of a directory shows it as well, the next run lists by
+    ranges again, unless that was found wrong before (`is_proven`)."""
+    if await order_of(listing, top, await listing.ask(top)) is not ListingOrder.BYTES:
+        return
+    if is_proven(*await listing.catalog.prove_order(listing.source.id)):
+        listing.order, listing.order_reason = ListingOrder.BYTES, "a whole listing was in byte order"
+        log().info("order_proven", message="it lists in byte order: the next run remembers pages again")

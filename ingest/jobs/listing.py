@@ -89,6 +89,10 @@ class Listing:
     listers: int
     order: ListingOrder = ListingOrder.UNKNOWN
     failures: list[IngestError] = field(default_factory=list)
+    order_reason: str = ""
+    """What has shown that the order is another than it was taken for."""
+    by_directory: bool = False
+    """Tonight, a page has shown that the server lists directory by directory, or its name has."""
     _is_proven: bool = False
     """Tonight, the place of a directory has shown the order, or could show nothing."""
     _proving: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -142,12 +146,16 @@ class Listing:
     ) -> Answer:
         """Parses an answer to a question for so many keys, before which the catalog had `seen` so far. Raises
         `ListingUntrusted`."""
-        opaque = self.bucket.etags.opaque
-        listed = parse_page(raw, bucket=self.source.bucket, shard=shard, start_after=start_after, opaque=opaque)
-        if listed.weak:
-            self.bucket.pins = False
+        listed = self._parsed(raw, shard, start_after)
         if not is_ascending(listed.page.objects, start_after):
-            raise self._demoted(shard)
+            # One answer may be a slip, of a proxy say: what changes how every run lists from now on is seen twice.
+            raw = await self.ask(shard, start_after=raw.start_after, token=raw.token, max_keys=max_keys)
+            listed = self._parsed(raw, shard, start_after)
+            if not is_ascending(listed.page.objects, start_after):
+                raise self._demoted(shard)
+            log().warning(
+                "listing_slip", shard=str(shard), message="a page came out of order, and in order when asked again"
+            )
         if not self._is_proven and (directory := first_directory(listed.page.objects, shard.prefix)) is not None:
             await self._prove(shard, directory)
         if not self._is_proven and not listed.token and len(listed.page.objects) >= max_keys:
@@ -155,11 +163,20 @@ class Listing:
         page = without_unstorable(listed.page)._replace(seen_before=seen)
         return Answer(page, listed.token, raw.body).cut_at(shard)
 
+    def _parsed(self, raw: RawPage, shard: Shard, start_after: str) -> Listed:
+        opaque = self.bucket.etags.opaque
+        listed = parse_page(raw, bucket=self.source.bucket, shard=shard, start_after=start_after, opaque=opaque)
+        if listed.weak:
+            self.bucket.pins = False
+        return listed
+
     async def _prove(self, shard: Shard, directory: str) -> None:
         """Once a run, when a directory shows: until then there was no difference. Raises `OutOfOrder`."""
         async with self._proving:
             if not self._is_proven:
                 shown = await order_at(self, shard.prefix, directory)
+                if shown is ListingOrder.DIRECTORY:
+                    shown = await order_at(self, shard.prefix, directory)
                 self._is_proven = True
                 if shown is ListingOrder.DIRECTORY:
                     raise self._demoted(shard)
@@ -172,8 +189,9 @@ class Listing:
             raise self._demoted(shard)
 
     def _demoted(self, shard: Shard) -> OutOfOrder:
-        self.order = ListingOrder.DIRECTORY
-        return OutOfOrder(f"listing {shard}: the server does not list in the order of the keys' bytes")
+        error = OutOfOrder(f"listing {shard}: the server does not list in the order of the keys' bytes")
+        self.order, self.order_reason = ListingOrder.DIRECTORY, error.message
+        return error
 
     async def first_key(self, shard: Shard, above: str) -> Probe:
         """The first key of the range above `above`."""

@@ -76,6 +76,12 @@ def order_of_page(objects: Sequence[RemoteObject]) -> ListingOrder:
     return evidence
 
 
+def is_proven(proofs: int, lapses: int) -> bool:
+    """Whether a source that was found out of byte order is listed by ranges again: after one listing that shows byte
+    order throughout, after two where that was found wrong before, then four, and so on."""
+    return proofs >= 1 << min(max(0, lapses - 1), 6)
+
+
 def is_ascending(objects: Sequence[RemoteObject], start_after: str) -> bool:
     """Whether the keys ascend strictly from `start_after`: what a merge by range needs."""
     before = start_after
