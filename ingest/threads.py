@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,15 +23,23 @@ async def in_thread(
     returns all the same: whoever wanted a file or a connection is not there any more to close it.
     """
     work = asyncio.get_running_loop().run_in_executor(executor, call, *arguments)
+    return await to_its_end(work, hurry=hurry, discard=discard)
+
+
+async def to_its_end(
+    work: Awaitable[T], *, hurry: Callable[[], None] = lambda: None, discard: Callable[[T], None] = lambda _: None
+) -> T:
+    """The same for whatever awaits a thread, such as a file of aiofiles."""
+    running = asyncio.ensure_future(work)
     try:
-        return await asyncio.shield(work)
+        return await asyncio.shield(running)
     except asyncio.CancelledError:
         hurry()
         try:
-            await until_ended([work])
+            await until_ended([running])
         finally:
-            if work.exception() is None:
-                discard(work.result())
+            if not running.cancelled() and running.exception() is None:
+                discard(running.result())
         raise
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from ingest.errors import DamagedTransfer, SourceError
 from ingest.model import RemoteObject, Shard, Verified
@@ -29,7 +29,7 @@ from ingest.source.heads import ObjectHead, stored_in
 from ingest.source.listing import pages
 from ingest.source.patient import PatientBucket
 from ingest.source.retries import retried
-from ingest.threads import in_thread
+from ingest.threads import in_thread, to_its_end
 
 MOST_BYTES_IN_MEMORY = 2 << 30
 """Bytes up to which `S3Client.download_file` takes an object; `S3Client.download_to` has no limit."""
@@ -181,6 +181,8 @@ class S3Client:
         await self._call("delete_object", Bucket=self.bucket, Key=key)
 
     async def _stream_to(self, key: str, head: ObjectHead, path: Path) -> None:
+        import aiofiles
+
         temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.part")
         check = await self._bucket.sharpen(check_for_head(head), key, head.etag)
         stored = stored_check(head.checksums, head.checksum_type, head.etag, head.size)
@@ -188,28 +190,23 @@ class S3Client:
         async with AsyncExitStack() as stack:
             # What is opened while nobody waits for it any more is closed and removed as well.
             stack.callback(temporary.unlink, missing_ok=True)
-            file = await in_thread(None, open, temporary, "xb", discard=lambda opened: opened.close())
-            stack.enter_context(file)
+            file = await to_its_end(stack.enter_async_context(aiofiles.open(temporary, "xb")))
 
             async def take(chunks: list[bytes]) -> None:
                 piece = b"".join(chunks)
                 for hasher in hashers:
                     await asyncio.to_thread(hasher.update, piece)
-                await in_thread(None, file.write, piece)
+                await to_its_end(file.write(piece))
 
             await self._bucket.stream(key, etag=head.version, on_chunks=take)
-            await in_thread(None, _make_durable, file)
-            _require(hashers, file.tell(), head.size, key)
+            await to_its_end(file.flush())
+            await in_thread(None, os.fsync, file.fileno())
+            _require(hashers, await file.tell(), head.size, key)
             await in_thread(None, _replace, temporary, path)
 
     async def _call(self, operation: str, **parameters: object) -> Any:
         """One call of the control plane, retried."""
         return await retried(lambda: self._control.call(operation, **parameters), attempts=_ATTEMPTS)
-
-
-def _make_durable(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _replace(temporary: Path, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import hashlib
 import os
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import aiofiles.threadpool
 import pytest
 
 from ingest import S3Client
@@ -130,8 +130,8 @@ async def test_a_download_that_is_cancelled_leaves_no_temporary(
     place = tmp_path / "out"
     place.mkdir()
     if held_up == "open":
-        held = Held(builtins.open, lambda path, *_: str(path).endswith(".part"))
-        monkeypatch.setattr(builtins, "open", held)
+        held = Held(open, lambda path: str(path).endswith(".part"))
+        monkeypatch.setattr(aiofiles.threadpool, "sync_open", held)
     elif held_up == "fsync":
         held = Held(os.fsync, lambda *_: True)
         monkeypatch.setattr(os, "fsync", held)
