@@ -27,7 +27,7 @@ _FREE = "SELECT pg_advisory_unlock_all()"
 _STATUS = "SELECT status, written FROM runs WHERE id = $1 AND started_at = $2"
 _AGAIN_SECONDS = 1.0
 _BEAT_SECONDS = 15.0
-"""For the answer to a heartbeat: two small statements, for which nobody queues."""
+"""For each answer to a heartbeat: small statements, which wait for a batch of the same source at most."""
 
 RunOn = Callable[[Any, Transaction[Any], Callable[[], None]], Awaitable[Any]]
 """Runs a transaction on a session; the last argument is called with each answer."""

@@ -138,13 +138,14 @@ def is_dead(host: str, pid: int, process: str | None, heartbeat: datetime) -> bo
 
 def beat(run_id: int, clock: Reading, counts: Counts, dialect: Dialect) -> Steps[None]:
     """The run is alive, and this far."""
+    yield from _believe(run_id, clock, dialect)
     yield Statement(_RISE, (run_id,))
     yield Statement(_BEAT, (dialect.time(clock.now), json.dumps(asdict(counts)), _seconds(clock), run_id))
-    yield from _believe(run_id, clock, dialect)
 
 
 def _believe(run_id: int, clock: Reading, dialect: Dialect) -> Steps[None]:
-    """Keeps the last time that may be believed (see `plan.clock`)."""
+    """Keeps the last time that may be believed (see `plan.clock`). Before the run's own row is locked, as a batch does
+    it: the source's is locked first."""
     for source_id, kept in (yield Statement(_BELIEVED, (run_id,))):
         believed = None if kept is None else read_time(kept)
         now = believed_after(clock, believed)
@@ -160,10 +161,10 @@ def finish(
     run_id: int, status: RunStatus, tallies: Mapping[str, int], error: str | None, dialect: Dialect, *, clock: Reading
 ) -> Steps[None]:
     """The run ended; what the audit trail's end is by then, it vouches for."""
+    yield from _believe(run_id, clock, dialect)
     trail = yield from audit.newest()
     now, ahead = dialect.time(clock.now), _seconds(clock)
     yield Statement(_FINISH, (now, now, status.value, json.dumps(tallies), error, *trail, ahead, run_id))
-    yield from _believe(run_id, clock, dialect)
 
 
 async def last_died(lane: Lane, source_id: int) -> bool:
