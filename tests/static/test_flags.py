@@ -1,6 +1,7 @@
-"""Every flag of every command has a test that fails when the flag does nothing: this table says which.
+"""Every flag of every command has a test that is about what it does: this table says which.
 
-A flag without a line here fails, and so does a line whose test is gone.
+A flag without a line here fails, and so does a line whose test is gone. That the test fails when the flag does nothing
+is its author's word: only for a few was the flag taken away to see it.
 """
 
 from __future__ import annotations
