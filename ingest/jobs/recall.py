@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,13 @@ from ingest.errors import IngestError, ObjectChanged, RowNotFound, SourceError
 from ingest.jobs.batches import BatchBuilder
 from ingest.jobs.fetch import SameVersionOnly
 from ingest.jobs.pipeline import log_outcome, log_retry
-from ingest.jobs.recorder import Recorder
+from ingest.jobs.recorder import Recorder, Taken
 from ingest.jobs.run import Run
 from ingest.jobs.transfers import Transfer
 from ingest.model import Counts, Download, LocalCopy, Outcome
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.source.patient import PatientBucket
-from ingest.store.files import FileStore
+from ingest.store.files import FileStore, Staged
 
 _AT_ONCE = 16
 
@@ -37,6 +37,7 @@ class Recall:
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     _limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     _transfer: Transfer | None = None
+    _builder: BatchBuilder | None = None
     _recorder: Recorder | None = None
 
     async def __call__(self, key: str, etag: str) -> LocalCopy:
@@ -60,13 +61,14 @@ class Recall:
 
     async def _take(self, action: Download) -> Outcome:
         async with self._opening:
-            if self._transfer is None or self._recorder is None:
-                self._transfer, self._recorder = await self._open()
+            if self._transfer is None or self._builder is None:
+                self._transfer, self._builder = await self._open()
         result = await self._transfer(action)
+        recorder = self._recording(self._builder)
         recorded: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting[id(action)] = action, recorded
-        self._recorder.add(result)
-        failed = asyncio.ensure_future(self._recorder.failed())
+        recorder.add(result)
+        failed = asyncio.ensure_future(recorder.failed())
         either: set[asyncio.Future[Any]] = {recorded, failed}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -74,22 +76,41 @@ class Recall:
             failed.cancel()
             self._waiting.pop(id(action), None)
         if not recorded.done():
-            raise self._recorder.failure or IngestError("recording ended")
+            if isinstance(result, Taken) and isinstance(result.staged, Staged):
+                self.store.discard(result.staged)
+            await self._give_up(recorder)
+            raise recorder.failure or IngestError("recording ended")
         return recorded.result()
 
-    async def _open(self) -> tuple[Transfer, Recorder]:
+    async def _open(self) -> tuple[Transfer, BatchBuilder]:
         etags = await self.run.catalog.etags(self.run.source.id)
         clock = self.run.clock
         opening = PatientBucket.open(self.run.settings, connections=_AT_ONCE, etags=etags, clock=clock)
         reader = await self.stack.enter_async_context(opening)
+        self.stack.push_async_callback(self._close)
         transfer = Transfer(SameVersionOnly(reader, self.store), Concurrency.fixed(_AT_ONCE), RetryBudget(), log_retry)
         source = self.run.source
         where = self.run.id, source.id, source.bucket
-        builder = BatchBuilder(*where, downloaded="restored", etags=etags, now=clock.now)
-        recorder = Recorder(self.run.catalog, self.store, builder, Counts(), self._committed)
-        recorder.start(self.run.stop)
-        self.stack.push_async_callback(recorder.close)
-        return transfer, recorder
+        return transfer, BatchBuilder(*where, downloaded="restored", etags=etags, now=clock.now)
+
+    def _recording(self, builder: BatchBuilder) -> Recorder:
+        """What records now: another one after one that failed, since what failed it may be over."""
+        if self._recorder is None:
+            recorder = Recorder(self.run.catalog, self.store, builder, Counts(), self._committed)
+            recorder.start(self.run.stop)
+            self._recorder = recorder
+        return self._recorder
+
+    async def _give_up(self, recorder: Recorder) -> None:
+        """Each who waited for it is told of its failure, and the run need not end with it."""
+        if self._recorder is recorder:
+            self._recorder = None
+        with suppress(IngestError):
+            await recorder.close()
+
+    async def _close(self) -> None:
+        if self._recorder is not None:
+            await self._recorder.close()
 
     def _committed(self, outcome: Outcome) -> None:
         log_outcome(outcome)

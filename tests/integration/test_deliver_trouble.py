@@ -193,6 +193,35 @@ async def test_a_standing_dispatcher_waits_for_its_database(
     assert service.accepted == ["k"]
 
 
+async def test_a_copy_is_brought_back_once_what_stood_in_its_way_is_over(
+    weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str
+) -> None:
+    """The database fails the row of what was fetched, though not the outbox; a standing dispatcher heals by itself."""
+    settings = await in_line(weed, service.url, {"k": b"x"}, tmp_path / "data", database_url)
+    copy = settings.data_dir / weed.name / "k"
+    copy.unlink()
+
+    async def rename(run: Run, table: str, to: str) -> None:
+        async with run.catalog.writing() as connection:
+            await connection.execute(text(f"ALTER TABLE {table} RENAME TO {to}"))
+
+    async def work(run: Run) -> None:
+        stop = Stop()
+        async with opened(run) as dispatcher:
+            await rename(run, "events", "away")
+            standing = asyncio.create_task(dispatcher.run(stop, until_empty=False))
+            await until(lambda: bool(dispatcher.postponed))
+            copy.unlink(missing_ok=True)  # it was placed, and only its row was not written
+            await rename(run, "away", "events")
+            await until(lambda: dispatcher.counts.delivered == 1)
+            assert list((settings.data_dir / ".ingest" / "tmp").glob("*.part")) == []
+            stop.request(signal.SIGTERM)
+            await standing
+
+    assert (await run_work(settings, work)).error is None
+    assert service.accepted == ["k"]
+
+
 async def test_refused_credentials_pause_everything_and_lose_nothing(
     weed: Bucket, tmp_path: Path, database_url: str
 ) -> None:
