@@ -46,7 +46,8 @@ _BELIEVED = "SELECT id, clock_at FROM sources WHERE id = (SELECT source_id FROM 
 _BELIEVE = "UPDATE sources SET clock_at = ? WHERE id = ?"
 _LAST_STATUS = f"SELECT status FROM runs WHERE {OF_SOURCE} AND status <> 'running' {NEWEST_OF_SOURCE} 1"  # noqa: S608
 _EARLIER = (
-    "SELECT id, status, arguments, EXISTS (SELECT 1 FROM shards WHERE shards.run_id = runs.id) FROM runs "  # noqa: S608
+    "SELECT id, status, arguments, EXISTS (SELECT 1 FROM shards WHERE shards.run_id = runs.id), "  # noqa: S608
+    "EXISTS (SELECT 1 FROM shards WHERE shards.run_id = runs.id AND NOT done) FROM runs "
     f"WHERE (source_id, command, id) > (?, ?, 0) AND (source_id, command, id) < (?, ?, ?) {NEWEST_OF_COMMAND} 1000"
 )
 NO_DRY_RUN = """CAST(arguments AS TEXT) NOT LIKE '%"dry_run": true%'"""
@@ -175,9 +176,23 @@ async def last_died(lane: Lane, source_id: int) -> bool:
 
 async def to_go_on(lane: Lane, source_id: int, command: str, told: Told, run_id: int) -> Earlier | None:
     """The run before `run_id` that it may go on with (see `plan.resuming`)."""
-    rows = await lane.fetch(_EARLIER, *(source_id, command) * 2, run_id)
-    found = [Earlier(int(number), status, json.loads(arguments)) for number, status, arguments, _ in rows]
-    return newest_to_go_on(found, told, {int(row[0]): bool(row[3]) for row in rows})
+    found, planned, _ = await _earlier(lane, source_id, command, run_id)
+    return newest_to_go_on(found, told, planned)
+
+
+async def unfinished(lane: Lane, source_id: int, command: str) -> list[int]:
+    """The runs that a later one would go on with, were it told the same: none that another one has ended since."""
+    found, planned, left = await _earlier(lane, source_id, command, _MOST)
+    return [run.id for run in found if run.id in left and newest_to_go_on(found, run.told, planned) is run]
+
+
+async def _earlier(
+    lane: Lane, source_id: int, command: str, before: int
+) -> tuple[list[Earlier], dict[int, bool], set[int]]:
+    """The newest runs before that one; which of them have made a plan; and which have something of it left to do."""
+    rows = await lane.fetch(_EARLIER, *(source_id, command) * 2, before)
+    found = [Earlier(int(number), status, json.loads(told)) for number, status, told, _, _ in rows]
+    return found, {int(row[0]): bool(row[3]) for row in rows}, {int(row[0]) for row in rows if row[4]}
 
 
 async def unmarked(lane: Lane, source_id: int, prefix: object) -> int:

@@ -4,7 +4,7 @@
 |---|---|---|
 | runs, with their shards | what ended longer ago | of each command the newest run, the newest that ended well, and |
 | | | the newest that was no dry run: `status`, a listing and the trail's end are compared with them; a backfill |
-| | | that has something left to do, for `--resume`; whatever is under way; of each source the newest eight: |
+| | | that `--resume` would go on with; whatever is under way; of each source the newest eight: |
 | | | a data directory has noted them, and misses them (`plan.behind`) |
 | deliveries | those settled longer ago, of a version that is | the version that is recorded: nobody is to deliver it |
 | | recorded no longer | once more; of each address the newest that it took, as it has taken something |
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from ingest.catalog.lane import VERSION, Dialect, Lane, Statement, Steps
 from ingest.catalog.overview import COMMANDS
-from ingest.catalog.runs import NEWEST_OF_COMMAND, NEWEST_OF_SOURCE, NO_DRY_RUN, OF_COMMAND, OF_SOURCE
+from ingest.catalog.runs import NEWEST_OF_COMMAND, NEWEST_OF_SOURCE, NO_DRY_RUN, OF_COMMAND, OF_SOURCE, unfinished
 from ingest.plan.behind import KEPT_MARKS
 
 MOST = 50_000
@@ -37,9 +37,7 @@ _NEWEST = tuple(
     for condition in ("id > 0", "status = 'ok'", NO_DRY_RUN)
 )
 _RUNS_BEHIND = (
-    "SELECT id, coalesce(finished_at, heartbeat_at) < ?, NOT (id {among}) AND status <> 'running' "
-    "AND (command <> 'backfill' OR status = 'ok' "
-    "OR NOT EXISTS (SELECT 1 FROM shards WHERE run_id = runs.id AND NOT done)) FROM runs "
+    "SELECT id, coalesce(finished_at, heartbeat_at) < ?, NOT (id {among}) AND status <> 'running' FROM runs "
     "WHERE (source_id, command, id) > (?, ?, ?) AND (source_id, command) <= (?, ?) "
     "ORDER BY source_id, command, id LIMIT ?"
 )
@@ -73,9 +71,10 @@ async def find_old(lane: Lane, source_id: int, before: datetime, letters_before:
         for (command,) in await lane.fetch(COMMANDS, whose, whose):
             own = (whose, command) * 2
             newest = [int(row[0]) for sql in _NEWEST for row in await lane.fetch(sql, *own)]
+            kept = newest + marked + (await unfinished(lane, whose, command) if command == "backfill" else [])
             sql = _RUNS_BEHIND.format(among=dialect.among)
             between = partial(_between, whose, command)
-            async for number, may_go in _behind(lane, sql, before, newest + marked, between):
+            async for number, may_go in _behind(lane, sql, before, kept, between):
                 if may_go and len(old.runs) < MOST:
                     old.runs.append(number)
     taken = [int(row[0]) for row in await lane.fetch(_NEWEST_TAKEN, source_id, leisurely=True)]

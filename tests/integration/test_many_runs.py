@@ -186,7 +186,7 @@ async def test_old_runs_go_and_what_is_needed_of_them_stays(rig: Rig, monkeypatc
         rows=[(2, "", False, "", None, "", True), (unfinished, "", False, "", None, "", False)],
     )
     await write(own, shard)
-    await put_runs(own, 3, "backfill", OLD, window=1)
+    await put_runs(own, 3, "backfill", OLD, prefix="other/")
     await put_runs(own, KEPT_MARKS, "verify", datetime.now(UTC))  # those that the data directory has noted
     events = await count(own, "events")
     assert (await prune(own, dry_run=True)).notes["trimmed_runs"] == 30
@@ -203,6 +203,22 @@ async def test_old_runs_go_and_what_is_needed_of_them_stays(rig: Rig, monkeypatc
     assert await count(own, "events") == events
     async with Catalog.open(own.database_url.get_secret_value()) as catalog:
         assert await audit.broken_links(catalog.lane) == []
+
+
+async def test_an_unfinished_backfill_goes_with_the_one_that_has_ended_it(rig: Rig) -> None:
+    """Outliving it, the next `--resume` would list no more than what had been left then."""
+    own = rig.settings
+    await put_runs(own, 2, "backfill", OLD, status="interrupted", prefix="a/")
+    await put_runs(own, 1, "backfill", OLD, status="interrupted", prefix="b/")
+    stopped = await ids(own, "backfill")
+    shards = 'INSERT INTO shards (run_id, prefix, level, start_after, "end", cursor, done) VALUES (?, ?, ?, ?, ?, ?, ?)'
+    await write(own, Statement(shards, rows=[(number, "", False, "", None, "", False) for number in stopped]))
+    await put_runs(own, 1, "backfill", OLD + timedelta(days=1), prefix="a/")
+    await put_runs(own, KEPT_MARKS, "backfill", datetime.now(UTC), prefix="c/")
+    await prune(own)
+    assert (await ids(own, "backfill"))[:-KEPT_MARKS] == [stopped[2]]
+    async with Catalog.open(own.database_url.get_secret_value()) as catalog:
+        assert await catalog.to_go_on(1, "backfill", {"prefix": "a/"}, 10_000) is None
 
 
 async def ids(settings: Settings, command: str) -> list[int]:
