@@ -108,13 +108,16 @@ async def attach(settings: Settings, directory: str | None, *, dry_run: bool) ->
     endpoint, bucket = settings.required("endpoint"), settings.required("bucket")
     with protecting(settings.secrets):
         found = Installation(settings)
-        is_absent = found.catalog_is_absent or (settings.sqlite_path is None and not await schema.current(found.url))
+        at = None if found.catalog_is_absent else await schema.current(found.url)
+        is_absent = found.catalog_is_absent or (settings.sqlite_path is None and not at)
         steps = [f"a new catalog is made at {found.shown}"] if is_absent else []
-        if dry_run and is_absent:
+        if at is not None and await _is_refused_to_upgrade(found, at):
+            steps = [f"the catalog at {found.shown} is brought from {at} to {schema.revisions()[-1]}"]
+        if dry_run and steps:
             return [*steps, *_of_directory(found, [])]
         if found.is_embedded:
             make_own_dir(settings)
-        if is_absent:
+        if steps:
             await schema.upgrade(found.url)
         async with Catalog.open(found.url, found.note) as catalog:
             known = await sources.all_sources(catalog.lane)
@@ -128,6 +131,15 @@ async def attach(settings: Settings, directory: str | None, *, dry_run: bool) ->
             if steps and not dry_run:
                 await _write(catalog, found, _Change(known, chosen, source, directory))
     return steps or ["everything belongs together already; there is nothing to attach"]
+
+
+async def _is_refused_to_upgrade(found: Installation, at: str) -> bool:
+    """A catalog that is older than its id, or was taken back to that, is none that the data directory knows: `ingest db
+    upgrade` leaves it alone until somebody says that it is meant."""
+    if found.inside is None or at not in schema.revisions()[:-1]:
+        return False
+    await schema.admitted(found.url, found.note)
+    return found.catalog_id is None
 
 
 def _of_directory(found: Installation, chosen: list[Source]) -> list[str]:

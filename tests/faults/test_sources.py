@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import queries
+from ingest.catalog import queries, schema
 from ingest.catalog.catalog import Catalog
-from ingest.errors import DirectoryForeign, DirectoryMissing, DirectoryTaken, SettingsError, SourceUnknown
+from ingest.errors import (
+    CatalogMissing,
+    DirectoryForeign,
+    DirectoryMissing,
+    DirectoryTaken,
+    SettingsError,
+    SourceUnknown,
+)
 from ingest.jobs import sources
 from ingest.jobs.cleanup import cleanup
+from ingest.jobs.installation import admit
 from ingest.jobs.options import CleanupOptions
 from ingest.jobs.stop import Stop
 from ingest.observe.progress import Silence
@@ -118,6 +126,22 @@ async def test_what_is_lost_begins_anew(embedded: Rig, lost: str) -> None:
     report = await run_sync(embedded.settings)
     assert (report.exit_code, report.counts.new) == (0, len(OBJECTS)), report.error
     assert report.counts.bytes == (sum(map(len, OBJECTS.values())) if lost == "both" else 0)
+
+
+async def test_a_catalog_that_was_taken_back_to_before_it_had_an_id(apart: Rig) -> None:
+    """It is none that the data directory knows: neither a run nor a migration takes it until somebody says so."""
+    url = apart.settings.database_url.get_secret_value()
+    await schema.downgrade(url, "0004")
+    assert isinstance((await run_sync(apart.settings)).error, CatalogMissing)
+    with pytest.raises(CatalogMissing):
+        await admit(apart.settings)
+    steps = await sources.attach(apart.settings, None, dry_run=True)
+    assert "is brought from 0004 to" in steps[0]
+    assert await schema.current(url) == "0004"
+    assert steps[0] in await sources.attach(apart.settings, None, dry_run=False)
+    report = await run_sync(apart.settings)
+    assert (report.exit_code, report.counts.unchanged) == (0, len(OBJECTS)), report.error
+    await chain_is_whole(apart.settings)
 
 
 async def test_another_catalog_is_said(apart: Rig) -> None:
