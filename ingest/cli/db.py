@@ -135,7 +135,8 @@ def check(context: Context) -> None:
             hint="Compare the events table with a backup.",
         )
     revision = migrations.revisions()[-1]
-    _say(context, "The schema fits, and the audit trail is unbroken.", revision=revision)
+    if context.json or not context.quiet:
+        _say(context, "The schema fits, and the audit trail is unbroken.", revision=revision)
 
 
 def _announce(context: Context, way: _Way, lines: Sequence[str]) -> None:

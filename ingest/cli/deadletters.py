@@ -11,7 +11,7 @@ from ingest.cli.failures import fail, told_of
 from ingest.cli.output import Listed, say
 from ingest.cli.params import Count, Duration, Text
 from ingest.cli.runner import Context, command_options, run_async, run_job
-from ingest.errors import IngestError
+from ingest.errors import IngestError, ReaderGone
 
 _SHOWN = 60
 _HEAD = {"id": "id", "state": "state", "reason": "reason", "tries": "tries"}
@@ -52,7 +52,7 @@ def list_(context: Context, limit: int | None, after: int) -> None:
     try:
         run_async(lambda _stop: show_all(), at_once=True)
     except IngestError as error:
-        if listed is None or not shown:
+        if listed is None or not shown or isinstance(error, ReaderGone):
             raise
         listed.end(told_of(error))
         fail(error, as_json=False, verbose=context.verbose)

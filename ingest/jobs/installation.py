@@ -41,6 +41,7 @@ from ingest.store import identity
 from ingest.store.directories import disk_error
 
 _GOOD = frozenset({Verdict.FITS, Verdict.NEW})
+_NOT_MADE = "`ingest sync` makes it; nothing is recorded yet."
 _SHOWN_DIGITS = 8
 """Of an id: enough to tell a few apart."""
 _EFFECTIVE = os.access in os.supports_effective_ids
@@ -89,6 +90,12 @@ class Installation:
     def catalog_is_absent(self) -> bool:
         file = self.settings.sqlite_path
         return file is not None and schema.is_absent(str(file))
+
+    def require_catalog(self) -> None:
+        """Raises `CatalogMissing`: its file is not there. Where none was ever made, there is no backup to put back."""
+        if self.catalog_is_absent:
+            lost = self.inside is not None or self.outside is not None
+            raise CatalogMissing(f"there is no {self.shown}", hint=None if lost else _NOT_MADE)
 
     def admit(self, catalog_id: str | None) -> None:
         """Notes the catalog's id. Raises `DirectoryMissing`, `CatalogMissing`, `CatalogForeign`."""
@@ -167,8 +174,8 @@ async def admit(settings: Settings, *, must_exist: bool = False) -> None:
     """
     found = Installation(settings)
     await schema.admitted(found.url, found.admit)
-    if must_exist and found.catalog_is_absent:
-        raise CatalogMissing(f"there is no {found.shown}", hint="`ingest sync` makes it; nothing is recorded yet.")
+    if must_exist:
+        found.require_catalog()
 
 
 @asynccontextmanager

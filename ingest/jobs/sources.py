@@ -19,7 +19,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.lane import Dialect, Steps
 from ingest.catalog.sources import Known, Source
 from ingest.crashpoints import here
-from ingest.errors import CatalogMissing, SettingsError, SourceUnknown
+from ingest.errors import SettingsError, SourceUnknown
 from ingest.jobs.installation import Installation, announce, catalog_place, make_own_dir
 from ingest.plan.identity import Mark, canonical_endpoint
 from ingest.redaction import protecting
@@ -235,8 +235,7 @@ async def _catalog(settings: Settings, *, asked: bool = False) -> AsyncIterator[
     """
     with protecting(settings.secrets):
         found = Installation(settings)
-        if found.catalog_is_absent:
-            raise CatalogMissing(f"there is no {found.shown}")
+        found.require_catalog()
         async with Catalog.open(found.url, found.note, asked=asked) as catalog:
             yield catalog
 

@@ -8,10 +8,14 @@ import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from ingest.catalog import deadletters
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.deadletters import LetterRow
 from tests.fixtures.process import Done, ended, environment, run_ingest, started
 from tests.fixtures.servers import Bucket
 
@@ -75,6 +79,26 @@ async def test_reading_commands_end_quietly(weed: Bucket, tmp_path: Path) -> Non
     for command in READING:
         done = await unread(*command, variables=variables, cwd=tmp_path)
         assert (done.code, done.stderr) == (141, ""), command
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+async def test_a_list_that_is_read_for_a_while_ends_quietly(
+    weed: Bucket, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """More letters than a pipe holds: their reader goes when some of them are written, and others are not."""
+    variables, settings = weed.variables(tmp_path / "data"), weed.settings(tmp_path / "data")
+    assert (await run_ingest("sync", "-q", variables=variables, cwd=tmp_path)).code == 0
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
+        source = await catalog.source(settings.endpoint, settings.bucket)
+        said = (None, b"x" * 100, (), "dead", "not_json", (), datetime.now(UTC))
+        await deadletters.put(catalog, source.id, [LetterRow("t", 0, number, *said) for number in range(2_000)])
+    reader, writer = os.pipe()
+    async with started("deadletters", "list", *flags, variables=variables, cwd=tmp_path, stdout=writer) as process:
+        os.close(writer)
+        assert await asyncio.to_thread(os.read, reader, 1)
+        os.close(reader)
+        done = await ended(process)
+    assert (done.code, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("both", [False, True])

@@ -14,7 +14,7 @@ from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
 from ingest.model import Audit, RunStatus
 from ingest.plan.clock import Reading
-from tests.fixtures.process import run_ingest
+from tests.fixtures.process import Done, run_ingest
 
 COPIED = (
     "INSERT INTO events (id, at, run_id, source_id, key, what, detail, prev_hash, hash) "
@@ -107,7 +107,9 @@ async def test_the_command_says_so(tmp_path: Path) -> None:
     async with Catalog.open(url) as catalog:
         await two_runs_with_two_events_each(catalog)
         given = {"DATABASE_URL": url}
-        assert (await run_ingest("db", "check", variables=given, cwd=tmp_path)).code == 0
+        sound = await run_ingest("db", "check", variables=given, cwd=tmp_path)
+        assert (sound.code, "unbroken" in sound.stdout) == (0, True)
+        assert await run_ingest("db", "check", "-q", variables=given, cwd=tmp_path) == Done(0, "", "")
         async with catalog.writing() as connection:
             await connection.execute(text("DELETE FROM events WHERE id = 4"))
     done = await run_ingest("db", "check", variables=given, cwd=tmp_path)

@@ -13,6 +13,8 @@ import pytest
 from ingest.catalog import migrations, schema
 from ingest.catalog.catalog import Catalog
 from ingest.errors import DatabaseError
+from ingest.plan.identity import Mark
+from ingest.store import identity
 from tests.faults.databases import sqlite_file
 from tests.fixtures.process import Done, run_ingest
 
@@ -153,3 +155,17 @@ async def test_no_downgrade_while_runs_are_at_work(tmp_path: Path, database_url:
     refused = await db(tmp_path, database_url, "downgrade", "0006")
     assert (refused.code, await schema.current(database_url)) == (11, NEWEST), refused.output
     assert "consume (run 1, pid" in refused.stderr
+
+
+async def test_where_no_catalog_was_ever_made(tmp_path: Path) -> None:
+    """There is no backup to put back, and nothing to attach; where there was one, there is."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/data/.ingest/catalog.db"
+    settings = {"DATABASE_URL": url, "INGEST_DATA_DIR": f"{tmp_path}/data", "XDG_STATE_HOME": f"{tmp_path}/state"}
+    commands = (("source", "list"), ("source", "forget", "1"), ("source", "rename", "a", "b"))
+    for command in (*commands, ("db", "check"), ("db", "downgrade")):
+        done = await run_ingest(*command, variables=settings, cwd=tmp_path)
+        assert (done.code, "`ingest sync` makes it" in done.stderr) == (6, True), (command, done.stderr)
+    identity.write_inside(tmp_path / "data", Mark("1" * 32, "2" * 32, url))
+    for command in commands:
+        done = await run_ingest(*command, variables=settings, cwd=tmp_path)
+        assert (done.code, "Put its backup back" in done.stderr) == (6, True), (command, done.stderr)
