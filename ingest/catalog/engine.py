@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Table, event
+from sqlalchemy import Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -65,6 +65,13 @@ def upsert(connection: AsyncConnection, table: Table) -> Any:
     """An ``INSERT … ON CONFLICT`` of the connection's dialect, still without its conflict clause."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     return dialect.insert(table)
+
+
+async def lock_source(connection: AsyncConnection, source_id: int) -> None:
+    """Before rows of `objects` are written here: the source's row first, as each batch does, so that a batch and this
+    transaction never wait in a circle. SQLite has one writer at a time."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("SELECT 1 FROM sources WHERE id = :id FOR NO KEY UPDATE"), {"id": source_id})
 
 
 def _as_written(sql: str) -> str:

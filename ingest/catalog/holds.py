@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import among, under
-from ingest.catalog.engine import upsert, within
+from ingest.catalog.engine import lock_source, upsert, within
 from ingest.catalog.tables import holds, objects
 from ingest.crashpoints import here
 from ingest.model import Audit, State
@@ -105,6 +105,7 @@ class Holder:
         return [key for key in keys if key in found]
 
     async def _mark(self, connection: AsyncConnection, keys: Sequence[str], *, held: bool) -> None:
+        await lock_source(connection, self.source_id)
         of_key = objects.c.source_id == self.source_id, objects.c.key == bindparam("marked")
         statement = update(objects).where(*of_key).values(hold=held)
         await connection.execute(statement, [{"marked": key} for key in keys])

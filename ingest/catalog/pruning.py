@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select, te
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import undelivered, version_of_row
+from ingest.catalog.engine import lock_source
 from ingest.catalog.holds import is_held
 from ingest.catalog.queries import CopyRow, as_copy
 from ingest.catalog.runs import NEWEST_OF_COMMAND, NO_DRY_RUN, OF_COMMAND
@@ -93,6 +94,7 @@ async def intend(
     async with catalog.writing() as connection:
         if catalog.is_postgres:  # SQLite's write lock does the same: a hold comes before the intent, or sees it
             await connection.execute(text("LOCK TABLE holds, deliveries IN SHARE MODE"))
+        await lock_source(connection, source_id)
         looked_at = {
             (copy.remote.key, copy.remote.etag, copy.local_path, copy.downloaded_at, copy.gone) for copy in copies
         }
