@@ -1,11 +1,16 @@
-"""Batches of two and three: a handful of objects is as many steps to a command as thousands are elsewhere."""
+"""Batches of two and three: a handful of objects is as many steps to a command as thousands are elsewhere.
+
+And none waits for a second to fill.
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 
 def apply() -> None:
     """In this process, before any command runs."""
-    from ingest.jobs import cleanup, recorder, restore, verify
+    from ingest.jobs import cleanup, recall, recorder, restore, verify
 
     cleanup._BATCH = 3
     verify._PAGE = 3
@@ -13,3 +18,4 @@ def apply() -> None:
     restore._BATCH = 3
     recorder.BATCH = 2
     recorder.MOST_WAITING = 8
+    setattr(recall, "Recorder", partial(recorder.Recorder, interval=0.01))  # noqa: B010 - it is a class, for a type checker

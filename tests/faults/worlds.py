@@ -85,6 +85,7 @@ class World:
     runner: asyncio.Runner
     url: str = ""
     _rows: dict[str, list[asyncpg.Record]] = field(default_factory=dict)
+    _connection: asyncpg.Connection | None = None
     _objects: dict[str, Stored] = field(default_factory=dict)
 
     @property
@@ -122,11 +123,9 @@ class World:
         done = self.run(*command, **armed)
         assert done.code == 0, (command, done.code, done.said)
 
-    def waits(self, child: Forked) -> bool:
-        """Whether it waits for what another process holds: the copies, or a row."""
-        return child.passed[-1:] == ["copies.waiting"] or (
-            self.url.startswith("postgresql") and self.query(_WAITING) != [(0,)]
-        )
+    def waits(self, child: Forked, *, for_rows: bool) -> bool:
+        """Whether it waits for what another process holds: the copies or, where that is in a transaction, rows."""
+        return child.passed[-1:] == ["copies.waiting"] or (for_rows and self.query(_WAITING) != [(0,)])
 
     # The beginning.
 
@@ -207,31 +206,32 @@ class World:
         self.service.received.clear()
 
     async def _read_tables(self) -> dict[str, list[asyncpg.Record]]:
-        connection = await self._connect()
-        try:
-            return {
-                table.name: await connection.fetch(f'SELECT * FROM "{table.name}"') for table in metadata.sorted_tables
-            }
-        finally:
-            await connection.close()
+        connection = await self._connected()
+        return {table.name: await connection.fetch(f'SELECT * FROM "{table.name}"') for table in metadata.sorted_tables}
 
     async def _fill_tables(self) -> None:
         """Quicker than a new database each time."""
-        connection = await self._connect()
-        try:
-            async with connection.transaction():
-                names = ", ".join(f'"{name}"' for name in self._rows)
-                await connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
-                for name, rows in self._rows.items():
-                    await connection.copy_records_to_table(name, records=rows)
-                    if rows and "id" in rows[0] and isinstance(rows[0]["id"], int):
-                        last = max(row["id"] for row in rows)
-                        await connection.execute(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), {last})")
-        finally:
-            await connection.close()
+        connection = await self._connected()
+        async with connection.transaction():
+            names = ", ".join(f'"{name}"' for name in self._rows)
+            await connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+            for name, rows in self._rows.items():
+                await connection.copy_records_to_table(name, records=rows)
+                if rows and "id" in rows[0] and isinstance(rows[0]["id"], int):
+                    last = max(row["id"] for row in rows)
+                    await connection.execute(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), {last})")
 
-    async def _connect(self) -> asyncpg.Connection:
-        return await asyncpg.connect(self.url.replace("+asyncpg", ""))
+    async def _connected(self) -> asyncpg.Connection:
+        """One connection for all questions: another one takes longer than most of them."""
+        if self._connection is None:
+            self._connection = await asyncpg.connect(self.url.replace("+asyncpg", ""))
+        return self._connection
+
+    def close(self) -> None:
+        """Ends what is under way, and the connection."""
+        self.forks.kill_all()
+        if self._connection is not None:
+            self.wait(self._connection.close())
 
     def move(self) -> None:
         """What others do to the bucket: new versions, a version that comes back, objects that go, come, return."""
@@ -253,11 +253,7 @@ class World:
                 connection.close()
 
         async def ask() -> list[tuple[Any, ...]]:
-            connection = await self._connect()
-            try:
-                return [tuple(row) for row in await connection.fetch(sql)]
-            finally:
-                await connection.close()
+            return [tuple(row) for row in await (await self._connected()).fetch(sql)]
 
         return self.wait(ask())
 
