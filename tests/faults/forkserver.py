@@ -25,6 +25,10 @@ import ingest.crashpoints as crashpoints
 _passed: Callable[[str], None] = crashpoints.here
 
 
+_children: set[int] = set()
+"""Those that have not ended."""
+
+
 def _here(label: str) -> None:
     _passed(label)
 
@@ -90,6 +94,7 @@ def _news() -> list[dict[str, int]]:
             found.append({"stopped": pid})
         else:
             found.append({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+            _children.discard(pid)
 
 
 def serve(client: socket.socket) -> None:
@@ -117,6 +122,7 @@ def serve(client: socket.socket) -> None:
                     for one in (client, woken, waking):
                         one.close()
                     os._exit(_become(json.loads(line)))
+                _children.add(pid)
                 client.sendall(json.dumps({"started": pid}).encode() + b"\n")
             else:
                 return
@@ -127,5 +133,9 @@ if __name__ == "__main__":
     _import_everything()
     gc.collect()
     gc.freeze()
-    with suppress(ConnectionError):  # the client went without a word
-        serve(socket.socket(fileno=0))
+    try:
+        with suppress(ConnectionError):  # the client went without a word
+            serve(socket.socket(fileno=0))
+    finally:
+        for child in _children:  # not yet reaped: the numbers are still theirs
+            os.kill(child, signal.SIGKILL)
