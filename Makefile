@@ -22,7 +22,7 @@ demo: setup
 	$(BIN)/ingest demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # What the suite draws from a fixed seed, drawn anew: SOAK seconds of the model test on each database, 400 kills, and
 # a thousand examples of each property.

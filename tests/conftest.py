@@ -4,7 +4,10 @@ import os
 import signal
 import tempfile
 
+import pytest
 from hypothesis import settings
+
+from ingest.observe import logs
 
 # What is remembered outside of the data directories is the suite's own, and ends with it.
 _state = tempfile.TemporaryDirectory(prefix="ingest-tests-state-")
@@ -26,3 +29,9 @@ pytest_plugins = [
     "tests.fixtures.verify_service",
     "tests.faults.rig",
 ]
+
+
+@pytest.fixture(autouse=True)
+def log_of_a_library() -> None:
+    """Where a test before configured the log of the command line, `caplog` would hear nothing."""
+    logs._process["is_ours"] = False

@@ -111,7 +111,7 @@ async def test_the_data_directory_is_read_only(tmp_path: Path, each_url: str, sw
             await rig.heal()
 
 
-@pytest.mark.parametrize("leave", [0, 60_000], ids=["from the start", "in mid-run"])
+@pytest.mark.parametrize("leave", [0, 120_000], ids=["from the start", "in mid-run"])
 async def test_the_catalogs_disk_is_full(tmp_path: Path, sqlite_template: bytes, swift: None, leave: int) -> None:
     """SQLite on a full file system, the copies elsewhere: 6, and files without a row are adopted, not fetched again."""
     with tmpfs(tmp_path / "data" / ".ingest" / "database", "size=2m") as disk:

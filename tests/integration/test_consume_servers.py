@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ingest.catalog.batch import Batch
+from ingest.catalog.batch import Batch, Committed
 from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker, Sent
 from ingest.demo.verify_service import VerifyService
@@ -243,10 +243,10 @@ async def test_what_a_database_cannot_keep_is_one_objects_failure(
     await moto.put(dict.fromkeys(keys, b"1"))
     commit = Catalog.commit
 
-    async def particular(self: Catalog, batch: Batch) -> None:
+    async def particular(self: Catalog, batch: Batch) -> Committed:
         if any(remote.key == "odd.pdf" for remote, _ in batch.present):
             raise DatabaseDataError("catalog: no such value")
-        await commit(self, batch)
+        return await commit(self, batch)
 
     monkeypatch.setattr(Catalog, "commit", particular)
     await shared_broker.create(topic, 1)
