@@ -5,6 +5,7 @@ import signal
 import tempfile
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from ingest.observe import logs
@@ -33,5 +34,6 @@ pytest_plugins = [
 
 @pytest.fixture(autouse=True)
 def log_of_a_library() -> None:
-    """Where a test before configured the log of the command line, `caplog` would hear nothing."""
+    """Where a test before configured the log of the command line, the next would hear of warnings only, or of nothing."""
     logs._process["is_ours"] = False
+    structlog.reset_defaults()
