@@ -169,14 +169,15 @@ async def test_one_object_that_always_fails_does_not_stand_in_the_way_of_what_co
     assert service.accepted == ["good"]
 
 
+async def rename(run: Run, table: str, to: str) -> None:
+    async with run.catalog.writing() as connection:
+        await connection.execute(text(f"ALTER TABLE {table} RENAME TO {to}"))
+
+
 async def test_a_standing_dispatcher_waits_for_its_database(
     weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = await in_line(weed, service.url, {"k": b"x"}, tmp_path / "data", database_url)
-
-    async def rename(run: Run, table: str, to: str) -> None:
-        async with run.catalog.writing() as connection:
-            await connection.execute(text(f"ALTER TABLE {table} RENAME TO {to}"))
 
     async def work(run: Run) -> None:
         stop = Stop()
@@ -200,10 +201,6 @@ async def test_a_copy_is_brought_back_once_what_stood_in_its_way_is_over(
     settings = await in_line(weed, service.url, {"k": b"x"}, tmp_path / "data", database_url)
     copy = settings.data_dir / weed.name / "k"
     copy.unlink()
-
-    async def rename(run: Run, table: str, to: str) -> None:
-        async with run.catalog.writing() as connection:
-            await connection.execute(text(f"ALTER TABLE {table} RENAME TO {to}"))
 
     async def work(run: Run) -> None:
         stop = Stop()
