@@ -66,7 +66,7 @@ async def crawl(
 async def _reconsider(listing: Listing, top: Shard) -> None:
     """Every page of tonight was in byte order. Where the place of a directory shows it as well, the next run lists by
     ranges again, unless that was found wrong before (`is_proven`)."""
-    if await order_of(listing, top, await listing.ask(top)) is not ListingOrder.BYTES:
+    if await order_of(listing, top, await listing.ask(top), proof=True) is not ListingOrder.BYTES:
         return
     if is_proven(*await listing.catalog.prove_order(listing.source.id)):
         listing.order, listing.order_reason = ListingOrder.BYTES, "a whole listing was in byte order"

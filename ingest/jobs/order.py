@@ -22,18 +22,24 @@ _QUESTIONS = 4
 """For one directory: each answer may be a key between ``P!`` and ``P/``, behind which is asked next."""
 
 
-async def order_of(listing: Listing, top: Shard, first: RawPage) -> ListingOrder:
-    """The order that a server's behaviour shows. `first` is its answer to the first question for the level `top`."""
+async def order_of(listing: Listing, top: Shard, first: RawPage, *, proof: bool = False) -> ListingOrder:
+    """The order that a server's behaviour shows. `first` is its answer to the first question for the level `top`.
+
+    A level that begins with a page of keys alone may have directories further on. It is taken for one in byte order,
+    which is noticed where that is wrong; but it is no `proof`.
+    """
     if order_of_server(first.server) is ListingOrder.DIRECTORY:
         return ListingOrder.DIRECTORY  # a name may take trust away, and gives none
     try:
-        page = parse_page(first, bucket=listing.source.bucket, shard=top, start_after="").page
+        page, following, *_ = parse_page(first, bucket=listing.source.bucket, shard=top, start_after="")
     except ListingUntrusted:
         return ListingOrder.UNKNOWN  # whoever lists says it
     if not is_ascending(page.objects, ""):
         return ListingOrder.DIRECTORY
     if page.prefixes:
         return await order_at(listing, top.prefix, page.prefixes[0])
+    if proof and following:
+        return ListingOrder.UNKNOWN
     return await _order_of_flat(listing, top.prefix, page)
 
 

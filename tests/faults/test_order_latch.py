@@ -76,6 +76,18 @@ async def test_a_server_that_lists_by_directory_is_listed_so(night: Rig) -> None
         assert await order(night) is ListingOrder.DIRECTORY
 
 
+async def test_a_first_page_of_keys_alone_is_no_proof_of_a_server_that_lists_by_directory(
+    tmp_path: Path, sqlite_url: str, swift: None
+) -> None:
+    objects = {"A": b"1", "a": b"1", "a/b": b"1", "a-b/x": b"1"}
+    async with rigged(tmp_path, sqlite_url, objects, page=2, name="unknown") as rig:
+        rig.server.by_directory = True
+        await rig.run(4)
+        for _ in range(3):
+            await rig.run(0)
+            assert await order(rig) is ListingOrder.DIRECTORY
+
+
 @pytest.mark.parametrize(("lapses", "nights"), [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (7, 64), (8, 64), (1_000, 64)])
 def test_each_relapse_takes_twice_the_nights(lapses: int, nights: int) -> None:
     assert [is_proven(proofs, lapses) for proofs in (nights - 1, nights, nights + 1)] == [False, True, True]
