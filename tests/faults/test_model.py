@@ -16,7 +16,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -35,17 +35,9 @@ from ingest.catalog.lane import Lane
 from ingest.catalog.target import Target
 from ingest.errors import OutOfOrder
 from ingest.jobs import transfers
-from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
-from ingest.jobs.restore import restore
 from ingest.jobs.stop import Stop
-from ingest.jobs.sync import sync
-from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.logs import configure
-from ingest.observe.progress import Silence
-from ingest.plan.selection import Selection
-from ingest.settings import Settings
 from ingest.source import retries
 from ingest.store.paths import decode_path
 from tests.faults import deeds
@@ -63,6 +55,7 @@ from tests.faults.model import (
     is_prunable,
     may_be,
 )
+from tests.faults.model_jobs import Job, cleanup_job, restore_job, sync_job, verify_job
 from tests.faults.rig import settings_for
 from tests.fixtures.memory_s3 import Answer, Asked, Deed, Fault, MemoryS3, Spoiler, running
 
@@ -82,27 +75,6 @@ OF_OBJECTS = OF_LISTINGS | {
 DAY = timedelta(days=1)
 _TO_THE_PAST = "UPDATE objects SET downloaded_at = '2020-01-01 00:00:00.000000' WHERE downloaded_at IS NOT NULL"
 _ROWS = "SELECT key, state, etag, gone_at IS NOT NULL, local_path, digest, pruned_at IS NOT NULL FROM objects"
-
-Job = Callable[[Settings, Stop], Coroutine[Any, Any, RunReport]]
-
-
-def sync_job(filters: Filters = Filters()) -> Job:  # noqa: B008 - immutable
-    selection = Selection(
-        (filters.prefix,) if filters.prefix else (), (), (filters.exclude,) if filters.exclude else ()
-    )
-    return lambda own, stop: sync(own, SyncOptions(selection), progress=Silence(), stop=stop)
-
-
-def cleanup_job(age: timedelta) -> Job:
-    return lambda own, stop: cleanup(own, CleanupOptions(age), progress=Silence(), stop=stop)
-
-
-def restore_job(own: Settings, stop: Stop) -> Coroutine[Any, Any, RunReport]:
-    return restore(own, RestoreOptions(prefix=""), progress=Silence(), stop=stop)
-
-
-def verify_job(own: Settings, stop: Stop) -> Coroutine[Any, Any, RunReport]:
-    return verify(own, VerifyOptions(repair=True), progress=Silence(), stop=stop)
 
 
 class World(RuleBasedStateMachine):
