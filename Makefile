@@ -4,17 +4,18 @@ BIN := .venv/bin
 RIVALS := benchmarks/.venv
 OWN := benchmarks/.own
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3 ...")
+INSTALL = $(PYTHON) tools/environment.py
+# What is measured starts as after pip, which leaves no compiling to the first start.
+COMPILED := UV_COMPILE_BYTECODE=1
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .PHONY: setup demo test soak interleavings storm lint docs bench lock clean
 
 setup: .venv/.installed
 
-.venv/.installed: requirements.lock pyproject.toml hatch_build.py ingest/hashing/md5_lanes.c
+.venv/.installed: requirements.lock tools/environment.py pyproject.toml hatch_build.py ingest/hashing/md5_lanes.c
 	@$(PYTHON) -c '$(CHECK_PYTHON)'
-	@echo "Installing the locked requirements into .venv: a minute or two, the first time."
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(INSTALL) .venv requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -62,14 +63,12 @@ bench: setup $(RIVALS)/.installed $(OWN)/.installed
 
 # An environment of their own: awscli and aioboto3 want different releases of botocore.
 $(RIVALS)/.installed: benchmarks/requirements.lock
-	test -x $(RIVALS)/bin/python || $(PYTHON) -m venv $(RIVALS)
-	$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	$(COMPILED) $(INSTALL) $(RIVALS) benchmarks/requirements.lock
 	@touch $@
 
 # What a user installs, and nothing of what tests need.
 $(OWN)/.installed: requirements-run.lock
-	test -x $(OWN)/bin/python || $(PYTHON) -m venv $(OWN)
-	$(OWN)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-run.lock
+	$(COMPILED) $(INSTALL) $(OWN) requirements-run.lock
 	@touch $@
 
 # Keeps what is pinned; delete a lock first to take the newest of everything.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PATTERNS = ("ingest/**/*.py", "tests/**/*.py", "migrations/**/*.py", "benchmarks/*.py")
+PATTERNS = ("ingest/**/*.py", "tests/**/*.py", "migrations/**/*.py", "benchmarks/*.py", "tools/*.py")
 SOURCES = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
 
 LINES_OF_A_FILE = 400
