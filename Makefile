@@ -51,7 +51,7 @@ lint: setup
 	$(BIN)/python -m pytest -q tests/static
 
 docs: setup
-	$(BIN)/python -m ingest.catalog.snapshot > ingest/catalog/schema.sql.new && mv ingest/catalog/schema.sql.new ingest/catalog/schema.sql
+	$(BIN)/python -m ingest.catalog.schema.snapshot > ingest/catalog/schema/schema.sql.new && mv ingest/catalog/schema/schema.sql.new ingest/catalog/schema/schema.sql
 	$(BIN)/python -m ingest.cli.docs > docs/cli.md
 	$(BIN)/python -m ingest.cli.error_docs docs/operations.md
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from ingest.catalog import schema
+from ingest.catalog.schema import schema
 
 _OTHERS = r"SELECT datname FROM pg_database WHERE datname LIKE 'bench\_%' AND datname NOT LIKE 'bench\_known\_%'"
 """What is known before a run is kept: several runs begin with it."""

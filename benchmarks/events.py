@@ -27,9 +27,9 @@ from sqlalchemy import func, select
 from benchmarks.cases import ORDER
 from benchmarks.event_parts import SIZE, Parts, Way, running
 from benchmarks.report import Samples, rate, replace, section
-from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import events
+from ingest.catalog.schema import schema
+from ingest.catalog.schema.tables import events
 
 HOME = Path(__file__).resolve().parent
 WORK = HOME / "work"

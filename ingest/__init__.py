@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ingest.engine.options import SyncOptions
     from ingest.errors import IngestError
-    from ingest.jobs.options import SyncOptions
-    from ingest.jobs.stop import Stop
     from ingest.jobs.sync import sync
     from ingest.model import RemoteObject, RunReport, RunStatus
     from ingest.plan.selection import Selection
     from ingest.settings import Settings
     from ingest.source.client import S3Client
+    from ingest.tasks.stop import Stop
 
 _HOMES = {
     "IngestError": "ingest.errors",
@@ -26,8 +26,8 @@ _HOMES = {
     "S3Client": "ingest.source.client",
     "Selection": "ingest.plan.selection",
     "Settings": "ingest.settings",
-    "Stop": "ingest.jobs.stop",
-    "SyncOptions": "ingest.jobs.options",
+    "Stop": "ingest.tasks.stop",
+    "SyncOptions": "ingest.engine.options",
     "sync": "ingest.jobs.sync",
 }
 

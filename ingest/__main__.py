@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from ingest import interrupts
+from ingest.system import signals
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     _speak_utf8()
     _stand_in_for_closed()
     gc.disable()
-    interrupts.expect()
+    signals.expect()
     from ingest.cli import main as command  # what it loads takes longer than many a signal
 
     command()

@@ -138,7 +138,7 @@ class Page(NamedTuple):
 class KnownPage(NamedTuple):
     """A page as it was listed when nothing was left to do in it: `listed` objects in ``(start_after, last_key]``.
 
-    `filters` says under which selection that holds (see `plan.memory`); empty: under any.
+    `filters` says under which selection that holds (see `plan.page_memory`); empty: under any.
     """
 
     start_after: str

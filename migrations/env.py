@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that ``ingest.catalog.schema`` hands over, or on DATABASE_URL."""
+"""Alembic's entry: runs on the connection that ``ingest.catalog.schema.schema`` hands over, or on DATABASE_URL."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection
 
-from ingest.catalog.engine import create_engine
-from ingest.catalog.tables import metadata
+from ingest.catalog.schema.tables import metadata
+from ingest.catalog.sql.engine import create_engine
 from ingest.settings import Settings
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ingest.catalog.lane import Dialect, Insert, Lane, Statement, Steps, Transaction, read_time
+from ingest.catalog.sql.driver import Dialect, Insert, Lane, Statement, Steps, Transaction, read_time
 from ingest.model import Audit
 
 FIRST = "0" * 64

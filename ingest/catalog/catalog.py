@@ -10,12 +10,13 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ingest.catalog import pages, runs, schema, sources, writes
+from ingest.catalog import page_memory, runs, sources, writes
 from ingest.catalog.batch import Batch, Committed
-from ingest.catalog.continuity import Continuity, CountedLane, standing
-from ingest.catalog.lane import VERSION, Dialect, Lane, RunLock, Statement, Steps
+from ingest.catalog.schema import schema
 from ingest.catalog.sources import Source
-from ingest.catalog.target import Target
+from ingest.catalog.sql.continuity import Continuity, CountedLane, standing
+from ingest.catalog.sql.driver import VERSION, Dialect, Lane, RunLock, Statement, Steps
+from ingest.catalog.sql.url import Target
 from ingest.errors import LockedError
 from ingest.model import CatalogRow, Counts, KnownPage, ListingOrder, RunStatus, Shard
 from ingest.plan.behind import Mark, Standing
@@ -111,7 +112,7 @@ class Catalog:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """One write transaction: committed at the end, rolled back by an exception."""
-        from ingest.catalog.engine import within
+        from ingest.catalog.sql.engine import within
 
         await self.lane.may_write()
         with self.target.translated():
@@ -125,7 +126,7 @@ class Catalog:
 
     def _engine(self) -> AsyncEngine:
         if not self._engines:
-            from ingest.catalog.engine import create_engine
+            from ingest.catalog.sql.engine import create_engine
 
             address = self.lane.address
             self._engines.append(create_engine(self.url, asked=self.target.asked, address=address))
@@ -152,7 +153,7 @@ class Catalog:
         def learn(dialect: Dialect) -> Steps[None]:
             yield Statement(dialect.fill(_LEARN_ORDER), (order.value, reason, source_id))
             if order is not ListingOrder.BYTES:
-                yield from pages.forget_all(source_id, dialect)
+                yield from page_memory.forget_all(source_id, dialect)
 
         await self.lane.write(learn)
 
@@ -226,7 +227,7 @@ class Catalog:
 
     async def pages(self, source_id: int, prefix: str, start: str, limit: int) -> list[KnownPage]:
         """Remembered pages of this prefix from `start` on, in byte order."""
-        return await pages.read(self.lane, source_id, prefix, start, limit)
+        return await page_memory.read(self.lane, source_id, prefix, start, limit)
 
     async def commit(self, batch: Batch) -> Committed:
         """Writes the batch in one transaction; writing it again changes nothing but the audit trail."""
@@ -263,7 +264,7 @@ class Catalog:
 
         def forget(dialect: Dialect) -> Steps[None]:
             for (source_id,) in (yield Statement("SELECT id FROM sources ORDER BY id")):
-                yield from pages.forget_all(source_id, dialect)
+                yield from page_memory.forget_all(source_id, dialect)
 
         await self.lane.write(forget)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from sqlalchemy import ARRAY, ColumnElement, Text, and_, any_, exists, func, literal, or_, select
 
-from ingest.catalog.tables import deliveries, objects
+from ingest.catalog.schema.tables import deliveries, objects
 from ingest.model import DeliveryState
 
 _RULED = (DeliveryState.DELIVERED.value, DeliveryState.REJECTED.value)

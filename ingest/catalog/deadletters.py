@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.lane import Dialect, Insert, Rows, Statement, Steps, read_time
+from ingest.catalog.sql.driver import Dialect, Insert, Rows, Statement, Steps, read_time
 from ingest.model import Audit, LetterState
 
 LEASE = timedelta(minutes=5)

@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import among, under
-from ingest.catalog.engine import lock_source, upsert, within
-from ingest.catalog.tables import holds, objects
-from ingest.crashpoints import here
+from ingest.catalog.schema.tables import holds, objects
+from ingest.catalog.sql.engine import lock_source, upsert, within
 from ingest.model import Audit, State
+from ingest.system.failpoints import here
 
 
 class Hold(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingest.catalog.batch import Batch
-from ingest.catalog.lane import Dialect, Insert, Statement, Steps
+from ingest.catalog.sql.driver import Dialect, Insert, Statement, Steps
 from ingest.model import SUPERSEDED, DeliveryState
 
 _PENDING, _DEAD = DeliveryState.PENDING.value, DeliveryState.DEAD.value

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, text
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import among
 from ingest.catalog.runs import is_dead
-from ingest.catalog.tables import objects, runs
+from ingest.catalog.schema.tables import objects, runs
 from ingest.model import State
 
 

@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.in_line import PUT_IN_LINE
-from ingest.catalog.lane import Dialect, Statement, Steps, read_time
-from ingest.crashpoints import here
-from ingest.liveness import is_alive
+from ingest.catalog.sql.driver import Dialect, Statement, Steps, read_time
 from ingest.model import SUPERSEDED, Audit, DeliveryState
 from ingest.plan.rulings import LONGEST_PAUSE
+from ingest.system.failpoints import here
+from ingest.system.processes import is_alive
 
 LEASE = timedelta(minutes=2)
 """How long a claim holds unless it is renewed."""

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.lane import Rows, read_time
 from ingest.catalog.runs import NEWEST_OF_COMMAND, NEWEST_OF_SOURCE, NO_DRY_RUN, OF_COMMAND, OF_SOURCE
+from ingest.catalog.sql.driver import Rows, read_time
 from ingest.model import LetterState, State
 
 _TOTALS = (

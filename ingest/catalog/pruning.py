@@ -11,13 +11,13 @@ from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select, te
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import undelivered, version_of_row
-from ingest.catalog.engine import lock_source
 from ingest.catalog.holds import is_held
 from ingest.catalog.queries import CopyRow, as_copy
 from ingest.catalog.runs import NEWEST_OF_COMMAND, NO_DRY_RUN, OF_COMMAND
-from ingest.catalog.tables import objects
-from ingest.crashpoints import here
+from ingest.catalog.schema.tables import objects
+from ingest.catalog.sql.engine import lock_source
 from ingest.model import State
+from ingest.system.failpoints import here
 
 _CLEANUPS = (
     f"SELECT counts FROM runs WHERE {OF_COMMAND} AND id < ? AND {NO_DRY_RUN} "  # noqa: S608 - our own words

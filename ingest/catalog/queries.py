@@ -11,7 +11,7 @@ from sqlalchemy import select
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import among, between
-from ingest.catalog.tables import deliveries, events, objects
+from ingest.catalog.schema.tables import deliveries, events, objects
 from ingest.model import CatalogRow, RemoteObject, Shard, State
 from ingest.plan.shards import key_range
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ingest.catalog import audit, runs, sources
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
 from ingest.catalog.sources import Known, Source
+from ingest.catalog.sql.driver import Dialect, Lane, Statement, Steps, read_time
 from ingest.model import Audit, Counts, RunStatus
 from ingest.plan.clock import Reading
 

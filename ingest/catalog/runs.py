@@ -10,14 +10,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 from ingest.catalog import audit, writes
-from ingest.catalog.continuity import REVISION, Continuity
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
 from ingest.catalog.sources import Source
+from ingest.catalog.sql.continuity import REVISION, Continuity
+from ingest.catalog.sql.driver import Dialect, Lane, Statement, Steps, read_time
 from ingest.errors import LockedError
-from ingest.liveness import is_alive, is_running, own_identity
 from ingest.model import Counts, RunStatus, Shard
 from ingest.plan.clock import Reading, believed_after
 from ingest.plan.resuming import Cursor, Earlier, Told, newest_to_go_on
+from ingest.system.processes import is_alive, is_running, own_identity
 
 _MOST = (1 << 63) - 1
 OF_SOURCE = f"(source_id, id) > (?, 0) AND (source_id, id) < (?, {_MOST})"

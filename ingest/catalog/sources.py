@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from ingest.catalog.lane import Dialect, Lane, Statement, Steps, read_time
+from ingest.catalog.sql.driver import Dialect, Lane, Statement, Steps, read_time
 from ingest.errors import DirectoryTaken
 from ingest.model import ListingOrder
 from ingest.plan.identity import Place, canonical_endpoint, same_directory

@@ -20,9 +20,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from ingest.catalog.lane import VERSION, Dialect, Lane, Statement, Steps
 from ingest.catalog.overview import COMMANDS
 from ingest.catalog.runs import NEWEST_OF_COMMAND, NEWEST_OF_SOURCE, NO_DRY_RUN, OF_COMMAND, OF_SOURCE, unfinished
+from ingest.catalog.sql.driver import VERSION, Dialect, Lane, Statement, Steps
 from ingest.plan.behind import KEPT_MARKS
 
 MOST = 50_000

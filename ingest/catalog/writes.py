@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ingest.catalog import audit, in_line, pages
+from ingest.catalog import audit, in_line, page_memory
 from ingest.catalog.batch import Batch, Committed, Sights
-from ingest.catalog.lane import VERSION, Dialect, Insert, Statement, Steps
-from ingest.crashpoints import here
+from ingest.catalog.sql.driver import VERSION, Dialect, Insert, Statement, Steps
 from ingest.model import RemoteObject, Shard, State
 from ingest.plan.etags import etag_of
 from ingest.plan.resuming import Cursor
+from ingest.system.failpoints import here
 
 _LISTED = ("source_id", "key", "size", "etag", "version", "last_modified", "storage_class", "source_s3_path", "state")
 _COPIED = (*_LISTED, "local_path", "digest", "verified", "downloaded_at")
@@ -110,7 +110,7 @@ def write(batch: Batch, dialect: Dialect) -> Steps[Committed]:
         yield Statement("UPDATE sources SET etags = ? WHERE id = ?", (batch.pages.etags, batch.source_id))
     here("batch.rows-written")
     yield from audit.append(dialect, batch.run_id, batch.source_id, batch.at, batch.audits)
-    yield from pages.keep(batch, dialect)
+    yield from page_memory.keep(batch, dialect)
     here("batch.pages-written")
     if batch.cursors:
         yield from move_cursors(batch.run_id, batch.cursors)

@@ -129,8 +129,8 @@ def command(context: Context, download: str | None, upload: bool, save_ca: str |
 
     Example: ingest check --save-ca minio.pem
     """
+    from ingest.engine.options import CheckOptions
     from ingest.jobs.check import check
-    from ingest.jobs.options import CheckOptions
 
     shown = _Shown(context.settings, silent=context.json or context.quiet)
     options = CheckOptions(download, upload, save_ca)

@@ -35,8 +35,8 @@ def command(
 
     Example: ingest cleanup --older-than 30d --dry-run
     """
+    from ingest.engine.options import CleanupOptions
     from ingest.jobs.cleanup import cleanup
-    from ingest.jobs.options import CleanupOptions
     from ingest.observe.escape import escape_key
 
     def show(verb: str, line: str) -> None:

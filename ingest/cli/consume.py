@@ -27,8 +27,8 @@ def command(
 
     Example: ingest consume --listen 127.0.0.1:9180
     """
+    from ingest.engine.options import ConsumeOptions
     from ingest.jobs.consume import consume
-    from ingest.jobs.options import ConsumeOptions
 
     options = ConsumeOptions(transfers, patience, until_idle, listen)
     run_job(context, lambda progress, stop: consume(context.settings, options, progress=progress, stop=stop))

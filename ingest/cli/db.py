@@ -15,7 +15,7 @@ from ingest.cli.runner import Context, command_options, run_async
 from ingest.errors import DatabaseError, LockedError, SchemaMissing
 
 if TYPE_CHECKING:
-    from ingest.catalog.migrations import Step
+    from ingest.catalog.schema.migrations import Step
 
 _WAIT = "Wait for them, or end them (`ingest runs`). One that was killed counts until it was silent for long."
 
@@ -43,8 +43,8 @@ def upgrade(context: Context, dry_run: bool) -> None:
 
     Says what each step does. Of a SQLite catalog a copy is kept beside it, as it was before.
     """
-    from ingest.catalog import migrations, schema
-    from ingest.jobs.installation import admit
+    from ingest.catalog.schema import migrations, schema
+    from ingest.engine.installation import admit
 
     async def work(_stop: object) -> _Way:
         await admit(context.settings)
@@ -74,8 +74,8 @@ def downgrade(context: Context, to: str | None, yes: bool, dry_run: bool) -> Non
     Says what is lost by it. Refused while runs are at work. Of a SQLite catalog a copy is kept beside it, as it was
     before. `base` leaves no table at all. Use the earlier version afterwards: this one would migrate it anew.
     """
-    from ingest.catalog import migrations, schema
-    from ingest.jobs.installation import admit
+    from ingest.catalog.schema import migrations, schema
+    from ingest.engine.installation import admit
 
     url = context.settings.database_url.get_secret_value()
 
@@ -106,7 +106,7 @@ def downgrade(context: Context, to: str | None, yes: bool, dry_run: bool) -> Non
 @command_options
 def current(context: Context) -> None:
     """Show which revision the schema is at."""
-    from ingest.catalog import migrations, schema
+    from ingest.catalog.schema import migrations, schema
 
     found = run_async(lambda _stop: schema.current(context.settings.database_url.get_secret_value()), at_once=True)
     newest = migrations.revisions()[-1]
@@ -118,9 +118,10 @@ def current(context: Context) -> None:
 @command_options
 def check(context: Context) -> None:
     """Check that the schema fits, that a SQLite file is sound, and that the audit trail's chain is unbroken."""
-    from ingest.catalog import migrations, queries, schema
+    from ingest.catalog import queries
     from ingest.catalog.catalog import Catalog
-    from ingest.jobs.installation import admit
+    from ingest.catalog.schema import migrations, schema
+    from ingest.engine.installation import admit
 
     async def work(_stop: object) -> list[int]:
         await admit(context.settings, must_exist=True)

@@ -26,8 +26,8 @@ def command(context: Context, limit: int | None, again: tuple[str, ...], take_ov
 
     Example: ingest deliver --limit 10000 --json
     """
+    from ingest.engine.options import DeliverOptions
     from ingest.jobs.deliver import deliver
-    from ingest.jobs.options import DeliverOptions
     from ingest.model import DeliveryState
 
     options = DeliverOptions(limit, tuple(DeliveryState(state) for state in again), take_over)

@@ -20,8 +20,8 @@ from ingest.cli.runner import Context, command_options, run_async
 from ingest.errors import SettingsError
 
 if TYPE_CHECKING:
-    from ingest.jobs.stop import Stop
     from ingest.settings import Settings
+    from ingest.tasks.stop import Stop
 
 
 @click.command("demo")
@@ -72,7 +72,7 @@ def _show_tour(context: Context, home: Path, objects: int, *, events: bool) -> N
 
 
 async def _last_run(settings: Settings) -> Mapping[str, Any]:
-    from ingest.jobs.ask import runs
+    from ingest.jobs.show import runs
 
     return (await runs(settings, 1))[0]
 

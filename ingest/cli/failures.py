@@ -11,7 +11,7 @@ import click
 
 from ingest.cli.output import emit, say
 from ingest.errors import IngestError, SettingsError
-from ingest.redaction import redact
+from ingest.system.redaction import redact
 
 
 def fail(error: IngestError, *, as_json: bool, verbose: bool) -> NoReturn:

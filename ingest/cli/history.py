@@ -23,7 +23,7 @@ def command(context: Context, key: str) -> None:
 
     Example: ingest history statements/2026/03/ACC-00017-2026-03.pdf
     """
-    from ingest.jobs.ask import history
+    from ingest.jobs.show import history
     from ingest.observe.escape import escape_key
 
     found = run_async(lambda _stop: history(context.settings, key), at_once=True)

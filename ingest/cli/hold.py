@@ -12,7 +12,7 @@ from ingest.cli.runner import Context, command_options, run_async, run_job
 from ingest.cli.tables import show_table
 
 if TYPE_CHECKING:
-    from ingest.jobs.options import HoldOptions
+    from ingest.engine.options import HoldOptions
 
 
 @click.group("hold")
@@ -89,7 +89,7 @@ def show(context: Context) -> None:
 
 
 def _options(keys: tuple[str, ...], prefix: str | None) -> HoldOptions:
-    from ingest.jobs.options import HoldOptions
+    from ingest.engine.options import HoldOptions
 
     if bool(keys) == (prefix is not None):
         raise click.UsageError("name keys, or give --prefix P (--prefix '' is everything), one of the two")

@@ -8,7 +8,7 @@ from ingest.cli.output import say
 from ingest.cli.params import Count, Text
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.model import RemoteObject
-from ingest.units import format_size
+from ingest.system.units import format_size
 
 
 @click.command("ls")
@@ -20,7 +20,7 @@ def command(context: Context, prefix: str, limit: int | None) -> None:
 
     Example: ingest ls statements/2026/ --limit 20
     """
-    from ingest.jobs.ask import ls
+    from ingest.jobs.show import ls
     from ingest.observe.escape import escape_key
 
     shown: list[RemoteObject] = []

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from ingest import interrupts
 from ingest.errors import DiskError, ReaderGone
+from ingest.system import signals
 
 
 def say(text: str = "", *, err: bool = False, end: str = "\n") -> None:
@@ -36,7 +36,7 @@ def say(text: str = "", *, err: bool = False, end: str = "\n") -> None:
 
 def emit(document: Mapping[str, Any]) -> None:
     """The one object of ``--json``, in ASCII: on one line for every reader, whatever a key holds. Raises as `say`."""
-    interrupts.answering()
+    signals.answering()
     say(json.dumps(document, default=_plain))
 
 
@@ -66,7 +66,7 @@ class Listed:
             say(separator, end="")
             return
         self._begun = True
-        interrupts.answering()
+        signals.answering()
         head = json.dumps(self.head, default=_plain)[:-1]
         say(f"{head}{', ' if self.head else ''}{json.dumps(self.name)}: [", end="")
 

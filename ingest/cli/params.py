@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from ingest.anchors import anchored
 from ingest.plan.vanishing import MostGone
-from ingest.units import is_bare, is_duration, parse_date, parse_duration, parse_size
+from ingest.settings.anchors import anchored
+from ingest.system.units import is_bare, is_duration, parse_date, parse_duration, parse_size
 
 _MOST = (1 << 31) - 1
 """What every database takes for a number, and no bucket reaches."""

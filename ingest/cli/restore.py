@@ -36,7 +36,7 @@ def command(context: Context, keys: tuple[str, ...], prefix: str | None, to: str
     if flags["overwrite"] and to is None:
         raise click.UsageError("--overwrite goes with --to: the data directory's own copies are replaced by themselves")
 
-    from ingest.jobs.options import RestoreOptions
+    from ingest.engine.options import RestoreOptions
     from ingest.jobs.restore import restore
 
     options = RestoreOptions(keys, prefix, to, **flags)

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import click
 
-from ingest import interrupts
 from ingest.cli.failures import fail, name_of, show_error, show_traceback
 from ingest.cli.output import emit, say
 from ingest.cli.params import PathText, Text
 from ingest.errors import ExitCode, IngestError, ReaderGone, exhausted
-from ingest.redaction import protect
+from ingest.system import signals
+from ingest.system.redaction import protect
 
 if TYPE_CHECKING:
-    from ingest.jobs.stop import Stop
     from ingest.model import RunReport
     from ingest.observe.progress import Progress
     from ingest.settings import Settings
+    from ingest.tasks.stop import Stop
 
 T = TypeVar("T")
 _VALUES_BETWEEN_COLLECTIONS = 20_000
@@ -75,7 +75,7 @@ def command_options(
         as_json, quiet, verbose = values.pop("as_json"), values.pop("quiet"), values.pop("verbose")
         flags = {name: values.pop(name) for name in SETTING_FLAGS}
         env_file = values.pop("env_file")
-        interrupts.called(name_of(click.get_current_context()))
+        signals.called(name_of(click.get_current_context()))
         try:
             from ingest.observe.logs import configure
             from ingest.settings import Settings
@@ -115,7 +115,7 @@ def run_async(work: Callable[[Stop], Awaitable[T]], *, at_once: bool = False) ->
     ends the process, whatever that waits for. So does the first one with `at_once`: nothing is to be finished."""
 
     async def supervised() -> T:
-        from ingest.jobs.stop import Stop
+        from ingest.tasks.stop import Stop
 
         stop = Stop()
         loop = asyncio.get_running_loop()
@@ -123,7 +123,7 @@ def run_async(work: Callable[[Stop], Awaitable[T]], *, at_once: bool = False) ->
 
         def received(number: signal.Signals) -> None:
             if at_once or stop.signal is not None:
-                interrupts.end_soon(stop.signal or number)
+                signals.end_soon(stop.signal or number)
                 main.cancel()
             stop.request(number)
 

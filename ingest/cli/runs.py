@@ -42,7 +42,7 @@ def listed(context: Context, limit: int) -> None:
 
     Example: ingest runs --limit 5
     """
-    from ingest.jobs.ask import runs
+    from ingest.jobs.show import runs
 
     found = run_async(lambda _stop: runs(context.settings, limit), at_once=True)
     if context.json:
@@ -61,7 +61,7 @@ def show(context: Context, number: int, limit: int, key: str | None) -> None:
 
     Example: ingest runs show 4711 --key statements/2024/01/ACC-00017.pdf
     """
-    from ingest.jobs.ask import run_shown
+    from ingest.jobs.show import run_shown
     from ingest.observe.escape import escape_key
 
     found = run_async(lambda _stop: run_shown(context.settings, number, limit, key), at_once=True)

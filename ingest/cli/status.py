@@ -8,7 +8,7 @@ from ingest.cli.output import say
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.runs import show_runs
 from ingest.cli.tables import show_table
-from ingest.units import format_size
+from ingest.system.units import format_size
 
 
 @click.command("status")
@@ -18,7 +18,7 @@ def command(context: Context) -> None:
 
     Example: ingest status --json
     """
-    from ingest.jobs.ask import status
+    from ingest.jobs.show import status
 
     found = run_async(lambda _stop: status(context.settings), at_once=True)
     if context.json:

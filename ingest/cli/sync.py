@@ -12,7 +12,7 @@ from ingest.cli.params import AutoOr, GoneAtOnce, Moment, Rate, Text, Told
 from ingest.cli.runner import Context, command_options, run_job
 
 if TYPE_CHECKING:
-    from ingest.jobs.options import SyncOptions
+    from ingest.engine.options import SyncOptions
 
 _ENGINE = (
     click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing."),
@@ -78,7 +78,7 @@ def command(context: Context, **values: Any) -> None:
 
 def sync_options(context: Context, window: dict[str, Told | None], *, resume: bool, **values: Any) -> SyncOptions:
     """The options of sync and backfill from their flags; `window` are those for its two bounds."""
-    from ingest.jobs.options import SyncOptions
+    from ingest.engine.options import SyncOptions
     from ingest.observe.escape import escape_key
     from ingest.plan.selection import Selection
 

@@ -20,7 +20,7 @@ def command(context: Context, prefix: str, repair: bool) -> None:
 
     Example: ingest verify --prefix statements/2026/ --repair
     """
-    from ingest.jobs.options import VerifyOptions
+    from ingest.engine.options import VerifyOptions
     from ingest.jobs.verify import verify
 
     options = VerifyOptions(prefix, repair)

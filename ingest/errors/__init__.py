@@ -37,6 +37,7 @@ from ingest.errors.events import (
     Poison,
     TopicMissing,
 )
+from ingest.errors.exit_codes import ExitCode
 from ingest.errors.local import (
     CatalogForeign,
     CatalogMissing,
@@ -105,7 +106,6 @@ from ingest.errors.source import (
     TooManyGone,
     UnexpectedResponse,
 )
-from ingest.exits import ExitCode
 
 __all__ = [
     "AccessDenied",

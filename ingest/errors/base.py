@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ingest.exits import ExitCode as ExitCode  # noqa: PLC0414 - errors and their codes are imported together
-from ingest.redaction import redact
+from ingest.errors.exit_codes import ExitCode as ExitCode  # noqa: PLC0414 - errors and their codes are imported together
+from ingest.system.redaction import redact
 
 
 class IngestError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ingest.errors.base import IngestError
-from ingest.exits import ExitCode
+from ingest.errors.exit_codes import ExitCode
 
 
 class DeliveryError(IngestError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ingest.errors.base import IngestError, SettingsError
-from ingest.exits import ExitCode
+from ingest.errors.exit_codes import ExitCode
 
 
 class DamageFound(IngestError):

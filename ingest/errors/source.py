@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from ingest.errors.base import IngestError
-from ingest.exits import ExitCode
+from ingest.errors.exit_codes import ExitCode
 
 
 class SourceError(IngestError):

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ingest.http.route import Route
-from ingest.trust import Trust
+from ingest.settings.trust import Trust
 
 _SECONDS = 10.0
 

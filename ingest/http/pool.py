@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from ingest.errors import ConnectionLost, ConnectionTimedOut
+from ingest.http.connection import SCRATCH_BYTES, Connection
 from ingest.http.dial import Dialer
 from ingest.http.exchange import STREAMED_STATUS, Exchange, Response, StaleConnection
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
 from ingest.http.tls import MAY_WANT_OURS
-from ingest.http.wire import SCRATCH_BYTES, Connection
 
 _FAREWELL_SECONDS = 1.0
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 from ingest.http.dial import Dialer
 from ingest.http.proxy import Proxy, proxy_for
-from ingest.trust import Trust
+from ingest.settings.trust import Trust
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 

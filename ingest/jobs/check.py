@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from ingest.engine.options import CheckOptions
 from ingest.errors import (
     AccessDenied,
     ConnectionRefused,
@@ -21,7 +22,6 @@ from ingest.errors import (
     UnexpectedResponse,
 )
 from ingest.http.certificates import ServerCertificate, fetch_certificate
-from ingest.jobs.options import CheckOptions
 from ingest.model import RemoteObject
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket

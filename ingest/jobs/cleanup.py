@@ -15,16 +15,13 @@ from ingest.catalog import pruning
 from ingest.catalog.batch import Batch
 from ingest.catalog.pruning import Candidate, Sought
 from ingest.catalog.queries import CopyRow
-from ingest.crashpoints import here
+from ingest.engine.evidence import note_pruned, pruned_since
+from ingest.engine.options import CleanupOptions
+from ingest.engine.record.copies import Copies
+from ingest.engine.record.places import Places
+from ingest.engine.run import Run, execute
+from ingest.engine.trim import trim
 from ingest.errors import ClockUntrusted, DiskError, NoSuchKey
-from ingest.jobs.copies import Copies
-from ingest.jobs.evidence import note_pruned, pruned_since
-from ingest.jobs.groups import task_group
-from ingest.jobs.options import CleanupOptions
-from ingest.jobs.places import Places
-from ingest.jobs.run import Run, execute
-from ingest.jobs.stop import Stop
-from ingest.jobs.trim import trim
 from ingest.model import Audit, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -38,7 +35,10 @@ from ingest.source.retries import retried
 from ingest.store import folding
 from ingest.store.files import FileStore
 from ingest.store.inspection import Expected, Inspector, Verdict
-from ingest.units import format_size
+from ingest.system.failpoints import here
+from ingest.system.units import format_size
+from ingest.tasks.groups import task_group
+from ingest.tasks.stop import Stop
 
 _BATCH = 500
 _READ_AT_ONCE = 5_000

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ingest.catalog.target import Target
+from ingest.catalog.sql.url import Target
+from ingest.engine.installation import Installation
 from ingest.errors import IngestError
-from ingest.jobs.installation import Installation
 from ingest.settings import VARIABLES, Settings, read_all
 
 _HIDDEN = "***"

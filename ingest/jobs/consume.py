@@ -8,25 +8,25 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
+from ingest.broker.kafka import Topic, join
 from ingest.catalog import overview
 from ingest.catalog.deadletters import AT_ONCE, BYTES_AT_ONCE, LetterRow
-from ingest.delivery.kafka import Topic, join
+from ingest.engine.options import ConsumeOptions
+from ingest.engine.run import Run, execute
 from ingest.errors import MessagesDied, MessagesLost
-from ingest.jobs.burials import Burials, left
+from ingest.events.dead_letter_topic import Burials, left
+from ingest.events.in_flight import Errand
+from ingest.events.partitions import Partitions
+from ingest.events.processor import Reception, receiving
+from ingest.events.retry_queue import Letterbox, as_letter
 from ingest.jobs.deliver import Dispatcher, dispatching
-from ingest.jobs.errands import Errand
-from ingest.jobs.letterbox import Letterbox, as_letter
-from ingest.jobs.options import ConsumeOptions
-from ingest.jobs.partitions import Partitions
-from ingest.jobs.reception import Reception, receiving
-from ingest.jobs.run import Run, execute
-from ingest.jobs.stop import Stop
 from ingest.model import LetterState, RunReport
 from ingest.observe.endpoints import Endpoints, serving
 from ingest.observe.metrics import COUNTERS, Snapshot
 from ingest.observe.notify import Notifier
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 
 MOST_IN_FLIGHT = 4_000
 MOST_BYTES_IN_FLIGHT = 64 << 20

@@ -9,18 +9,18 @@ from typing import Any
 
 from ingest.catalog import deadletters
 from ingest.catalog.deadletters import Chosen, LetterRow
-from ingest.crashpoints import here
+from ingest.engine.installation import asked
+from ingest.engine.run import Run, execute
+from ingest.engine.transfer.session import GRACE
 from ingest.errors import MessagesDied, RowNotFound
-from ingest.jobs.errands import Errand
-from ingest.jobs.installation import asked
-from ingest.jobs.letterbox import as_letter
-from ingest.jobs.pipeline import GRACE
-from ingest.jobs.reception import receiving
-from ingest.jobs.run import Run, execute
-from ingest.jobs.stop import Stop
+from ingest.events.in_flight import Errand
+from ingest.events.processor import receiving
+from ingest.events.retry_queue import as_letter
 from ingest.model import LetterState, RunReport
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
+from ingest.system.failpoints import here
+from ingest.tasks.stop import Stop
 
 
 async def list_letters(

@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 
 from ingest.catalog import outbox
-from ingest.delivery.http import Verifier
-from ingest.jobs.copies import Copies
-from ingest.jobs.dispatch import PATIENCE, Dispatcher
-from ingest.jobs.options import DeliverOptions
-from ingest.jobs.recall import recalling
-from ingest.jobs.run import Run, execute
-from ingest.jobs.stop import Stop
+from ingest.delivery.service import Verifier
+from ingest.engine.options import DeliverOptions
+from ingest.engine.record.copies import Copies
+from ingest.engine.run import Run, execute
+from ingest.engine.transfer.recall import recalling
 from ingest.model import DeliveryState, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
+from ingest.outbox.dispatcher import PATIENCE, Dispatcher
 from ingest.settings import Settings
 from ingest.store.files import FileStore
+from ingest.tasks.stop import Stop
 
 __all__ = ["Dispatcher", "deliver", "dispatching"]
 

@@ -13,20 +13,20 @@ from typing import Any
 
 from ingest.catalog import queries
 from ingest.catalog.holds import Holder, all_holds
-from ingest.crashpoints import here
+from ingest.engine.installation import asked
+from ingest.engine.options import HoldOptions
+from ingest.engine.prefixes import is_on_record, read_prefix
+from ingest.engine.record.copies import Copies
+from ingest.engine.run import Run, execute
 from ingest.errors import RowNotFound
-from ingest.jobs.copies import Copies
-from ingest.jobs.installation import asked
-from ingest.jobs.options import HoldOptions
-from ingest.jobs.prefixes import is_on_record, read_prefix
-from ingest.jobs.run import Run, execute
-from ingest.jobs.stop import Stop
 from ingest.model import RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.source.paths import other_prefixes, spellings
-from ingest.store.replacing import Replacing
+from ingest.store.undo_log import Replacing
+from ingest.system.failpoints import here
+from ingest.tasks.stop import Stop
 
 
 async def place(settings: Settings, options: HoldOptions, reason: str, stop: Stop) -> RunReport:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from ingest.catalog import inventory
-from ingest.jobs.run import Run
+from ingest.engine.run import Run
 from ingest.observe.logs import log
 from ingest.store.folding import PROBES, TakenPlaces
 from ingest.store.names import from_disk, on_disk

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from ingest.catalog import queries
 from ingest.catalog.queries import CopyRow
-from ingest.crashpoints import here
+from ingest.engine.options import RestoreOptions
+from ingest.engine.prefixes import read_recorded
+from ingest.engine.run import Run, execute
+from ingest.engine.transfer.refetch import Refetch, refetching
 from ingest.errors import RowNotFound
-from ingest.jobs.options import RestoreOptions
-from ingest.jobs.prefixes import read_recorded
-from ingest.jobs.refetch import Refetch, refetching
-from ingest.jobs.run import Run, execute
-from ingest.jobs.stop import Stop
 from ingest.model import HAD_A_COPY, Outcome, RunReport, State
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -22,7 +20,9 @@ from ingest.source.paths import spellings
 from ingest.store.apart import require_apart
 from ingest.store.inspection import Expected, Inspector, Verdict
 from ingest.store.placing import Strangers, in_the_way
-from ingest.threads import in_thread
+from ingest.system.failpoints import here
+from ingest.tasks.stop import Stop
+from ingest.tasks.threads import in_thread
 
 _BATCH = 500
 

@@ -13,19 +13,19 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-from ingest import sendable
-from ingest.catalog import registry, schema, sources
+from ingest.catalog import registry, sources
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.lane import Dialect, Steps
+from ingest.catalog.schema import schema
 from ingest.catalog.sources import Known, Source
-from ingest.crashpoints import here
+from ingest.catalog.sql.driver import Dialect, Steps
+from ingest.engine.installation import Installation, announce, catalog_place, make_own_dir
 from ingest.errors import SettingsError, SourceUnknown
-from ingest.jobs.installation import Installation, announce, catalog_place, make_own_dir
 from ingest.plan.identity import Mark, canonical_endpoint
-from ingest.redaction import protecting
-from ingest.settings import Settings
+from ingest.settings import Settings, sendable
 from ingest.store import identity
 from ingest.store.progress import note_other_catalog
+from ingest.system.failpoints import here
+from ingest.system.redaction import protecting
 
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ingest.catalog import overview
-from ingest.jobs.options import SyncOptions
-from ingest.jobs.pipeline import run_pipeline
-from ingest.jobs.run import Run, execute
-from ingest.jobs.stop import Stop
+from ingest.engine.options import SyncOptions
+from ingest.engine.pipeline import run_pipeline
+from ingest.engine.run import Run, execute
 from ingest.model import RunReport
 from ingest.observe.progress import Progress, Silence
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 
 
 async def sync(

@@ -14,16 +14,14 @@ from dataclasses import dataclass, replace
 from ingest.catalog import inventory, overview, pruning, queries
 from ingest.catalog.batch import Batch
 from ingest.catalog.queries import CopyRow
-from ingest.crashpoints import here
+from ingest.engine.evidence import pruned_since
+from ingest.engine.options import VerifyOptions
+from ingest.engine.prefixes import read_recorded
+from ingest.engine.record.places import Places
+from ingest.engine.run import Run, execute
+from ingest.engine.transfer.refetch import Refetch, refetching
 from ingest.errors import DamageFound
-from ingest.jobs.evidence import pruned_since
-from ingest.jobs.options import VerifyOptions
 from ingest.jobs.orphans import find_orphans
-from ingest.jobs.places import Places
-from ingest.jobs.prefixes import read_recorded
-from ingest.jobs.refetch import Refetch, refetching
-from ingest.jobs.run import Run, execute
-from ingest.jobs.stop import Stop
 from ingest.model import Audit, Outcome, RunReport, State
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -31,7 +29,9 @@ from ingest.settings import Settings
 from ingest.store import folding
 from ingest.store.inspection import Expected, Finding, Inspector, Verdict
 from ingest.store.paths import is_place
-from ingest.threads import in_thread
+from ingest.system.failpoints import here
+from ingest.tasks.stop import Stop
+from ingest.tasks.threads import in_thread
 
 READERS = 8
 """Threads that read and hash, each with one chunk in memory."""

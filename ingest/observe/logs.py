@@ -18,7 +18,7 @@ import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 
 from ingest.observe.escape import escape_key
-from ingest.redaction import redact
+from ingest.system.redaction import redact
 
 LOGGER = logging.getLogger("ingest")
 LOGGER.addHandler(logging.NullHandler())  # else Python would print warnings that nobody asked for

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ingest.observe.logs import log
-from ingest.units import format_size
+from ingest.system.units import format_size
 
 _LINE_EVERY = 60.0
 _REFRESH_EVERY = 0.2

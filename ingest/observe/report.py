@@ -7,7 +7,7 @@ from typing import Any
 
 from ingest.errors import IngestError
 from ingest.model import RunReport, RunStatus
-from ingest.units import format_size
+from ingest.system.units import format_size
 
 
 def frame(

@@ -21,8 +21,8 @@ from ingest.errors import (
     SourceError,
     UnexpectedResponse,
 )
+from ingest.http.dates import http_date
 from ingest.http.exchange import BodyOverflow, Exchange, Headers, Response
-from ingest.http.http_date import http_date
 from ingest.http.pool import Pool
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
@@ -35,9 +35,9 @@ from ingest.source.clock import Clock
 from ingest.source.credentials import Credentials, CredentialSource, credential_source
 from ingest.source.endpoint import Endpoint, quote_key, quote_query
 from ingest.source.errors import error_from_response, is_error_document, shown
-from ingest.source.heads import ObjectHead, parse_head, version_in
+from ingest.source.object_head import ObjectHead, parse_head, version_in
 from ingest.source.signing import Signer
-from ingest.units import format_size
+from ingest.system.units import format_size
 
 if TYPE_CHECKING:
     from ingest.settings import Settings

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from ingest.http.exchange import Headers
 from ingest.model import Check
 from ingest.plan import checks
-from ingest.source.heads import ObjectHead, stored_in
+from ingest.source.object_head import ObjectHead, stored_in
 
 _WHOLE, _OF_PARTS = "FULL_OBJECT", "COMPOSITE"
 _NUMBER = re.compile("[1-9][0-9]{0,4}")

@@ -19,17 +19,17 @@ from ingest.model import RemoteObject, Shard, Verified
 from ingest.observe.logs import log
 from ingest.plan.checks import Hasher
 from ingest.plan.etags import etag_of
-from ingest.redaction import protecting
 from ingest.settings import Settings
 from ingest.source.bucket import RawPage
 from ingest.source.checksums import check_for_head, check_for_headers, stored_check
 from ingest.source.control import ControlPlane
 from ingest.source.endpoint import quote_key
-from ingest.source.heads import ObjectHead, stored_in
 from ingest.source.listing import pages
+from ingest.source.object_head import ObjectHead, stored_in
 from ingest.source.patient import PatientBucket
 from ingest.source.retries import retried
-from ingest.threads import in_thread, to_its_end
+from ingest.system.redaction import protecting
+from ingest.tasks.threads import in_thread, to_its_end
 
 MOST_BYTES_IN_MEMORY = 2 << 30
 """Bytes up to which `S3Client.download_file` takes an object; `S3Client.download_to` has no limit."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from ingest.errors import SourceError, TooManyFiles
+from ingest.http.dates import parse_http_date
 from ingest.http.exchange import Exchange, Headers
-from ingest.http.http_date import parse_http_date
 from ingest.http.pool import Pool
 from ingest.http.timeouts import Timeouts
 from ingest.observe.logs import log

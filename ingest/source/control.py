@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 from xml.sax.saxutils import escape
 
 from ingest.errors import AccessKeyUnknown, CredentialsExpired, SourceError, UnexpectedResponse
-from ingest.redaction import redact_causes
 from ingest.source.credentials import Credentials, credential_source
 from ingest.source.errors import error_from_response
 from ingest.source.transport import Transport
+from ingest.system.redaction import redact_causes
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ingest.errors import CredentialsError
-from ingest.redaction import protecting
-from ingest.sendable import is_access_key, is_header
+from ingest.settings.sendable import is_access_key, is_header
+from ingest.system.redaction import protecting
 
 if TYPE_CHECKING:
     from aiobotocore.credentials import AioCredentials, AioRefreshableCredentials

@@ -12,7 +12,7 @@ from ingest.http.route import DEFAULT_PORTS, Route, host_header
 
 if TYPE_CHECKING:
     from ingest.settings import Settings
-    from ingest.trust import Trust
+    from ingest.settings.trust import Trust
 
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 _KEPT_IN_PATHS = _UNRESERVED + b"/"

@@ -17,12 +17,12 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 from xml.etree.ElementTree import Element, ParseError, XMLParser
 
-from ingest.http.http_date import parse_http_date
+from ingest.http.dates import parse_http_date
 from ingest.model import RemoteObject
 from ingest.plan.etags import Shape, are_names, is_weak, named, plain
-from ingest.plan.memory import entries_span
+from ingest.plan.page_memory import entries_span
 from ingest.plan.storable import is_size
-from ingest.units import as_utc
+from ingest.system.units import as_utc
 
 _PLACEHOLDER = b"<Contents/>"
 

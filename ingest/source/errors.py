@@ -31,8 +31,8 @@ from ingest.errors import (
     SourceError,
     UnexpectedResponse,
 )
+from ingest.http.dates import parse_http_date, parse_retry_after
 from ingest.http.exchange import Headers
-from ingest.http.http_date import parse_http_date, parse_retry_after
 from ingest.http.tls import says_refused_certificate
 
 _BY_CODE: dict[str, type[SourceError]] = {

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ingest.errors import KeysAstray, ListingUntrusted
+from ingest.http.dates import parse_http_date
 from ingest.http.exchange import Headers
-from ingest.http.http_date import parse_http_date
 from ingest.model import MOST_KEYS, ListingOrder, Page, Shard
 from ingest.plan.etags import Shape
 from ingest.plan.shards import is_ascending, order_of_server

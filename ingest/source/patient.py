@@ -17,7 +17,7 @@ from ingest.source.clock import Clock
 from ingest.source.endpoint import quote_key
 from ingest.source.errors import error_from_response, shown
 from ingest.source.gate import Gatekeeper
-from ingest.source.heads import ObjectHead
+from ingest.source.object_head import ObjectHead
 
 if TYPE_CHECKING:
     from ingest.settings import Settings

@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ingest.errors import DiskError, DiskFull, TooLargeForDisk, TooManyFiles, UnsafePath
-from ingest.private import hand_over
 from ingest.store.names import on_disk
 from ingest.store.regular import NotRegular
+from ingest.system.private_dirs import hand_over
 
 OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a directory is opened that is ours."""

@@ -16,23 +16,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.crashpoints import here
 from ingest.errors import DamagedTransfer, DiskError, OtherFileSystem, UnsafePath
 from ingest.model import Check, LocalCopy, Verified
 from ingest.plan.checks import Hashed, Hasher
-from ingest.private import hand_over, make_directories
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
 from ingest.store.folding import TakenPlaces, traits_of
 from ingest.store.mounts import are_one_mount
 from ingest.store.names import on_disk
-from ingest.store.owners import Owner
 from ingest.store.partials import Partials
 from ingest.store.paths import beside_namesake, is_place, require_place
 from ingest.store.placing import Placing, Strangers
 from ingest.store.regular import NotRegular, open_regular
-from ingest.store.replacing import Replaced, Replacing
+from ingest.store.temporaries import Owner
+from ingest.store.undo_log import Replaced, Replacing
 from ingest.store.writing import write_all
+from ingest.system.failpoints import here
+from ingest.system.private_dirs import hand_over, make_directories
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.private import hand_over
 from ingest.store.directories import OPEN, Directories, TakenByFile, disk_error
 from ingest.store.names import of_disk, on_disk
 from ingest.store.paths import folded
 from ingest.store.regular import open_regular
 from ingest.store.scratch import private_database
+from ingest.system.private_dirs import hand_over
 
 PROBES = "%~probe"
 """A directory below the bucket's own for the moment of the question; no key has such a path."""

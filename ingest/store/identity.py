@@ -19,13 +19,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.crashpoints import here
 from ingest.errors import DiskError, LockedError, UnsafePath
 from ingest.plan.identity import Mark
-from ingest.private import hand_over, make_directories
 from ingest.store.directories import disk_error
 from ingest.store.durability import sync_directory, sync_file
 from ingest.store.regular import NotRegular, open_regular
+from ingest.system.failpoints import here
+from ingest.system.private_dirs import hand_over, make_directories
 
 OWN, NAME = ".ingest", "identity"
 TURN_SECONDS = 10.0

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ingest.errors import DiskError, LockedError
-from ingest.private import make_directories
 from ingest.store.directories import disk_error
 from ingest.store.regular import open_regular
+from ingest.system.private_dirs import make_directories
 
 _UNWRITTEN = -1
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})

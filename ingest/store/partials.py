@@ -17,16 +17,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from ingest.crashpoints import here
 from ingest.errors import TooLargeForDisk
-from ingest.store import notes
+from ingest.store import resume_notes
 from ingest.store.directories import disk_error
 from ingest.store.durability import start_writing
-from ingest.store.notes import DRAFT, NOTE, Identity, Note
-from ingest.store.owners import Owner
 from ingest.store.ranges import Range, feed, md5_of_ranges
 from ingest.store.regular import NotRegular, open_regular
+from ingest.store.resume_notes import DRAFT, NOTE, Identity, Note
+from ingest.store.temporaries import Owner
 from ingest.store.writing import write_all
+from ingest.system.failpoints import here
 
 PREFIX, DATA = "large-", ".part"
 _OWN = re.compile(r"(large-[0-9a-f]{40})\.(?:part|note|draft)")
@@ -187,7 +187,7 @@ class Partials:
                 descriptor = self._lock(name + DATA)
         if descriptor is None:
             return self._open_private(identity)
-        note = notes.read(self.directory, name)
+        note = resume_notes.read(self.directory, name)
         finished = note[1] if note is not None and note[0] == identity else set()
         # Never longer than what is written: a disk without holes in its files would fill them.
         os.ftruncate(descriptor, min(identity.size, os.fstat(descriptor).st_size) if finished else 0)
@@ -197,7 +197,7 @@ class Partials:
 
     def _new_note(self, name: str, identity: Identity, finished: set[int], pieces: int) -> Note | None:
         with suppress(OSError):  # without one, the next run fetches everything again
-            return Note.create(self.directory, name, identity, notes.marks_of(finished, pieces))
+            return Note.create(self.directory, name, identity, resume_notes.marks_of(finished, pieces))
         return None
 
     def _remove_unlocked(self, stem: str) -> bool:
@@ -243,7 +243,7 @@ class Partials:
         return partial
 
     def _is_useless(self, stem: str, *, all_done: bool) -> bool:
-        note = notes.read(self.directory, stem)
+        note = resume_notes.read(self.directory, stem)
         if note is None or not note[1] or self._age(stem + NOTE) > KEPT_SECONDS:
             return True
         return all_done and note[0].bucket == self.bucket

@@ -29,7 +29,7 @@ from ingest.store.paths import (
 )
 from ingest.store.regular import same_bytes
 from ingest.store.renaming import rename_to_none
-from ingest.store.replacing import Replaced
+from ingest.store.undo_log import Replaced
 
 MOST_FORMS = 1_000
 """Of one path that are tried: more than a path has segments and a name letters."""

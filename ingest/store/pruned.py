@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.private import make_directories
 from ingest.store.directories import disk_error
 from ingest.store.durability import sync_file
 from ingest.store.regular import open_regular
 from ingest.store.writing import write_all
+from ingest.system.private_dirs import make_directories
 
 KEPT = timedelta(days=400)
 """A backup that is older knows nothing of use."""

@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from typing import BinaryIO
 
-from ingest.private import hand_over
+from ingest.system.private_dirs import hand_over
 
 _CHUNK = 1 << 20
 _ALWAYS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a named pipe must not hold the thread for ever

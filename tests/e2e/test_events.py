@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from ingest.catalog import audit, schema
+from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import dead_letters, deliveries, objects
+from ingest.catalog.schema import schema
+from ingest.catalog.schema.tables import dead_letters, deliveries, objects
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode

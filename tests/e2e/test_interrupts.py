@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ingest import interrupts
 from ingest.errors import InterruptedRun, TerminatedRun
-from ingest.jobs.stop import Stop
 from ingest.observe.report import frame
+from ingest.system import signals
+from ingest.tasks.stop import Stop
 from tests.fixtures.process import run_ingest
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -65,8 +65,8 @@ def check(code: int, stdout: str, stderr: str, number: signal.Signals, *, as_jso
     assert code == CODES[number], stderr
     assert "Traceback" not in stderr
     assert "Aborted" not in stderr
-    _, message = interrupts.SAID[number]
-    assert stderr.splitlines()[-2:] == [f"error: {message} (exit {code})", f"hint: {interrupts.HINT}"]
+    _, message = signals.SAID[number]
+    assert stderr.splitlines()[-2:] == [f"error: {message} (exit {code})", f"hint: {signals.HINT}"]
     if as_json:
         document = json.loads(stdout)
         assert list(document) == list(frame(""))
@@ -80,5 +80,5 @@ def check(code: int, stdout: str, stderr: str, number: signal.Signals, *, as_jso
 def test_the_words_are_those_of_a_run(number: signal.Signals, kind: type[InterruptedRun]) -> None:
     stop = Stop()
     stop.request(number)
-    assert interrupts.SAID[number] == (kind.code, stop.error.message)
-    assert stop.error.hint == interrupts.HINT
+    assert signals.SAID[number] == (kind.code, stop.error.message)
+    assert stop.error.hint == signals.HINT

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from ingest.catalog import schema
+from ingest.catalog.schema import schema
 from tests.faults.databases import Template
 from tests.faults.mortal import Mortal
 from tests.faults.rig import Rig, rigged

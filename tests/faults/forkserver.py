@@ -1,7 +1,7 @@
 """``ingest`` as processes of their own that start in milliseconds: forked from one that has imported everything.
 
 It reads orders from its standard input, one JSON object a line, and writes there what becomes of its children. Each
-child notes the labels of `ingest.crashpoints` that it passes in a file, so that a test learns which places there are and
+child notes the labels of `ingest.system.failpoints` that it passes in a file, so that a test learns which places there are and
 whether a command waits for another one.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import ingest.crashpoints as crashpoints
+import ingest.system.failpoints as crashpoints
 
 _passed: Callable[[str], None] = crashpoints.here
 

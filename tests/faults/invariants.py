@@ -22,7 +22,7 @@ from sqlalchemy import select
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.queries import check_chain
-from ingest.catalog.tables import events, objects, runs, sources
+from ingest.catalog.schema.tables import events, objects, runs, sources
 from ingest.errors import ExitCode
 from ingest.model import RunReport
 from ingest.settings import Settings

@@ -6,16 +6,16 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.faults.model import Filters
 
 Job = Callable[[Settings, Stop], Coroutine[Any, Any, RunReport]]

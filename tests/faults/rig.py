@@ -23,14 +23,13 @@ import pytest_asyncio
 from sqlalchemy import text, update
 from tenacity import wait_none
 
-from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.engine import create_engine
-from ingest.catalog.tables import metadata, runs
+from ingest.catalog.schema import schema
+from ingest.catalog.schema.tables import metadata, runs
+from ingest.catalog.sql.engine import create_engine
+from ingest.engine.options import SyncOptions
+from ingest.engine.transfer import transfer
 from ingest.http.timeouts import Timeouts
-from ingest.jobs import transfers
-from ingest.jobs.options import SyncOptions
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
@@ -38,6 +37,7 @@ from ingest.plan import gate
 from ingest.settings import Settings
 from ingest.source import bucket, retries
 from ingest.source import gate as gatekeeper
+from ingest.tasks.stop import Stop
 from tests.faults import invariants
 from tests.faults.invariants import SECRET, Seen
 from tests.fixtures.memory_s3 import MemoryS3, serving
@@ -237,7 +237,7 @@ def shorten_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between tries; their number stays what it is."""
-    monkeypatch.setattr(transfers, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.0)
     monkeypatch.setattr(retries, "PAUSE", wait_none())
     monkeypatch.setattr(gatekeeper, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(gate, "FIRST_PAUSE", 0.001)

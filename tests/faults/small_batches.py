@@ -10,7 +10,9 @@ from functools import partial
 
 def apply() -> None:
     """In this process, before any command runs."""
-    from ingest.jobs import cleanup, recall, recorder, restore, verify
+    from ingest.engine.record import recorder
+    from ingest.engine.transfer import recall
+    from ingest.jobs import cleanup, restore, verify
 
     cleanup._BATCH = 3
     verify._PAGE = 3

@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import select, text
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import dead_letters, deliveries, objects, runs
+from ingest.catalog.schema.tables import dead_letters, deliveries, objects, runs
 from ingest.demo.broker import Broker, Sent
 from ingest.demo.verify_service import VerifyService
 from ingest.settings import Settings

@@ -19,16 +19,16 @@ import pytest
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.lane import Dialect, Statement, Steps
-from ingest.jobs import ask
+from ingest.catalog.sql.driver import Dialect, Statement, Steps
+from ingest.engine.options import CleanupOptions, SyncOptions
+from ingest.jobs import show
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, SyncOptions
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.source.clock import utc_now
+from ingest.tasks.stop import Stop
 from tests.faults.rig import Rig, rigged
 
 ASKED = int(os.environ.get("INGEST_TEST_NIGHTS", "0"))
@@ -96,7 +96,7 @@ async def test_what_grows_with_the_nights(
         assert last["events"] > before["events"]  # the audit trail is never trimmed
         await require_well(settings)
         if ASKED:
-            await show(settings, sizes)
+            await print_sizes(settings, sizes)
 
 
 def change_bucket(rig: Rig, night: int) -> None:
@@ -148,16 +148,16 @@ async def require_well(settings: Settings) -> None:
         assert await audit.broken_links(catalog.lane) == []
         paths = await catalog.lane.fetch("SELECT local_path FROM objects WHERE state = 'present'")
     assert all((settings.data_dir / path).is_file() for (path,) in paths)
-    status = await ask.status(settings)
+    status = await show.status(settings)
     assert [run["command"] for run in status["last_runs"]] == ["cleanup", "sync"]
 
 
-async def show(settings: Settings, sizes: list[dict[str, int]]) -> None:
+async def print_sizes(settings: Settings, sizes: list[dict[str, int]]) -> None:
     for night in (*range(49, NIGHTS, 50), NIGHTS - 1):
         sys.stdout.write(f"night {night + 1}: {sizes[night]}\n")
     commands: dict[str, Callable[[], Awaitable[Any]]] = {
-        "status": lambda: ask.status(settings),
-        "runs": lambda: ask.runs(settings, 20),
+        "status": lambda: show.status(settings),
+        "runs": lambda: show.runs(settings, 20),
         "sync": lambda: sync(settings, SyncOptions(), progress=Silence(), stop=Stop()),
         "cleanup": lambda: cleanup(settings, CleanupOptions(), progress=Silence(), stop=Stop()),
     }

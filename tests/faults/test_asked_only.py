@@ -13,9 +13,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from ingest.catalog import audit, schema
-from ingest.catalog.readonly import ReadOnlyLane
-from ingest.catalog.target import Target
+from ingest.catalog import audit
+from ingest.catalog.schema import schema
+from ingest.catalog.sql.readonly import ReadOnlyLane
+from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseBusy, DatabaseError
 from tests.faults.mortal import Mortal
 from tests.faults.rig import MODIFIED, Rig, rigged, variables_of

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from ingest.engine.options import CleanupOptions, RestoreOptions, VerifyOptions
 from ingest.errors import SettingsError
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
+from ingest.tasks.stop import Stop
 from tests.faults.rig import OBJECTS, TARGET, Rig
 
 

@@ -18,11 +18,11 @@ import pytest
 from sqlalchemy import select
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import deliveries
+from ingest.catalog.schema.tables import deliveries
 from ingest.demo.verify_service import VerifyService
-from ingest.jobs.run import Run
-from ingest.jobs.stop import Stop
+from ingest.engine.run import Run
 from ingest.model import SUPERSEDED
+from ingest.tasks.stop import Stop
 from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import look

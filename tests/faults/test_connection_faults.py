@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from ingest.jobs import pipeline
+from ingest.engine import pipeline
 from ingest.plan.concurrency import Concurrency
 from tests.faults import deeds, invariants
 from tests.faults.proxy import Proxy, proxied

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import dead_letters, deliveries, holds
+from ingest.catalog.schema.tables import dead_letters, deliveries, holds
 from ingest.demo.broker import Broker, Sent
 from ingest.demo.verify_service import VerifyService
 from tests.faults.commands import Commands

@@ -19,15 +19,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from ingest.crashpoints import LABELS, READ
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from ingest.system.failpoints import LABELS, READ
+from ingest.tasks.stop import Stop
 from tests.faults.databases import Template, copy_of, template_on
 from tests.faults.invariants import Seen, check_sums, look
 from tests.faults.test_crash_commands import ARMED as ARMED_COMMANDS

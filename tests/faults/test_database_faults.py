@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from ingest.catalog import deadlines, postgres, schema, sqlite, target
+from ingest.catalog.schema import schema
+from ingest.catalog.sql import deadlines, postgres, sqlite, url
 from tests.faults import deeds, invariants
 from tests.faults.mortal import Mortal
 from tests.faults.rig import OBJECTS, Rig, rigged
@@ -42,7 +43,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between tries at the database, and few of them."""
     monkeypatch.setattr(deadlines, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(deadlines, "ANSWER", 1.0)
-    monkeypatch.setattr(target, "ANSWER", 1.0)
+    monkeypatch.setattr(url, "ANSWER", 1.0)
 
 
 async def spoil(url: str, *statements: str) -> None:

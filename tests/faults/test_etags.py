@@ -18,14 +18,14 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 
+from ingest.engine.options import CleanupOptions, RestoreOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.plan import pieces
 from ingest.plan.checks import MIB
+from ingest.tasks.stop import Stop
 from tests.faults import deeds
 from tests.faults.rig import MODIFIED, Rig, rigged
 from tests.fixtures.memory_s3 import Answer, Asked, Deed, Fault, Stored, etag_of, quoted

@@ -14,7 +14,7 @@ def no_memory(*_: object) -> None:
     raise MemoryError
 
 
-@pytest.mark.parametrize("place", ["ingest.jobs.stager.md5_of_each", "ingest.jobs.fetch.hashed"])
+@pytest.mark.parametrize("place", ["ingest.engine.transfer.staging.md5_of_each", "ingest.engine.transfer.fetch.hashed"])
 async def test_no_memory_to_hash_by(rig: Rig, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     """Of objects that are hashed in threads, and of those that are not."""
     with monkeypatch.context() as patched:

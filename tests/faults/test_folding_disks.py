@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from ingest.engine.options import CleanupOptions, HoldOptions, RestoreOptions, VerifyOptions
 from ingest.jobs import hold
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, HoldOptions, RestoreOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.store import files, folding
 from ingest.store.folding import Traits
 from ingest.store.paths import decode_path, folded
+from ingest.tasks.stop import Stop
 from tests.faults.rig import Rig, rigged, run_sync, variables_of
 from tests.fixtures import disks
 from tests.fixtures.process import run_ingest

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
-from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.engine import create_engine
+from ingest.catalog.schema import schema
+from ingest.catalog.schema.tables import metadata, sources
 from ingest.catalog.sources import add as add_source
-from ingest.catalog.tables import metadata, sources
+from ingest.catalog.sql.engine import create_engine
+from ingest.engine.options import CleanupOptions, SyncOptions
 from ingest.errors import (
     CatalogForeign,
     CatalogMissing,
@@ -25,15 +26,14 @@ from ingest.errors import (
     IngestError,
     NoSuchBucket,
 )
-from ingest.jobs import ask
+from ingest.jobs import show
 from ingest.jobs.cleanup import cleanup
 from ingest.jobs.hold import listed
-from ingest.jobs.options import CleanupOptions, SyncOptions
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import backfill, sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.faults import deeds
 from tests.faults.invariants import tree
 from tests.faults.rig import OBJECTS, Rig, holding, run_sync, settings_for
@@ -68,7 +68,7 @@ async def test_the_mount_of_everything_is_missing(embedded: Rig, how: str) -> No
     if how == "something else":
         (data / "lost+found").mkdir()
     await refused(embedded, DirectoryMissing, str(data), "is missing", "; copies and catalog lie in it")
-    for question in (ask.status(embedded.settings), listed(embedded.settings)):
+    for question in (show.status(embedded.settings), listed(embedded.settings)):
         with pytest.raises(DirectoryMissing):
             await question
     if data.exists():
@@ -227,16 +227,16 @@ async def test_what_asks_writes_nothing(tmp_path: Path, each_url: str, caplog: p
     """Neither where nothing is yet, nor with a mistyped endpoint."""
     async with holding({"a": b"1"}) as server:
         fresh = settings_for(server, tmp_path / "fresh" / "data")
-        assert (await ask.status(fresh))["objects"] == 0
-        assert await ask.runs(fresh, 5) == []
+        assert (await show.status(fresh))["objects"] == 0
+        assert await show.runs(fresh, 5) == []
         assert not (tmp_path / "fresh").exists()
         settings = settings_for(server, tmp_path / "data", database_url=each_url)
         assert (await run_sync(settings)).exit_code == 0
         mistyped = settings.replace(endpoint="127.0.0.1:1")
         caplog.clear()
-        assert (await ask.status(mistyped))["objects"] == 0
+        assert (await show.status(mistyped))["objects"] == 0
         assert ["unknown_source" in line.getMessage() for line in caplog.records] == [True]
-        assert await ask.runs(mistyped, 5) == []
+        assert await show.runs(mistyped, 5) == []
         assert await listed(mistyped) == []
         assert await rows_of(settings) == [(settings.endpoint, settings.bucket)]
 

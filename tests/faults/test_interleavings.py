@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ingest.crashpoints import READ
 from ingest.demo.verify_service import verify_service
+from ingest.system.failpoints import READ
 from tests.faults.databases import Template
 from tests.faults.forks import fork_server
 from tests.faults.interleaving import COMMANDS, Oracle, interleaved, places_of

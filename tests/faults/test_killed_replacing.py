@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.errors import UnsafePath
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import backfill, sync
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
+from ingest.tasks.stop import Stop
 from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, by_key, copies_of, look

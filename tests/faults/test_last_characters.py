@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ingest.jobs.options import RestoreOptions
+from ingest.engine.options import RestoreOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
+from ingest.tasks.stop import Stop
 from tests.faults.rig import rigged
 
 LAST = "\U0010ffff"

@@ -30,16 +30,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tenacity import wait_none
 
 from ingest.catalog import audit
-from ingest.catalog.connect import open_lane
-from ingest.catalog.lane import Lane
-from ingest.catalog.target import Target
+from ingest.catalog.sql.connect import open_lane
+from ingest.catalog.sql.driver import Lane
+from ingest.catalog.sql.url import Target
+from ingest.engine.transfer import transfer
 from ingest.errors import OutOfOrder
-from ingest.jobs import transfers
-from ingest.jobs.stop import Stop
 from ingest.model import RunReport
 from ingest.observe.logs import configure
 from ingest.source import retries
 from ingest.store.paths import decode_path
+from ingest.tasks.stop import Stop
 from tests.faults import deeds
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import assert_versions, by_key, check_sums, files_of
@@ -339,7 +339,7 @@ class World(RuleBasedStateMachine):
 def world(
     request: pytest.FixtureRequest, empty_databases: dict[str, Template], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[type[World]]:
-    monkeypatch.setattr(transfers, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.0)
     monkeypatch.setattr(retries, "PAUSE", wait_none())
     configure(verbosity=-1)
     with running(MemoryS3()) as server, asyncio.Runner() as runner:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ingest.jobs.options import SyncOptions
+from ingest.engine.options import SyncOptions
 from ingest.jobs.sync import backfill
 from tests.faults import deeds
 from tests.faults.rig import OBJECTS, TARGET, Rig, shorten_deadlines

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from ingest.catalog.catalog import Catalog
-from ingest.jobs.ask import status
+from ingest.jobs.show import status
 from ingest.model import ListingOrder
 from ingest.plan.shards import is_proven
 from tests.faults.rig import Rig, rigged

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
@@ -25,6 +24,7 @@ from ingest.observe.progress import Silence
 from ingest.plan import gate
 from ingest.settings import Settings
 from ingest.source.client import S3Client
+from ingest.tasks.stop import Stop
 from tests.faults import deeds, invariants
 from tests.faults.rig import OBJECTS, TARGET, Rig, holding, run_sync, settings_for
 from tests.fixtures.door import Door, door_to
@@ -248,8 +248,8 @@ async def test_a_stop_ends_the_waiting_at_once(
     tmp_path: Path, sqlite_url: str, swift: None, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """No grace is waited for: there is nothing that could still come."""
-    monkeypatch.setattr("ingest.jobs.pipeline.GRACE", 3600.0)
-    monkeypatch.setattr("ingest.jobs.refetch.GRACE", 3600.0)
+    monkeypatch.setattr("ingest.engine.pipeline.GRACE", 3600.0)
+    monkeypatch.setattr("ingest.engine.transfer.refetch.GRACE", 3600.0)
     run = {each.name: each.run for each in COMMANDS} | {
         "sync": lambda settings, stop: sync(settings, SyncOptions(), progress=Silence(), stop=stop)
     }

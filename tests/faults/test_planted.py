@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.store.owners import Owner
 from ingest.store.partials import Partials
+from ingest.store.temporaries import Owner
 from tests.faults.rig import OBJECTS, TARGET, Rig, dead_pid
 
 LINKS = {

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from ingest.jobs import pipeline
-from ingest.jobs.stop import Stop
+from ingest.engine import pipeline
+from ingest.engine.transfer import session
+from ingest.tasks.stop import Stop
 from tests.faults import deeds
 from tests.faults.rig import OBJECTS, TARGET, Rig, variables_of
 from tests.fixtures import process
@@ -126,7 +127,7 @@ async def test_a_second_signal_ends_it_at_once(
         running.send_signal(first)
         await asyncio.sleep(0.3)  # two signals at the same instant may come in any order
         assert running.returncode is None
-        async with asyncio.timeout(pipeline.GRACE - 0.5):
+        async with asyncio.timeout(session.GRACE - 0.5):
             running.send_signal(second)
             _, stderr = await running.communicate()
         assert running.returncode == code

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ingest.engine.options import CleanupOptions, VerifyOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, VerifyOptions
-from ingest.jobs.stop import Stop
 from ingest.jobs.verify import verify
 from ingest.observe.progress import Silence
+from ingest.tasks.stop import Stop
 from tests.faults.databases import copy_of, template_on
 from tests.faults.rig import OBJECTS, TARGET, Rig, run_sync
 

@@ -13,7 +13,7 @@ from tests.faults.rig import OBJECTS, Rig
 from tests.fixtures.memory_s3 import Answer, Deed, Fault, etag_of
 from tests.fixtures.raw_server import Visit
 
-pytest.importorskip("ingest.jobs.large", reason="large objects come whole")
+pytest.importorskip("ingest.engine.transfer.large", reason="large objects come whole")
 
 LARGE = "large.bin"
 OLD, NEW = (random.Random(seed).randbytes(20 << 20) for seed in (1, 2))

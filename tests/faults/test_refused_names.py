@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from ingest.jobs.options import VerifyOptions
-from ingest.jobs.stop import Stop
+from ingest.engine.options import VerifyOptions
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.store.paths import DIGEST_MARK, decode_path
+from ingest.tasks.stop import Stop
 from tests.faults.rig import Rig, rigged, run_sync
 from tests.fixtures import disks
 

@@ -15,15 +15,15 @@ import pytest
 from sqlalchemy import select
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import runs
-from ingest.jobs import by_range
-from ingest.jobs.options import SyncOptions
-from ingest.jobs.stop import Stop
+from ingest.catalog.schema.tables import runs
+from ingest.engine.options import SyncOptions
+from ingest.engine.scan import by_range
 from ingest.jobs.sync import backfill, sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
-from ingest.plan import memory
+from ingest.plan import page_memory
 from ingest.plan.selection import Selection
+from ingest.tasks.stop import Stop
 from tests.faults import deeds
 from tests.faults.rig import Rig, rigged, variables_of
 from tests.fixtures.lines import lines_said
@@ -153,7 +153,7 @@ async def test_pages_that_are_remembered_beyond_a_part_are_planned_too(
 ) -> None:
     """The memory of pages is read in parts: a run that stops within one leaves the others planned."""
     monkeypatch.setattr(by_range, "_PAGES_AT_ONCE", 2)
-    monkeypatch.setattr(memory, "SMALL", 0)  # pages of three keys are remembered as they are
+    monkeypatch.setattr(page_memory, "SMALL", 0)  # pages of three keys are remembered as they are
     async with rigged(tmp_path, sqlite_url, OBJECTS, page=3, name="MinIO") as rig:
         await rig.run(0)
         rig.server.fill({f"{folder}/new": b"new" for folder in "ach"})

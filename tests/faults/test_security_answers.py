@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from ingest.engine.options import SyncOptions
 from ingest.errors import IngestError
-from ingest.jobs.options import SyncOptions
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.source.bucket import Bucket as OpenBucket
+from ingest.tasks.stop import Stop
 from tests.fixtures.memory_s3 import MemoryS3, etag_of
 from tests.fixtures.raw_server import Script, Visit, raw_server
 from tests.fixtures.servers import Bucket

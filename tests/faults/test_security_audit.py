@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from ingest.catalog import queries, schema
+from ingest.catalog import queries
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.schema import schema
 from ingest.model import Audit, RunStatus
 from ingest.plan.clock import Reading
 from tests.fixtures.process import Done, run_ingest

@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ingest.catalog import schema
+from ingest.catalog.schema import schema
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.jobs.verify import verify
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
+from ingest.tasks.stop import Stop
 from tests.fixtures.memory_s3 import MemoryS3, serving
 from tests.fixtures.process import Done, run_ingest
 from tests.fixtures.servers import Bucket

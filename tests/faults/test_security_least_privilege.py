@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import backfill, sync
 from ingest.jobs.verify import verify
 from ingest.model import RunStatus
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
+from ingest.tasks.stop import Stop
 from tests.faults.recorder import Request, recording
 from tests.fixtures.servers import Bucket
 

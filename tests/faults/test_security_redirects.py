@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from ingest.engine.options import SyncOptions
 from ingest.errors import IngestError
-from ingest.jobs.options import SyncOptions
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.observe.progress import Silence
 from ingest.source.client import S3Client
+from ingest.tasks.stop import Stop
 from tests.fixtures.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket
 

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import text
 
-from ingest.catalog import schema
-from ingest.catalog.engine import create_engine
+from ingest.catalog.schema import schema
+from ingest.catalog.sql.engine import create_engine
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket as OpenBucket
 from ingest.source.client import S3Client
@@ -29,10 +29,10 @@ REFUSED = "http://127.0.0.1:1"
 DEFECTS = """
 import sys
 from ingest.cli import main
-from ingest.jobs import ask
+from ingest.jobs import show
 async def status(settings):
     raise RuntimeError(f"a library quotes {settings.secret_key.get_secret_value()} and {settings.database_url.get_secret_value()}")
-ask.status = status
+show.status = status
 main()
 """
 

@@ -14,12 +14,12 @@ import pytest
 
 from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
-from ingest.jobs.options import SyncOptions
-from ingest.jobs.stop import Stop
+from ingest.engine.options import SyncOptions
 from ingest.jobs.sync import backfill, sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
+from ingest.tasks.stop import Stop
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import look
 from tests.faults.rig import MODIFIED

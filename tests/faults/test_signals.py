@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from ingest.engine.options import CleanupOptions, SyncOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, SyncOptions
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.faults.deeds import stall
 from tests.faults.invariants import look
 from tests.fixtures.memory_s3 import Fault, MemoryS3, running
@@ -26,7 +26,9 @@ from tests.fixtures.process import ended, started, until
 KEYS = [f"k/{number}" for number in range(6)]
 STUCK = KEYS[3]
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
-PROGRAM = "import sys, ingest.jobs.pipeline as p; p.GRACE = float(sys.argv.pop(1)); from ingest.cli import main; main()"
+PROGRAM = (
+    "import sys, ingest.engine.pipeline as p; p.GRACE = float(sys.argv.pop(1)); from ingest.cli import main; main()"
+)
 FOREVER = "3600"
 """Seconds of grace that no test would wait."""
 

@@ -13,13 +13,14 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from ingest.catalog import advisory, schema
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.connect import open_lane
-from ingest.catalog.target import Target
+from ingest.catalog.schema import schema
+from ingest.catalog.sql import advisory
+from ingest.catalog.sql.connect import open_lane
+from ingest.catalog.sql.url import Target
+from ingest.engine import pipeline
+from ingest.engine import run as runs
 from ingest.errors import DatabaseSilent, LockedError, LockLost
-from ingest.jobs import pipeline
-from ingest.jobs import run as runs
 from tests.faults import deeds
 from tests.faults.mortal import Mortal
 from tests.faults.proxy import Proxy, proxied
@@ -122,8 +123,8 @@ async def test_the_first_signal_cuts_every_answer_short(
     url: str, freezing: Mortal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also of a statement that waits already; after that it is asked no more than once, for a moment."""
-    monkeypatch.setattr("ingest.catalog.deadlines.HURRIED", 0.2)
-    monkeypatch.setattr("ingest.catalog.deadlines.HOPELESS", 0.1)
+    monkeypatch.setattr("ingest.catalog.sql.deadlines.HURRIED", 0.2)
+    monkeypatch.setattr("ingest.catalog.sql.deadlines.HOPELESS", 0.1)
     async with open_lane(Target.of(f"{url}&command_timeout=3600")) as lane:
         asking = asyncio.create_task(lane.fetch("SELECT 1"))
         assert await asking == [(1,)]

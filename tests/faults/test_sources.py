@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import queries, schema
+from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.schema import schema
+from ingest.engine.installation import admit
+from ingest.engine.options import CleanupOptions
 from ingest.errors import (
     CatalogMissing,
     DirectoryForeign,
@@ -20,11 +23,9 @@ from ingest.errors import (
 )
 from ingest.jobs import sources
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.installation import admit
-from ingest.jobs.options import CleanupOptions
-from ingest.jobs.stop import Stop
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.faults.invariants import look
 from tests.faults.rig import OBJECTS, Rig, holding, run_sync, settings_for
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest.engine.record.recorder import Recorder
+from ingest.engine.transfer.transfer import TransferPool
 from ingest.errors import DiskFull, IngestError
-from ingest.jobs.recorder import Recorder
-from ingest.jobs.transfers import TransferPool
 from tests.faults.rig import OBJECTS, rigged
 
 EACH_CRAWLER = pytest.mark.parametrize("name", ["MinIO", "SeaweedFS"], ids=["by range", "by prefix"])

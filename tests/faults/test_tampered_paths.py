@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import update
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import objects
+from ingest.catalog.schema.tables import objects
+from ingest.engine.options import CleanupOptions, RestoreOptions, VerifyOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
+from ingest.tasks.stop import Stop
 from tests.faults.rig import OBJECTS, TARGET, Rig
 
 PLACES = {

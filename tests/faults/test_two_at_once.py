@@ -16,13 +16,13 @@ import pytest
 from sqlalchemy import select
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import runs
+from ingest.catalog.schema.tables import runs
+from ingest.engine.options import SyncOptions
+from ingest.engine.record import copies
 from ingest.errors import LockedError
-from ingest.jobs import copies
-from ingest.jobs.options import SyncOptions
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import backfill
 from ingest.observe.progress import Silence
+from ingest.tasks.stop import Stop
 from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, by_key, copies_of, look

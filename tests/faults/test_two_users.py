@@ -11,17 +11,24 @@ from typing import Any
 
 import pytest
 
-from ingest.catalog import schema
+from ingest.catalog.schema import schema
 from ingest.demo.verify_service import verify_service
+from ingest.engine.options import (
+    CleanupOptions,
+    DeliverOptions,
+    HoldOptions,
+    RestoreOptions,
+    SyncOptions,
+    VerifyOptions,
+)
 from ingest.jobs import hold, sources
 from ingest.jobs.cleanup import cleanup
 from ingest.jobs.deliver import deliver
-from ingest.jobs.options import CleanupOptions, DeliverOptions, HoldOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.jobs.verify import verify
 from ingest.observe.progress import Silence
+from ingest.tasks.stop import Stop
 from tests.faults.conftest import SERVICE
 from tests.faults.rig import OBJECTS, Rig, rigged, variables_of
 from tests.fixtures.process import started, until

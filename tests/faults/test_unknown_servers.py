@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ingest.catalog.connect import open_lane
-from ingest.catalog.target import Target
+from ingest.catalog.sql.connect import open_lane
+from ingest.catalog.sql.url import Target
 from tests.faults.rig import Rig, rigged
 
 FLAT = {f"statement-{number:03}.pdf": b"%d" % number for number in range(24)}

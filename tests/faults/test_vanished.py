@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingest.catalog.catalog import Catalog
-from ingest.jobs.options import SyncOptions
+from ingest.engine.options import SyncOptions
 from ingest.jobs.sync import backfill
 from ingest.model import MarkGone, RunStatus
 from ingest.plan.selection import Selection

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from ingest.catalog import schema
+from ingest.catalog.schema import schema
+from ingest.engine.options import VerifyOptions
+from ingest.engine.record import recorder
 from ingest.errors import CatalogWentBack, DatabaseError, SchemaAhead, SchemaMissing
-from ingest.jobs import recorder
-from ingest.jobs.options import VerifyOptions
-from ingest.jobs.stop import Stop
 from ingest.jobs.verify import verify
 from ingest.observe.progress import Silence
+from ingest.tasks.stop import Stop
 from tests.faults.mortal import Mortal
 from tests.faults.rig import Rig, rigged, run_sync
 from tests.faults.turning import Turning

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.jobs.ask import runs
+from ingest.jobs.show import runs
 from tests.faults import deeds
 from tests.faults.rig import OBJECTS, Printed, Rig, rigged, variables_of
 from tests.fixtures.memory_s3 import Answer, Asked, Deed

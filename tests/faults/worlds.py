@@ -19,7 +19,7 @@ from sqlalchemy import update
 from ingest.catalog import deadletters
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow
-from ingest.catalog.tables import metadata, objects
+from ingest.catalog.schema.tables import metadata, objects
 from ingest.demo.verify_service import VerifyService
 from ingest.model import LetterState
 from ingest.settings import Settings

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from ingest.catalog import audit, postgres, schema
+from ingest.catalog import audit
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.lane import Insert, Statement, sqlite_time
+from ingest.catalog.schema import schema
+from ingest.catalog.sql import postgres
+from ingest.catalog.sql.driver import Insert, Statement, sqlite_time
 from ingest.model import Audit, Delivery, LocalCopy, RemoteObject, Verified
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

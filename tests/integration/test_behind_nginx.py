@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from ingest import errors
-from ingest.delivery.http import Parcel, Verifier
+from ingest.delivery.service import Parcel, Verifier
 from ingest.errors import ExitCode, IngestError
 from tests.fixtures.clients import CLIENTS, Client, answering, settings
 from tests.fixtures.nginx import needs_nginx, nginx

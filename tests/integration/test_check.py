@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 from ingest import S3Client, errors
+from ingest.engine.options import CheckOptions
 from ingest.jobs.check import TEST_BODY, TEST_KEY, check
-from ingest.jobs.options import CheckOptions
 from ingest.settings import Settings
 from tests.fixtures.servers import Bucket, Certificates
 from tests.fixtures.steps import Steps

@@ -12,9 +12,9 @@ import pytest
 import trustme
 
 from ingest import errors
+from ingest.engine.options import CheckOptions
 from ingest.http.timeouts import Timeouts
 from ingest.jobs.check import check
-from ingest.jobs.options import CheckOptions
 from ingest.settings import Settings
 from ingest.source import bucket
 from tests.fixtures.process import run_ingest

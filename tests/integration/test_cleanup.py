@@ -11,19 +11,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, update
 
-from ingest.catalog import pruning, queries, schema
+from ingest.catalog import pruning, queries
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import deliveries, sources
+from ingest.catalog.schema import schema
+from ingest.catalog.schema.tables import deliveries, sources
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.errors import ClockUntrusted
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.source.clock import server_time
+from ingest.tasks.stop import Stop
 from tests.fixtures.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket
 

@@ -13,20 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import deadletters, overview, schema
+from ingest.catalog import deadletters, overview
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.schema import schema
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
+from ingest.engine.options import DeliverOptions, SyncOptions
 from ingest.errors import ExitCode
-from ingest.jobs.ask import status
 from ingest.jobs.deadletters import retry_letters
 from ingest.jobs.deliver import deliver
-from ingest.jobs.options import DeliverOptions, SyncOptions
-from ingest.jobs.stop import Stop
+from ingest.jobs.show import status
 from ingest.jobs.sync import sync
 from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.fixtures.events import eventually, list_letters, notice, plain, record, row_of, run, sent, settings_for
 from tests.fixtures.servers import Bucket
 
@@ -267,7 +268,7 @@ async def test_while_the_service_is_down_nothing_is_read_and_nothing_lost(
 async def test_a_database_that_stays_away_ends_the_run_without_a_commit(
     moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.jobs.outages.PATIENCE", 0.5)
+    monkeypatch.setattr("ingest.engine.record.patient.PATIENCE", 0.5)
     data = tmp_path / "catalog"
     settings = await settings_for(moto, shared_broker, topic, tmp_path, f"sqlite+aiosqlite:///{data}/catalog.db")
     await shared_broker.create(topic, 1)

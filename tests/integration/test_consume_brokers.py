@@ -20,8 +20,8 @@ from ingest.demo.broker import Broker, Sent, broker
 from ingest.demo.server import free_port
 from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode
-from ingest.jobs.stop import Stop
 from ingest.model import RunStatus
+from ingest.tasks.stop import Stop
 from tests.fixtures.door import door_to
 from tests.fixtures.events import eventually, plain, run, settings_for
 from tests.fixtures.lines import lines_said

@@ -14,8 +14,8 @@ from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode
-from ingest.jobs.stop import Stop
 from ingest.model import RunStatus
+from ingest.tasks.stop import Stop
 from tests.fixtures.events import eventually, list_letters, notice, plain, row_of, run, sent, settings_for
 from tests.fixtures.servers import Bucket
 

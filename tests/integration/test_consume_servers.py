@@ -17,13 +17,13 @@ from ingest.catalog.batch import Batch, Committed
 from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker, Sent
 from ingest.demo.verify_service import VerifyService
+from ingest.engine.options import SyncOptions
 from ingest.errors import DatabaseDataError, ExitCode
-from ingest.jobs.options import SyncOptions
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.model import RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.faults.deeds import saying
 from tests.fixtures.events import eventually, list_letters, plain, record, row_of, run, sent, settings_for
 from tests.fixtures.memory_s3 import Fault, MemoryS3, Stored, serving

@@ -6,11 +6,11 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
-from ingest.catalog.schema import upgrade
+from ingest.catalog.schema.schema import upgrade
 from ingest.demo.broker import Broker
 from ingest.errors import CatalogWentBack
-from ingest.jobs.stop import Stop
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.faults.turning import Turning
 from tests.fixtures.events import eventually, plain, run, settings_for
 from tests.fixtures.servers import Bucket

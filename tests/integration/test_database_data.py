@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from ingest.catalog import postgres, schema
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.lane import Dialect, Insert, Statement, Steps
-from ingest.catalog.tables import objects
+from ingest.catalog.schema import schema
+from ingest.catalog.schema.tables import objects
+from ingest.catalog.sql import postgres
+from ingest.catalog.sql.driver import Dialect, Insert, Statement, Steps
+from ingest.engine.record.patient import Outage
 from ingest.errors import DatabaseDataError, DatabaseError
-from ingest.jobs.outages import Outage
-from ingest.jobs.stop import Stop
+from ingest.tasks.stop import Stop
 
 MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 COLUMNS = ("source_id", "key", "size", "etag", "last_modified", "source_s3_path", "state")

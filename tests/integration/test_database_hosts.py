@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
-from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.schema import schema
 from ingest.errors import DatabaseError
 from ingest.settings import Settings
 from tests.fixtures.connections import listening

@@ -15,10 +15,10 @@ import pytest_asyncio
 import trustme
 from sqlalchemy import text
 
-from ingest.catalog import schema
-from ingest.catalog.connect import open_lane
-from ingest.catalog.engine import create_engine
-from ingest.catalog.target import Target
+from ingest.catalog.schema import schema
+from ingest.catalog.sql.connect import open_lane
+from ingest.catalog.sql.engine import create_engine
+from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseError
 from tests.fixtures.connections import listening
 from tests.fixtures.process import run_ingest

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import migrations, schema
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.schema import migrations, schema
 from ingest.errors import DatabaseError
 from ingest.plan.identity import Mark
 from ingest.store import identity

@@ -15,16 +15,16 @@ from ingest.catalog import deadletters, queries
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow
 from ingest.demo.broker import Broker
+from ingest.engine.options import CleanupOptions
 from ingest.errors import ExitCode, RowNotFound
+from ingest.events.retry_queue import Letterbox
 from ingest.jobs import deadletters as jobs
-from ingest.jobs.ask import status
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.letterbox import Letterbox
-from ingest.jobs.options import CleanupOptions
-from ingest.jobs.stop import Stop
+from ingest.jobs.show import status
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.faults.deeds import stall
 from tests.fixtures.door import Door, door_to
 from tests.fixtures.events import eventually, list_letters, plain, row_of, run, sent, settings_for
@@ -41,7 +41,7 @@ async def test_a_topic_of_dead_letters_that_takes_nothing_holds_nothing_up(
 ) -> None:
     """The catalog has them first, with a mark; so has SIGTERM its end."""
     monkeypatch.setattr("ingest.jobs.consume.BURIAL_SECONDS", 0.05)
-    monkeypatch.setattr("ingest.delivery.kafka._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("ingest.broker.kafka._ANSWER_SECONDS", 0.5)
     listener = Listener(inner.advertised or 0, inner.port)
     await moto.put({"a.pdf": b"a", "b.pdf": b"b"})
     async with standing_before(listener):
@@ -79,7 +79,7 @@ async def test_a_flood_of_poison_takes_bounded_batches_and_bounded_memory(
     for name, value in {"MOST_IN_FLIGHT": 60, "_POLL_MESSAGES": 20, "MOST_BYTES_IN_FLIGHT": 50_000}.items():
         monkeypatch.setattr(f"ingest.jobs.consume.{name}", value)
     monkeypatch.setattr(deadletters, "AT_ONCE", 25)
-    monkeypatch.setattr("ingest.jobs.letterbox._BYTES_AT_ONCE", 15_000)
+    monkeypatch.setattr("ingest.events.retry_queue._BYTES_AT_ONCE", 15_000)
     put, change, batches, held = deadletters.put, Letterbox._change, [], []
 
     async def putting(catalog: Catalog, source_id: int, rows: Sequence[LetterRow], settled: Sequence[int] = ()) -> None:
@@ -253,7 +253,7 @@ async def test_a_retry_ends_at_once_while_the_bucket_hangs(tmp_path: Path, monke
 
 async def test_a_retry_says_that_the_bucket_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As any run: 4, and no letter has one more attempt against it."""
-    monkeypatch.setattr("ingest.jobs.visits._UNPROVEN_SECONDS", 0.5)
+    monkeypatch.setattr("ingest.events.handler._UNPROVEN_SECONDS", 0.5)
     async with serving(MemoryS3()) as server, door_to(server.bucket.endpoint) as door:
         settings = await given_up(server, tmp_path, 3, through=door)
         await door.shut()

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import runs
-from ingest.liveness import own_identity
+from ingest.catalog.schema import schema
+from ingest.catalog.schema.tables import runs
 from ingest.model import Counts, RunStatus
 from ingest.plan.clock import Reading
+from ingest.system.processes import own_identity
 from tests.faults.rig import dead_pid
 
 HERE = socket.gethostname()

@@ -16,16 +16,16 @@ from sqlalchemy import update
 from ingest.catalog import queries
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import objects as table
+from ingest.catalog.schema.tables import objects as table
 from ingest.demo.verify_service import VerifyService
+from ingest.engine.run import Run
+from ingest.engine.transfer.recall import recalling
 from ingest.errors import ExitCode, ObjectChanged
-from ingest.jobs.ask import history, status
-from ingest.jobs.recall import recalling
-from ingest.jobs.run import Run
-from ingest.jobs.stop import Stop
+from ingest.jobs.show import history, status
 from ingest.model import Delivery, DeliveryState, RunStatus
 from ingest.observe.report import as_json
 from ingest.store.files import FileStore
+from ingest.tasks.stop import Stop
 from tests.fixtures.process import until
 from tests.fixtures.servers import Bucket
 from tests.fixtures.verify_service import in_line, opened, run_deliver, run_sync, run_work

@@ -13,17 +13,17 @@ from sqlalchemy import update
 
 from ingest.catalog import outbox
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import deliveries
+from ingest.catalog.schema.tables import deliveries
 from ingest.demo.verify_service import VerifyService
+from ingest.engine.options import CleanupOptions
 from ingest.errors import ExitCode
-from ingest.jobs.ask import history
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions
-from ingest.jobs.stop import Stop
+from ingest.jobs.show import history
 from ingest.model import DeliveryState, RunReport
 from ingest.observe.progress import Silence
 from ingest.plan.verdicts import MANY
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.fixtures.raw_server import RawServer, Visit, raw_server
 from tests.fixtures.servers import Bucket
 from tests.fixtures.verify_service import in_line, run_deliver, run_sync

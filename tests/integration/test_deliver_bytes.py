@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ingest.delivery.http import MOST_ANSWER_BYTES, Answer, Parcel, Verifier, WrongBytes
+from ingest.delivery.service import MOST_ANSWER_BYTES, Answer, Parcel, Verifier, WrongBytes
 from ingest.plan.rulings import Ruling
 from ingest.settings import Settings
 from tests.fixtures.raw_server import RawServer, Visit, raw_server

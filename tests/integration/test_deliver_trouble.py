@@ -15,16 +15,16 @@ import pytest
 from sqlalchemy import select, text, update
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import deliveries, events
-from ingest.delivery.http import Verifier
+from ingest.catalog.schema.tables import deliveries, events
+from ingest.delivery.service import Verifier
 from ingest.demo.verify_service import VerifyService, verify_service
+from ingest.engine.run import Run
 from ingest.errors import ExitCode
-from ingest.jobs.ask import history, status
-from ingest.jobs.run import Run
-from ingest.jobs.stop import Stop
+from ingest.jobs.show import history, status
 from ingest.model import RunReport, RunStatus
 from ingest.plan.rulings import MOST_ATTEMPTS
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.fixtures.process import ended, run_ingest, started, until
 from tests.fixtures.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket, Certificates

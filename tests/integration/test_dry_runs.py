@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from ingest.cli.runs import show_runs
-from ingest.jobs.ask import runs, status
+from ingest.engine.options import CleanupOptions, SyncOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, SyncOptions
-from ingest.jobs.stop import Stop
+from ingest.jobs.show import runs, status
 from ingest.jobs.sync import backfill, sync
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.fixtures.memory_s3 import MemoryS3, running
 
 

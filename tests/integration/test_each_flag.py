@@ -22,7 +22,7 @@ from click.testing import CliRunner
 
 from ingest.cli import main
 from ingest.demo.verify_service import VerifyService
-from ingest.jobs.options import ConsumeOptions
+from ingest.engine.options import ConsumeOptions
 from ingest.model import RunReport
 from tests.faults import deeds
 from tests.fixtures.memory_s3 import Answer, Asked, Deed, Fault, MemoryS3, running

@@ -15,11 +15,11 @@ from ingest.demo.broker import Broker
 from ingest.demo.server import free_port
 from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode, SettingsError
-from ingest.jobs.stop import Stop
 from ingest.observe.endpoints import MOST_CONNECTIONS, Endpoints, serving
 from ingest.observe.metrics import Snapshot
 from ingest.observe.notify import Notifier
 from ingest.store.locks import CopiesLock
+from ingest.tasks.stop import Stop
 from tests.fixtures.endpoints import ask, until, until_counted
 from tests.fixtures.events import eventually, plain, run, sent, settings_for
 from tests.fixtures.lines import lines_said
@@ -111,7 +111,7 @@ async def test_while_the_bucket_is_away_it_is_not_ready(
 async def test_while_another_process_has_the_copies_it_is_not_ready_and_still_obeys(
     moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.jobs.copies.SAID_SECONDS", 0.1)
+    monkeypatch.setattr("ingest.engine.record.copies.SAID_SECONDS", 0.1)
     settings = await settings_for(moto, shared_broker, topic, tmp_path, f"sqlite+aiosqlite:///{tmp_path}/catalog.db")
     await moto.put({"a.pdf": b"a"})
     await shared_broker.create(topic, 1)

@@ -16,9 +16,9 @@ import anycrc
 import pytest
 
 from ingest.demo.server import ACCESS_KEY, SECRET_KEY
+from ingest.engine.transfer import fetch
+from ingest.engine.transfer.fetch import Fetch
 from ingest.errors import DamagedTransfer, ObjectChanged
-from ingest.jobs import fetch
-from ingest.jobs.fetch import Fetch
 from ingest.model import Verified
 from ingest.plan import pieces
 from ingest.source.bucket import Bucket

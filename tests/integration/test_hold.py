@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from ingest.catalog import queries, schema
+from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.schema import schema
+from ingest.engine.options import CleanupOptions, HoldOptions, SyncOptions
+from ingest.engine.record.copies import Copies
 from ingest.errors import RowNotFound
 from ingest.jobs import hold
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.copies import Copies
-from ingest.jobs.options import CleanupOptions, HoldOptions, SyncOptions
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.fixtures.servers import Bucket
 
 

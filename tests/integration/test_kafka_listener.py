@@ -14,8 +14,8 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from ingest.delivery.kafka_access import Access
-from ingest.delivery.kafka_probe import probe
+from ingest.broker.access import Access
+from ingest.broker.probe import probe
 from ingest.demo.broker import Broker
 from ingest.errors import BrokerUntrusted, ExitCode
 from ingest.model import RunReport, RunStatus

@@ -16,9 +16,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from ingest.demo.broker import Broker
 from ingest.demo.server import free_port
 from ingest.errors import ExitCode
-from ingest.jobs.stop import Stop
 from ingest.model import RunReport
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.fixtures.endpoints import ask, until, until_counted
 from tests.fixtures.events import eventually, plain, run, settings_for
 from tests.fixtures.kafka_listener import PASSWORD, SCRAM, USER, Listener, filled, login, settings_at, standing_before
@@ -87,7 +87,7 @@ async def test_a_new_password_is_read_from_its_file_and_refusals_are_paced(
 async def test_a_refusal_that_lasts_ends_the_run(
     inner: Broker, moto: Bucket, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.delivery.kafka_link.PATIENCE", 1.0)
+    monkeypatch.setattr("ingest.broker.link.PATIENCE", 1.0)
     listener = Listener(inner.advertised or 0, inner.port, {USER: PASSWORD})
     await filled(listener, inner, moto, topic)
     settings = await settings_at(listener, moto, topic, tmp_path, **login())
@@ -137,7 +137,7 @@ async def test_a_topic_that_is_not_there_is_named_and_never_made(
 async def test_a_topic_that_goes_is_waited_for_and_one_that_comes_back_is_followed(
     moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.delivery.kafka._METADATA_MS", 500)
+    monkeypatch.setattr("ingest.broker.kafka._METADATA_MS", 500)
     settings = await settings_for(moto, shared_broker, topic, tmp_path, f"sqlite+aiosqlite:///{tmp_path}/c.db")
     await shared_broker.create(topic, 1)
     await moto.put({"a.pdf": b"a"})
@@ -157,8 +157,8 @@ async def test_a_topic_that_goes_is_waited_for_and_one_that_comes_back_is_follow
 async def test_a_topic_that_stays_away_ends_the_run(
     moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.delivery.kafka._METADATA_MS", 500)
-    monkeypatch.setattr("ingest.delivery.kafka_link.PATIENCE", 1.0)
+    monkeypatch.setattr("ingest.broker.kafka._METADATA_MS", 500)
+    monkeypatch.setattr("ingest.broker.link.PATIENCE", 1.0)
     settings = await settings_for(moto, shared_broker, topic, tmp_path, f"sqlite+aiosqlite:///{tmp_path}/c.db")
     await shared_broker.create(topic, 1)
     async with consuming(settings) as (port, running, _):

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import queries, schema
+from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
-from ingest.jobs.ask import history
+from ingest.catalog.schema import schema
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
+from ingest.jobs.show import history
 from ingest.jobs.sync import sync
 from ingest.model import CatalogRow
 from ingest.observe.escape import escape_key
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.store.paths import decode_path
+from ingest.tasks.stop import Stop
 from tests.faults.invariants import Copy, files_of
 from tests.fixtures.keys import ALL, NOT_UTF8, UNSTORABLE, body_of
 from tests.fixtures.memory_s3 import MemoryS3, running

@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import queries, schema
+from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
-from ingest.jobs.ask import history
-from ingest.jobs.options import SyncOptions, VerifyOptions
+from ingest.catalog.schema import schema
+from ingest.engine.options import SyncOptions, VerifyOptions
+from ingest.jobs.show import history
 from ingest.jobs.sources import attach
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.escape import escape_key
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.faults.invariants import files_of
 from tests.fixtures.keys import ALL, body_of
 from tests.fixtures.memory_s3 import MemoryS3

@@ -9,23 +9,23 @@ from random import Random
 
 import pytest
 
+from ingest.engine.record.recorder import Taken
+from ingest.engine.transfer import fetch as fetch_module
+from ingest.engine.transfer import part_digests
+from ingest.engine.transfer.buffers import Room
+from ingest.engine.transfer.doubts import Doubts
+from ingest.engine.transfer.fetch import Fetch
+from ingest.engine.transfer.large import LargeFetch
+from ingest.engine.transfer.transfer import Transfer
 from ingest.errors import ConnectionLost, DamagedTransfer, DiskFull, ObjectChanged
 from ingest.hashing import lanes
-from ingest.jobs import fetch as fetch_module
-from ingest.jobs import part_digests
-from ingest.jobs.doubts import Doubts
-from ingest.jobs.fetch import Fetch
-from ingest.jobs.large import LargeFetch
-from ingest.jobs.recorder import Taken
-from ingest.jobs.room import Room
-from ingest.jobs.transfers import Transfer
 from ingest.model import Download, Verified
 from ingest.plan import pieces
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.source.bucket import Bucket
 from ingest.store import ranges
 from ingest.store.files import FileStore, Staged
-from ingest.store.owners import OWNER
+from ingest.store.temporaries import OWNER
 from tests.fixtures import servers
 from tests.fixtures.objects import ServedObject, multipart_etag
 from tests.fixtures.raw_server import Visit

@@ -10,10 +10,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ingest.catalog import pruning, schema
+from ingest.catalog import pruning
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.holds import Holder
 from ingest.catalog.pruning import Sought
+from ingest.catalog.schema import schema
 from ingest.model import Counts, RunStatus
 from ingest.plan.clock import Reading
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from ingest.catalog import inventory, queries, schema
+from ingest.catalog import inventory, queries
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.holds import Holder
+from ingest.catalog.schema import schema
 from ingest.model import LocalCopy, RemoteObject, Verified
 
 MANY = 33_000

@@ -14,11 +14,8 @@ import pytest
 
 from ingest.catalog import audit, trimming
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.lane import Dialect, Statement, Steps
-from ingest.jobs import ask, hold
-from ingest.jobs.cleanup import cleanup
-from ingest.jobs.deliver import deliver
-from ingest.jobs.options import (
+from ingest.catalog.sql.driver import Dialect, Statement, Steps
+from ingest.engine.options import (
     CleanupOptions,
     DeliverOptions,
     HoldOptions,
@@ -26,14 +23,17 @@ from ingest.jobs.options import (
     SyncOptions,
     VerifyOptions,
 )
+from ingest.jobs import hold, show
+from ingest.jobs.cleanup import cleanup
+from ingest.jobs.deliver import deliver
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.plan.behind import KEPT_MARKS
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.faults.rig import Rig, rigged
 
 MANY = 20_000
@@ -101,9 +101,9 @@ def commands(own: Settings) -> dict[str, Callable[[], Awaitable[Any]]]:
         "verify": lambda: verify(own, VerifyOptions(), **quiet),
         "deliver": lambda: deliver(own, DeliverOptions(), **quiet),
         "hold": lambda: hold.place(own, HoldOptions(("index.txt",)), "audit", Stop()),
-        "status": lambda: ask.status(own),
-        "runs": lambda: ask.runs(own, 20),
-        "history": lambda: ask.history(own, "letter.pdf"),
+        "status": lambda: show.status(own),
+        "runs": lambda: show.runs(own, 20),
+        "history": lambda: show.history(own, "letter.pdf"),
     }
 
 
@@ -156,7 +156,7 @@ async def test_status_knows_the_last_run_of_each_command(rig: Rig) -> None:
     await put_runs(rig.settings, 300, "deliver", datetime.now(UTC))
     await put_runs(rig.settings, 60, "sync", datetime.now(UTC), dry_run=True)
     await put_runs(rig.settings, 3, "verify", datetime.now(UTC), dry_run=True)
-    last = (await ask.status(rig.settings))["last_runs"]
+    last = (await show.status(rig.settings))["last_runs"]
     assert [(run["command"], bool(run["arguments"].get("dry_run"))) for run in last] == [
         ("verify", True),
         ("sync", True),

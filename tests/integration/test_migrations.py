@@ -10,10 +10,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, select, text
 
-from ingest.catalog import audit, schema, snapshot
+from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.engine import create_engine, within
-from ingest.catalog.tables import metadata, sources
+from ingest.catalog.schema import schema, snapshot
+from ingest.catalog.schema.tables import metadata, sources
+from ingest.catalog.sql.engine import create_engine, within
 from ingest.errors import SchemaAhead, SchemaMissing
 from ingest.model import Audit
 

@@ -12,12 +12,13 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select, update
 
-from ingest.catalog import in_line, outbox, queries, schema
+from ingest.catalog import in_line, outbox, queries
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import undelivered
 from ingest.catalog.outbox import LEASE, Claimed, Outbox, Settlement
-from ingest.catalog.tables import deliveries, objects
+from ingest.catalog.schema import schema
+from ingest.catalog.schema.tables import deliveries, objects
 from ingest.model import SUPERSEDED, Delivery, DeliveryState, LocalCopy, RemoteObject, Shard, State, Verified
 from ingest.plan.resuming import Cursor
 

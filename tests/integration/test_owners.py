@@ -18,8 +18,8 @@ import pytest
 from ingest.model import Verified
 from ingest.plan.checks import Hashed
 from ingest.store.files import FileStore, Staged
-from ingest.store.notes import Identity
-from ingest.store.owners import Owner
+from ingest.store.resume_notes import Identity
+from ingest.store.temporaries import Owner
 from tests.fixtures.memory_s3 import MemoryS3, serving
 from tests.fixtures.process import run_ingest, started, until
 
@@ -80,7 +80,7 @@ def test_a_sweep_between_the_making_of_the_owners_file_and_its_lock(
             passed.append(label)
             other.sweep()
 
-    monkeypatch.setattr("ingest.store.owners.here", sweep_first)
+    monkeypatch.setattr("ingest.store.temporaries.here", sweep_first)
     staged = stage(one)
     assert passed == ["staging.announced"]
     assert other.sweep() == 0

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ingest.catalog import schema
 from ingest.catalog.batch import Batch, Settled
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.schema import schema
 from ingest.model import KnownPage, RemoteObject
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -11,9 +11,9 @@ import pytest
 
 from ingest.errors import DiskError
 from ingest.store.files import FileStore
-from ingest.store.notes import Identity
-from ingest.store.owners import OWNER
 from ingest.store.partials import KEPT_SECONDS
+from ingest.store.resume_notes import Identity
+from ingest.store.temporaries import OWNER
 
 OBJECT = Identity("statements", "large", "e", 300, None, 100)
 

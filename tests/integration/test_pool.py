@@ -283,7 +283,7 @@ async def test_servers_that_are_not_there() -> None:
 
 async def test_a_connection_that_never_opens_is_timed_out() -> None:
     """TLS to a server that accepts and says nothing: the handshake has the connection's deadline."""
-    from ingest.trust import unchecked_context
+    from ingest.settings.trust import unchecked_context
 
     async with greeter() as port:
         pool = Pool(Dialer("127.0.0.1", port, tls=unchecked_context(), timeout=0.2), limit=1, timeouts=Timeouts())

@@ -16,7 +16,7 @@ from ingest.http.dial import Dialer
 from ingest.http.exchange import MOST_ERROR_BYTES, Body, Exchange
 from ingest.http.pool import Pool
 from ingest.http.timeouts import Timeouts
-from ingest.trust import unchecked_context
+from ingest.settings.trust import unchecked_context
 from tests.fixtures.pools import BODY, loop_policy
 from tests.fixtures.raw_server import RawServer, Script, Visit, raw_server
 

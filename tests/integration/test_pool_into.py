@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from ingest.errors import ConnectionLost
+from ingest.http.connection import SCRATCH_BYTES
 from ingest.http.dial import Dialer
 from ingest.http.exchange import BodyOverflow
 from ingest.http.pool import Pool
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
-from ingest.http.wire import SCRATCH_BYTES
 from tests.fixtures.pools import BODY, STREAM, accept, connected, loop_policy
 from tests.fixtures.raw_server import Script, Visit, raw_server
 

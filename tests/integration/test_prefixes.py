@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
+from ingest.engine.options import CleanupOptions, HoldOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs import hold
-from ingest.jobs.ask import ls
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, HoldOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
+from ingest.jobs.show import ls
 from ingest.jobs.sync import backfill, sync
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.fixtures.lines import lines_said
 from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.process import run_ingest

@@ -12,16 +12,16 @@ import pytest
 
 from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
 from ingest.store import placing, renaming
+from ingest.tasks.stop import Stop
 from tests.fixtures.lines import lines_said
 from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.process import run_ingest

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import queries, schema
+from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.schema import schema
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.errors import DirectoryTaken
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import backfill, sync
 from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.servers import Bucket
 

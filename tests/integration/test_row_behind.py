@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from ingest.catalog import schema
-from ingest.jobs.options import VerifyOptions
-from ingest.jobs.stop import Stop
+from ingest.catalog.schema import schema
+from ingest.engine.options import VerifyOptions
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
+from ingest.tasks.stop import Stop
 from tests.faults.rig import Rig, rigged, run_sync
 from tests.faults.turning import Turning
 

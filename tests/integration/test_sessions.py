@@ -13,10 +13,12 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from ingest.catalog import audit, postgres, schema
+from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.connect import open_lane
-from ingest.catalog.target import Target
+from ingest.catalog.schema import schema
+from ingest.catalog.sql import postgres
+from ingest.catalog.sql.connect import open_lane
+from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseBusy, DatabaseUnfit
 from ingest.model import Audit
 from tests.faults.rig import OBJECTS, rigged

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ingest.engine.transfer.staging import Stager
 from ingest.errors import DamagedTransfer
-from ingest.jobs.stager import Stager
 from ingest.model import Check, Verified
 from ingest.store.files import FileStore, Staged
 
@@ -95,7 +95,7 @@ async def test_no_memory_to_hash_by_is_what_everybody_is_told(
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr("ingest.jobs.stager.md5_of_each", fails)
+        patched.setattr("ingest.engine.transfer.staging.md5_of_each", fails)
         staging = [
             asyncio.ensure_future(stager.stage(str(number), memoryview(bytearray(body(number))), check_of(number)))
             for number in range(5)

@@ -13,12 +13,12 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.connect import open_lane
-from ingest.catalog.lane import Rows
-from ingest.catalog.strangers import revision
-from ingest.catalog.target import Target
+from ingest.catalog.schema import schema
+from ingest.catalog.sql.connect import open_lane
+from ingest.catalog.sql.driver import Rows
+from ingest.catalog.sql.strangers import revision
+from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseError, DatabaseUnfit, SchemaAhead, SchemaMissing
 from tests.fixtures.process import Done, run_ingest
 
@@ -174,7 +174,7 @@ async def test_a_catalog_that_is_made_between_two_questions(postgres_url: str, m
             return await fetch(*question)
 
         monkeypatch.setattr(lane, "fetch", fetch_late)
-        assert await revision(lane, "here") == schema.revisions()[-1]
+        assert await revision(lane, "here", list) == schema.revisions()[-1]
 
 
 async def test_an_upgrade_waits_for_one_that_takes_its_time(

@@ -19,8 +19,8 @@ from ingest.demo.server import serve
 from ingest.http.certificates import fetch_certificate
 from ingest.http.timeouts import Timeouts
 from ingest.settings import Settings
+from ingest.settings.trust import Trust
 from ingest.source.bucket import Bucket
-from ingest.trust import Trust
 from tests.fixtures import servers
 from tests.fixtures.pools import loop_policy
 from tests.fixtures.raw_server import RawServer, Visit, greeter, raw_server

@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import inventory, queries, schema
+from ingest.catalog import inventory, queries
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.schema import schema
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.errors import DamageFound
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import sync
 from ingest.jobs.verify import verify
 from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.store.locks import file_lock
+from ingest.tasks.stop import Stop
 from tests.fixtures.servers import Bucket
 
 
@@ -203,8 +204,8 @@ async def test_verify_excludes_cleanup_and_restore(weed: Bucket, tmp_path: Path)
 async def test_a_pruned_copy_is_no_damage_and_is_not_brought_back(weed: Bucket, tmp_path: Path) -> None:
     from datetime import timedelta
 
+    from ingest.engine.options import CleanupOptions
     from ingest.jobs.cleanup import cleanup
-    from ingest.jobs.options import CleanupOptions
 
     settings = await synced(weed, {"k": b"x"}, tmp_path / "data")
     await cleanup(settings, CleanupOptions(timedelta(0)), progress=Silence(), stop=Stop())

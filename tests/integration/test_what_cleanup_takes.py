@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import update
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.tables import events, objects
-from ingest.jobs import ask, cleanup, hold
-from ingest.jobs.options import CleanupOptions, HoldOptions
-from ingest.jobs.stop import Stop
+from ingest.catalog.schema.tables import events, objects
+from ingest.engine.options import CleanupOptions, HoldOptions
+from ingest.jobs import cleanup, hold, show
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.plan.retention import has_expired
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.faults.rig import OBJECTS, Rig, rigged
 
 BY_AGE = ["zz/last.pdf", "index.txt", "2026/02/b.pdf", "letter.pdf", "2026/01/a.pdf"]
@@ -81,7 +81,7 @@ async def test_the_only_copies_stay_until_somebody_says_for_how_long(
     for key in ("letter.pdf", "index.txt"):
         del rig.server.objects[key]
     await rig.run(0)
-    status = await ask.status(rig.settings)
+    status = await show.status(rig.settings)
     assert status["only_copies"] == {"objects": 2, "bytes": len(OBJECTS["letter.pdf"]) + len(OBJECTS["index.txt"])}
     report = await prune(rig.settings)
     assert (report.counts.kept, report.notes["only_copies"]) == (2, 2)
@@ -102,7 +102,7 @@ async def test_the_only_copies_stay_until_somebody_says_for_how_long(
     assert "only_copies_kept" not in caplog.text  # somebody knows
     by_setting = rig.settings.model_copy(update={"gone_after": timedelta(0)})
     assert (await prune(by_setting)).counts.pruned == 3
-    assert (await ask.status(rig.settings))["only_copies"] == {"objects": 0, "bytes": 0}
+    assert (await show.status(rig.settings))["only_copies"] == {"objects": 0, "bytes": 0}
     async with Catalog.open(rig.settings.database_url.get_secret_value()) as catalog, catalog.reading() as connection:
         query = events.select().where(events.c.what == "pruned", events.c.key == "letter.pdf")
         assert "gone_at" in (await connection.execute(query)).one().detail

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from ingest.cli.runs import show_runs
+from ingest.engine.options import HoldOptions, RestoreOptions, VerifyOptions
 from ingest.jobs import hold, sources
-from ingest.jobs.ask import runs
-from ingest.jobs.options import HoldOptions, RestoreOptions, VerifyOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
+from ingest.jobs.show import runs
 from ingest.jobs.sync import sync
 from ingest.jobs.verify import verify
 from ingest.observe.progress import Silence
 from ingest.observe.report import as_line
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.process import started
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.delivery.messages import Parser
+from ingest.broker.messages import Parser
 from ingest.errors import Poison
 from ingest.plan.event_names import Kind
 from ingest.source.paths import normalise_key

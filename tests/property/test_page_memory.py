@@ -20,18 +20,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest.catalog import schema
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.schema import schema
+from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.restore import restore
-from ingest.jobs.stop import Stop
 from ingest.jobs.sync import backfill, sync
 from ingest.model import ListingOrder, RunReport
 from ingest.observe.progress import Silence
-from ingest.plan import memory
+from ingest.plan import page_memory
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 from tests.faults.deeds import saying
 from tests.fixtures.memory_s3 import Fault, MemoryS3, Stored, running
 
@@ -115,8 +115,8 @@ def template(server: MemoryS3, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """As small as the server's, so that a dozen keys make many pages."""
-    monkeypatch.setattr(memory, "PAGE", 3)
-    monkeypatch.setattr(memory, "SMALL", 2)
+    monkeypatch.setattr(page_memory, "PAGE", 3)
+    monkeypatch.setattr(page_memory, "SMALL", 2)
 
 
 def tool(server: MemoryS3, template: Path, directory: Path, *, believes: bool) -> Tool:

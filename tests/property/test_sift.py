@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.model import Action, CatalogRow, Counts, MarkGone, Outcome, Pair, Record, RemoteObject, Skip, State, Status
+from ingest.plan.decide_page import Sifted, sift
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
-from ingest.plan.sift import Sifted, sift
 from ingest.plan.tally import tally, tally_many
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

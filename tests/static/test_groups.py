@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUPS = ROOT / "ingest" / "jobs" / "groups.py"
+GROUPS = ROOT / "ingest" / "tasks" / "groups.py"
 MODULES = sorted(path for path in (ROOT / "ingest").rglob("*.py") if path != GROUPS)
 
 

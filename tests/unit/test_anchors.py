@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from ingest.anchors import anchored, anchored_url
 from ingest.settings import VARIABLES, Settings
+from ingest.settings.anchors import anchored, anchored_url
 
 
 @pytest.fixture

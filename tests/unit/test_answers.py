@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ingest.jobs.listing import Answer
+from ingest.engine.scan.lister import Answer
 from ingest.model import Page, RemoteObject, Shard
 
 

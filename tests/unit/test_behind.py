@@ -123,7 +123,7 @@ def test_earlier_versions_read_it_and_are_read(data_dir: Path) -> None:
 def test_what_a_kill_left_of_another_version_is_not_thrown_away(data_dir: Path) -> None:
     """A torn intent has seen no rename; a whole one in other words may have seen them all."""
     from ingest.errors import NotesForeign
-    from ingest.store.replacing import Replacing
+    from ingest.store.undo_log import Replacing
 
     place = data_dir / ".ingest" / "replaced" / "statements"
     place.mkdir(parents=True)

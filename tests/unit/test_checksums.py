@@ -14,7 +14,7 @@ import pytest
 from ingest.model import Check, Verified
 from ingest.plan.checks import MIB, MOST_GUESSES, Hasher, check_for, inferred_part_sizes, possible_part_sizes
 from ingest.source.checksums import check_for_head, check_for_headers, check_for_part
-from ingest.source.heads import ObjectHead
+from ingest.source.object_head import ObjectHead
 
 BODY = Random("statement").randbytes(100_003)
 MD5 = hashlib.md5(BODY).hexdigest()

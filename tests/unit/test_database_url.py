@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog.target import Target
+from ingest.catalog.sql.url import Target
 from ingest.errors import SettingsError
 
 PLACE = "postgresql+asyncpg://u:PwCanary@db.example.com/ingest"

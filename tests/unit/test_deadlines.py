@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.catalog import deadlines
-from ingest.catalog.deadlines import Deadlines
+from ingest.catalog.sql import deadlines
+from ingest.catalog.sql.deadlines import Deadlines
 from ingest.errors import DatabaseBusy, DatabaseDataError, DatabaseError, DatabaseLost, DatabaseSilent
 
 

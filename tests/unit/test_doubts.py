@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from ingest.engine.transfer.doubts import Doubts
 from ingest.errors import DamagedTransfer
-from ingest.jobs.doubts import Doubts
 from ingest.model import Check, Verified
 from ingest.plan.checks import Hashed
 from ingest.plan.etags import Etags, Shape

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from ingest.delivery.messages import Letter, Parser
-from ingest.jobs.errands import Errand
-from ingest.jobs.intake import Intake
+from ingest.broker.messages import Letter, Parser
+from ingest.events.by_key import Intake
+from ingest.events.in_flight import Errand
 from ingest.source.paths import normalise_key
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from ingest.delivery.kafka import join
+from ingest.broker.kafka import join
+from ingest.engine.options import ConsumeOptions
 from ingest.errors import SettingsError
 from ingest.jobs.consume import consume
-from ingest.jobs.options import ConsumeOptions
-from ingest.jobs.stop import Stop
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
+from ingest.tasks.stop import Stop
 
 BROKER = {"KAFKA_BOOTSTRAP_SERVERS": "kafka.example.com:9092", "KAFKA_TOPIC": "statements"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ingest.delivery.messages import MOST_BYTES, Event, Parser
+from ingest.broker.messages import MOST_BYTES, Event, Parser
 from ingest.errors import Poison
 from ingest.plan.event_names import Kind
 from ingest.source.paths import normalise_key

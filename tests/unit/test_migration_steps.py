@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.catalog import migrations
+from ingest.catalog.schema import migrations
 from ingest.errors import SettingsError
 
 

@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
+from ingest.engine.record.patient import Outage
 from ingest.errors import DatabaseLost
-from ingest.jobs.outages import Outage
-from ingest.jobs.stop import Stop
+from ingest.tasks.stop import Stop
 
 
 async def test_it_is_waited_for_and_said_so() -> None:

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
+from ingest.broker.messages import Letter
 from ingest.catalog.deadletters import LetterRow
-from ingest.delivery.messages import Letter
 from ingest.errors import BrokerError
-from ingest.jobs.errands import Errand
-from ingest.jobs.partitions import Partitions
+from ingest.events.in_flight import Errand
+from ingest.events.partitions import Partitions
 
 
 class Commits(list[dict[int, int]]):
@@ -92,7 +92,7 @@ async def test_a_handover_waits_for_what_is_under_way() -> None:
 
 
 async def test_what_takes_too_long_is_left_to_the_next_owner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest.jobs.partitions.HANDOVER_SECONDS", 0.01)
+    monkeypatch.setattr("ingest.events.partitions.HANDOVER_SECONDS", 0.01)
     partitions, commits = await owning(0, 1)
     errands = partitions.errands([*letters(0, 0, 1), *letters(1, 0)])
     finish(errands, 0)

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from ingest.engine.scan.by_range import ByRange
 from ingest.errors import ServerFault
-from ingest.jobs.by_range import ByRange
 from ingest.model import Shard
 from ingest.plan.splits import MOST_PROBES, Probe
 

@@ -11,9 +11,9 @@ from xml.sax.saxutils import escape, quoteattr
 
 import pytest
 
-from ingest import redaction
 from ingest.observe.escape import escape_key
-from ingest.redaction import protect, protecting, redact, redact_causes
+from ingest.system import redaction
+from ingest.system.redaction import protect, protecting, redact, redact_causes
 
 SECRETS = [
     "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.jobs.options import SyncOptions
+from ingest.engine.options import SyncOptions
 from ingest.model import Shard
 from ingest.plan.resuming import MOST_MOVED, Cursor, Earlier, goes_on, newest_to_go_on, taken_over, window_of
 from ingest.plan.selection import Selection

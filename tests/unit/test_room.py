@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from ingest.jobs.room import Room
+from ingest.engine.transfer.buffers import Room
 
 
 async def test_the_bound_holds_and_all_get_their_turn() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ingest.delivery.http import retry_after
+from ingest.delivery.service import retry_after
 from ingest.plan.rulings import LONGEST_PAUSE, MOST_ATTEMPTS, Ruling, pause_after, rule
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -11,7 +11,7 @@ import pytest
 
 from ingest.errors import SettingsError
 from ingest.model import RemoteObject
-from ingest.plan.memory import filters_of
+from ingest.plan.page_memory import filters_of
 from ingest.plan.selection import Selection
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

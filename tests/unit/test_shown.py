@@ -18,10 +18,10 @@ from ingest.model import (
     Status,
     Verified,
 )
-from ingest.plan.memory import settles, shown_otherwise
+from ingest.plan.decide_page import sift
+from ingest.plan.page_memory import settles, shown_otherwise
 from ingest.plan.policy import is_shown
 from ingest.plan.selection import Selection
-from ingest.plan.sift import sift
 
 PUT = datetime(2026, 3, 1, 12, 0, 0, 120_000, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ingest import errors
-from ingest.http.http_date import parse_http_date
+from ingest.http.dates import parse_http_date
 from ingest.source.errors import ErrorDocument, error_from_response, is_error_document, parse_error, shown
 
 NOW = datetime(2026, 11, 24, 7, 30, 52, tzinfo=UTC)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from ingest.errors import DiskFull, ListingUntrusted
-from ingest.jobs.groups import first_of, task_group
+from ingest.tasks.groups import first_of, task_group
 
 
 async def fail(error: Exception) -> None:

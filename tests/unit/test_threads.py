@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ingest.jobs.chain import Chain
-from ingest.threads import in_thread, together
+from ingest.engine.transfer.ordered_hash import Chain
+from ingest.tasks.threads import in_thread, together
 
 
 class Slow:

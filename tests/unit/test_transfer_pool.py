@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ingest.engine.record.recorder import Taken
+from ingest.engine.transfer.transfer import TransferPool
 from ingest.errors import DiskFull
-from ingest.jobs.recorder import Taken
-from ingest.jobs.tickets import Ticket
-from ingest.jobs.transfers import TransferPool
 from ingest.model import Download, Outcome, RemoteObject, Status
 from ingest.plan.concurrency import Concurrency
+from ingest.plan.cursors import Ticket
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from ingest.units import is_bare, parse_date, parse_duration, parse_size
+from ingest.system.units import is_bare, parse_date, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+"""The hot lane to the database: transactions as generators of statements, run by whichever driver is at hand.
+
+A transaction yields a `Statement` and receives its rows. SQLite runs it in one go on its writer's thread, without a
+switch of threads for each statement; PostgreSQL awaits each. Written once, for both, and without SQLAlchemy, whose
+import takes longer than a run with nothing to do (docs/decisions/0008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from ingest.system.units import as_utc
+
+if TYPE_CHECKING:
+    from ingest.catalog.sql.continuity import Continuity
+
+T = TypeVar("T")
+VERSION = "coalesce(version, etag)"
+"""The name of an object's version (`plan.etags`): `version` has it where the etag alone is none."""
+Rows = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Rows of `columns` into `table`. One whose `unique` columns are there already takes the assignments of `update`
+    instead (where `where` holds for it), or stays as it is where there are none; without `unique`, none can be there.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    unique: tuple[str, ...] = ()
+    update: tuple[str, ...] = ()
+    where: str = ""
+
+    @cached_property
+    def row(self) -> str:
+        """The statement for one row."""
+        return self._into(f"VALUES ({', '.join('?' * len(self.columns))})")
+
+    def out_of(self, table: str) -> str:
+        """The statement for all rows of another table."""
+        return self._into(f"SELECT {', '.join(self.columns)} FROM {table}")  # noqa: S608 - names from our code only
+
+    def of(self, rows: Sequence[tuple[Any, ...]]) -> Statement:
+        """To be run for each of `rows`, in their order, or as if it were."""
+        return Statement(self.row, rows=rows, insert=self)
+
+    def _into(self, rows: str) -> str:
+        head = f"INSERT INTO {self.table} ({', '.join(self.columns)}) {rows}"
+        if not self.unique:
+            return head
+        then = f"UPDATE SET {', '.join(self.update)}" if self.update else "NOTHING"
+        condition = f" WHERE {self.where}" if self.where else ""
+        return f"{head} ON CONFLICT ({', '.join(self.unique)}) DO {then}{condition}"
+
+
+class Statement(NamedTuple):
+    """SQL with ``?`` for each value. With `rows` it is run once for each of them, and has no result.
+
+    Where that is all it does, `insert` says so: an engine that has a quicker way to the same end may take it.
+    """
+
+    sql: str
+    values: Sequence[Any] = ()
+    rows: Sequence[tuple[Any, ...]] | None = None
+    insert: Insert | None = None
+
+
+class Dialect(NamedTuple):
+    """What the two engines do not share."""
+
+    is_postgres: bool
+    among: str
+    """A condition behind a column: whether it is in a list, which `listed` makes one value."""
+    listed: Callable[[Sequence[str] | Sequence[int]], Any]
+    time: Callable[[datetime], Any]
+    now: str
+    """An expression: the database's own clock, which all hosts share."""
+    later: str
+    """The same clock, so many seconds from now: the one value of this expression."""
+
+    def fill(self, sql: str) -> str:
+        """The statement with ``{among}``, ``{now}`` and ``{later}`` in the words of this engine."""
+        return sql.format(among=self.among, now=self.now, later=self.later)
+
+
+Steps = Generator[Statement, Rows, T]
+Transaction = Callable[[Dialect], Steps[T]]
+
+
+class RunLock(Protocol):
+    """A lock that is held. `run` is the one that it is for, once there is one: should the lock have to be had again,
+    that run must be the last to have had it, and be on record as it was."""
+
+    run: Continuity | None
+
+    async def beat(self, transaction: Transaction[T]) -> T:
+        """Runs the transaction of a heartbeat: it shows that the lock is held still."""
+
+    async def lost(self) -> None:
+        """Waits, and raises `LockLost` when the lock is lost, `CatalogWentBack` where the run is forgotten."""
+
+
+class Lane(Protocol):
+    """`fetch` and `write` raise `DatabaseError` when the database fails, after the retries that can help."""
+
+    dialect: Dialect
+
+    async def fetch(self, sql: str, *values: Any, leisurely: bool = False) -> Rows:
+        """The rows of one query, outside of any transaction; `leisurely` says that it may read whole tables."""
+
+    async def write(self, transaction: Transaction[T]) -> T:
+        """Runs a transaction to its end and commits it, or rolls it back. It may be run again after a conflict."""
+
+    def lock(self, name: str) -> AbstractAsyncContextManager[RunLock | None]:
+        """The database's own lock of this name, which dies with its holder; None when another process has it."""
+
+    async def may_write(self) -> None:
+        """Waits while a lock of ours is in doubt. Raises `LockLost` when it is lost; `write` does the same."""
+
+    def hurry(self) -> None:
+        """From now on the database is waited for for a moment only: the run is asked to stop."""
+
+    @property
+    def address(self) -> str:
+        """How others are to open a SQLite file that can only be read; empty for any other database."""
+
+    def require_unchanged(self) -> None:
+        """Raises `DatabaseBusy` where what was read by `address` need not fit together."""
+
+
+def sqlite_time(moment: datetime) -> str:
+    """``YYYY-MM-DD HH:MM:SS.ffffff`` in UTC, which sorts and reads well."""
+    text = str(moment if moment.tzinfo is UTC else moment.astimezone(UTC))
+    return text[:26] if len(text) == 32 else text[:19] + ".000000"
+
+
+def read_time(kept: datetime | str) -> datetime:
+    """A time of either engine, aware. People may have written one into SQLite by hand, without fraction or offset."""
+    return as_utc(datetime.fromisoformat(kept) if isinstance(kept, str) else kept)

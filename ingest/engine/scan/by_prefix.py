@@ -1,0 +1,186 @@
+"""Lists a bucket by common prefixes, for servers that may list directory by directory: a range there would lose keys.
+
+The first level is listed by itself; every common prefix it shows, or that the catalog remembers, is a shard. What is
+gone shows only when a shard was listed completely: nothing is concluded from a listing that failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+
+from ingest.engine.scan.lister import Listing
+from ingest.engine.scan.seen_keys import ListedKeys
+from ingest.errors import SourceError
+from ingest.model import ListingOrder, Page, Shard
+from ingest.plan.cursors import Ticket
+from ingest.plan.shards import behind_key, behind_prefix, key_range, order_of_page, order_of_server, top_level
+from ingest.plan.storable import without_unstorable
+from ingest.source.bucket import RawPage
+from ingest.source.listing import Listed, pages
+from ingest.system.failpoints import here
+from ingest.tasks.groups import task_group
+
+_ROWS_A_SWEEP = 1_000
+
+
+@dataclass
+class Walk:
+    """One shard on its way: what is needed to know at its end whether the catalog holds more than was listed."""
+
+    shard: Shard
+    live: int
+    """Rows that the catalog held as in the bucket when the walk began."""
+    seen_before: int
+    """How far the catalog had seen before (see `Page`)."""
+    from_start: bool
+    """False for a resumed shard: what lies before its cursor was listed by an earlier run."""
+    met: int = 0
+    keys: ListedKeys | None = None
+
+
+@dataclass
+class ByPrefix:
+    """`resumed` shards start behind their cursor; `planned` prefixes are shards already, of this run or of the one that
+    it goes on with; `answers` are first pages that were asked for already,
+    when the catalog had seen as far as `seen_before` (see `Page`)."""
+
+    listing: Listing
+    resumed: frozenset[Shard] = frozenset()
+    planned: set[str] = field(default_factory=set)
+    answers: dict[Shard, RawPage] = field(default_factory=dict)
+    seen_before: int = 0
+    _waiting: deque[Shard] = field(default_factory=deque)
+
+    async def run(self, shards: Sequence[Shard]) -> None:
+        """Lists all of `shards`, and those that they show.
+
+        Raises:
+            SourceError: the listing cannot go on. Shards that failed by themselves are in `listing.failures`.
+        """
+        self._waiting.extend(shards)
+        await self.listing.sink.plan(shards)
+        while self._waiting:
+            level = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            found: list[Shard] = []
+            limit = asyncio.Semaphore(self.listing.listers)
+            async with task_group() as group:
+                for shard in level:
+                    await limit.acquire()
+                    task = group.create_task(self._walk(shard, found))
+                    task.add_done_callback(partial(_release, limit))
+            self._waiting.extend(found)
+
+    async def _walk(self, shard: Shard, found: list[Shard]) -> None:
+        listing = self.listing
+        try:
+            seen = self.seen_before if shard in self.answers else await listing.seen()
+            live = await listing.catalog.count_live(listing.source.id, shard)
+            here("listing.counted")
+            walk = Walk(shard, live, seen, shard not in self.resumed, keys=ListedKeys() if live else None)
+            try:
+                await self._list(walk, found)
+                if walk.from_start and walk.met < walk.live:
+                    await self._sweep(walk)
+            finally:
+                if walk.keys is not None:
+                    walk.keys.close()
+        except SourceError as error:
+            listing.fail(shard, error)
+
+    async def _list(self, walk: Walk, found: list[Shard]) -> None:
+        shard, listing = walk.shard, self.listing
+
+        async def ask(*, token: str, start_after: str) -> RawPage:
+            # One that was asked for before the rows were counted says nothing of what is gone.
+            if not token and not start_after and shard in self.answers and not walk.live:
+                return self.answers.pop(shard)
+            if not token and start_after and listing.order is ListingOrder.DIRECTORY and not start_after.endswith("/"):
+                start_after += "/"  # what is below a key that is a directory, too, comes behind it
+            return await listing.ask(shard, token=token, start_after=start_after)
+
+        opaque = listing.bucket.etags.opaque
+        async with aclosing(pages(ask, listing.source.bucket, shard, opaque)) as answers:
+            async for listed in answers:
+                self._learn(listed)
+                page = without_unstorable(listed.page)._replace(seen_before=walk.seen_before)
+                if shard.level:
+                    found.extend(await self._plan(page))
+                await self._take(walk, page)
+
+    async def _plan(self, page: Page) -> list[Shard]:
+        """The shards that a page of one level shows, and with the last one those that the catalog remembers. They are
+        planned before the page can be recorded: nobody who goes on from there sees them again."""
+        prefixes = set(page.prefixes)
+        if page.complete:
+            prefixes |= await self._remembered_prefixes(page.shard.prefix)
+        shards = [Shard(prefix) for prefix in sorted(prefixes - self.planned)]
+        self.planned |= prefixes
+        await self.listing.sink.plan(shards)
+        return shards
+
+    async def _take(self, walk: Walk, page: Page) -> None:
+        listing = self.listing
+        keys = [remote.key for remote in page.objects]
+        here("listing.shown")
+        rows = await listing.catalog.rows_for(listing.source.id, keys)
+        here("listing.joined")
+        walk.met += sum(not row.gone for row in rows.values())
+        if walk.keys is not None:
+            walk.keys.add(keys)
+        ticket = Ticket(page.shard, page.last_key, page.complete)
+        listing.sink.open(ticket)
+        await listing.sink.take(page, rows, ticket, all_rows=False)
+        listing.sink.seal(ticket)
+
+    def _learn(self, listed: Listed) -> None:
+        listing = self.listing
+        if listed.weak:
+            listing.bucket.pins = False
+        seen = order_of_page(listed.page.objects)
+        if ListingOrder.DIRECTORY in (seen, order_of_server(listed.server)):
+            listing.by_directory = True
+        if seen is ListingOrder.DIRECTORY or listing.order is ListingOrder.UNKNOWN:
+            listing.order = seen if seen is not ListingOrder.UNKNOWN else listing.order
+
+    async def _sweep(self, walk: Walk) -> None:
+        """The shard holds more live rows than were listed: finds which."""
+        listing = self.listing
+        first, behind = key_range(walk.shard)
+        while rows := await listing.catalog.rows_between(listing.source.id, first, behind, _ROWS_A_SWEEP):
+            first = behind_key(rows[-1].key)
+            candidates = [row for row in rows if not row.gone and belongs(row.key, walk.shard)]
+            # What another run has seen since may have come behind the listing.
+            candidates = [row for row in candidates if row.seen <= walk.seen_before]
+            missing = walk.keys.missing(candidates) if walk.keys is not None else candidates
+            if missing:
+                listing.sink.missing(missing)
+
+    async def _remembered_prefixes(self, prefix: str) -> set[str]:
+        """The common prefixes below `prefix` that the catalog has rows of: a short query for each, and behind each."""
+        prefixes: set[str] = set()
+        first, behind = key_range(Shard(prefix))
+        limit = 1
+        while rows := await self.listing.catalog.rows_between(self.listing.source.id, first, behind, limit):
+            limit = _ROWS_A_SWEEP  # more than one only where keys lie on the level itself
+            for row in rows:
+                first = behind_key(row.key)
+                folded = top_level(row.key, prefix)
+                if folded is not None:
+                    prefixes.add(folded)
+                    first, limit = behind_prefix(folded) or first, 1
+                    break
+        return prefixes
+
+
+def _release(limit: asyncio.Semaphore, _task: asyncio.Task[None]) -> None:
+    limit.release()
+
+
+def belongs(key: str, shard: Shard) -> bool:
+    """Whether a key of the shard's range lies on its level."""
+    return not (shard.level and "/" in key[len(shard.prefix) :])

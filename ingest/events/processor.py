@@ -1,0 +1,186 @@
+"""Everything that carries out messages, wherever they come from: the topic, or the letters that were kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from math import inf
+
+from ingest.broker.messages import Parser
+from ingest.engine.record.batch_builder import Announced, BatchBuilder
+from ingest.engine.record.patient import Outage, PatientCatalog
+from ingest.engine.record.recorder import Recorder
+from ingest.engine.run import Run
+from ingest.engine.transfer.fetch import Fetch
+from ingest.engine.transfer.session import concurrency_for, log_outcome, log_retry
+from ingest.engine.transfer.transfer import Transfer
+from ingest.events.by_key import Intake
+from ingest.events.handler import Turns, Visitor
+from ingest.events.retry_queue import Letterbox
+from ingest.model import CatalogRow, Download, Outcome, Status
+from ingest.plan.concurrency import RetryBudget
+from ingest.plan.patience import PATIENCE
+from ingest.source.paths import normalise_key
+from ingest.source.peek import SightedBucket
+from ingest.store.files import FileStore
+
+_FLUSH_SECONDS, _LOOK_SECONDS = 5.0, 0.02
+_GATHER_SECONDS = 0.1
+"""That what is downloaded waits for more to be recorded with it: somebody waits for each event."""
+
+
+@dataclass
+class Reception:
+    """Open and at work until `close`."""
+
+    store: FileStore
+    recorder: Recorder
+    intake: Intake
+    letterbox: Letterbox
+    outage: Outage
+    on_recorded: Callable[[], None] | None = None
+    """Called for each outcome that is committed."""
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def trouble(self) -> str:
+        """What everything waits for now; empty: nothing."""
+        waiting = self.recorder.copies.waiting if self.recorder.copies is not None else ""
+        return self.outage.trouble or waiting or self.intake.visitor.away
+
+    @property
+    def in_flight(self) -> int:
+        """Messages and letters that are not settled."""
+        return self.intake.in_flight + self.letterbox.under_way
+
+    @property
+    def bytes_in_flight(self) -> int:
+        return self.intake.bytes_in_flight + self.letterbox.bytes_under_way
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message is not settled, or a letter not written."""
+        return self.in_flight > 0
+
+    def start(self) -> None:
+        self.recorder.start(self.outage.stop)
+        self._tasks = [asyncio.create_task(self.intake.run()), asyncio.create_task(self.letterbox.run())]
+
+    async def failed(self) -> None:
+        """Returns never.
+
+        Raises:
+            IngestError: what ended the work: the disk, or a database that was away for too long.
+        """
+        recording = asyncio.create_task(self.recorder.failed())
+        try:
+            done, _ = await asyncio.wait([recording, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            recording.cancel()
+        if self.recorder.failure is not None:
+            raise self.recorder.failure
+        for task in done:
+            task.result()
+
+    async def settle(self, *, grace: float) -> None:
+        """Waits until nothing is under way. Asked to stop, for so many seconds at most, and not while everything waits
+        for the bucket or another process: then nothing could still come.
+
+        Raises:
+            IngestError: as `failed`.
+        """
+        failing = asyncio.create_task(self.failed())
+        deadline, stop = inf, self.outage.stop
+        try:
+            while self.busy and not failing.done():
+                if stop.requested:
+                    deadline = min(deadline, asyncio.get_running_loop().time() + grace)
+                    if self.intake.visitor.away or asyncio.get_running_loop().time() >= deadline:
+                        break
+                await asyncio.wait({failing}, timeout=_LOOK_SECONDS)
+            if failing.done():
+                failing.result()
+        finally:
+            failing.cancel()
+            await asyncio.gather(failing, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Abandons what is under way, and records what was finished. Again: nothing.
+
+        Raises:
+            IngestError: it could not be recorded.
+        """
+        if not self._tasks:
+            return
+        (taking, writing), self._tasks = self._tasks, []
+        await _end(taking)
+        try:
+            await self.recorder.close()
+        finally:
+            deadline = asyncio.get_running_loop().time() + _FLUSH_SECONDS
+            while self.letterbox.under_way and not writing.done() and asyncio.get_running_loop().time() < deadline:
+                await asyncio.wait({writing}, timeout=_LOOK_SECONDS)
+            await _end(writing)
+            self.letterbox.close()
+
+
+@asynccontextmanager
+async def receiving(
+    run: Run, *, transfers: int | None = None, patience: timedelta = PATIENCE, endless: bool = True
+) -> AsyncIterator[Reception]:
+    """Opens what messages need, and closes it. Where it is `endless`, so is the patience with a bucket that is away."""
+    settings, outage = run.settings, Outage(run.stop)
+    catalog = PatientCatalog.over(run.catalog, outage)
+    concurrency = concurrency_for(transfers)
+    async with AsyncExitStack() as stack:
+        store = FileStore(settings.data_dir, run.source.directory)
+        stack.callback(store.close)
+        store.sweep()
+        etags = await catalog.etags(run.source.id)
+        opening = SightedBucket.open(
+            settings,
+            connections=concurrency.ceiling,
+            etags=etags,
+            clock=run.clock,
+            patience=inf if endless else None,
+            on_overload=concurrency.overloaded,
+        )
+        bucket = await stack.enter_async_context(opening)
+        fetch = Fetch(bucket, store)
+        transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
+
+        async def look_up(key: str) -> CatalogRow | None:
+            return (await catalog.rows_for(run.source.id, [key])).get(key)
+
+        def recorded(outcome: Outcome) -> None:
+            log_outcome(outcome)
+            if isinstance(outcome.action, Download):
+                run.progress.finished(outcome.action.remote.size, failed=outcome.status is Status.FAILED)
+            intake.recorded(outcome)
+            if reception.on_recorded is not None:
+                reception.on_recorded()
+
+        announced: dict[str, Announced] = {}
+        where, target = (run.id, run.source.id, run.source.bucket), settings.verify_url
+        builder = BatchBuilder(*where, deliver_to=target, etags=etags, now=run.clock.now, announced=announced)
+        recorder = Recorder(catalog, store, builder, run.counts, recorded, interval=_GATHER_SECONDS)
+        waits = inf if endless else settings.patience.total_seconds()
+        visitor = Visitor(bucket, fetch, transfer, Turns(concurrency), look_up, patience=waits)
+        parser = Parser(run.source.bucket, normalise_key, settings.endpoint)
+        intake = Intake(parser, visitor, catalog, run.source.id, recorder, announced)
+        letterbox = Letterbox(catalog, run.source.id, outage, patience=patience)
+        reception = Reception(store, recorder, intake, letterbox, outage)
+        reception.start()
+        try:
+            yield reception
+        finally:
+            await asyncio.shield(reception.close())
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(BaseException):
+        await task

@@ -1,0 +1,105 @@
+"""What is told of events and deliveries: the broker, and the verification service."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, SecretStr, field_validator, model_validator
+
+from ingest.settings import sendable
+from ingest.system.units import parse_duration
+
+
+class KafkaSettings(BaseModel, defer_build=True):  # a part of `Settings`: only that is built, at each start
+    """Where the events come from."""
+
+    kafka_bootstrap_servers: str = ""
+    kafka_topic: str = ""
+    kafka_group_id: str = "ingest"
+    kafka_dead_letter_topic: str = ""
+    """Empty on input: the topic with ``.dead`` behind it, where there is a topic."""
+    kafka_session_timeout: timedelta = timedelta(seconds=10)
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"] = "PLAIN"
+    kafka_sasl_username: str = ""
+    kafka_sasl_password: SecretStr | None = None
+    kafka_sasl_token: SecretStr | None = None
+    kafka_sasl_service: str = "kafka"
+    kafka_ca_bundle: Path | None = None
+    kafka_client_cert: Path | None = None
+    kafka_client_key: Path | None = None
+    kafka_client_key_password: SecretStr | None = None
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _hosts_and_ports(cls, value: str) -> str:
+        for server in value.split(","):
+            if "://" in server:
+                raise ValueError("not a list of hosts and ports")
+            sendable.host_and_port(server.strip())
+        return value
+
+    @field_validator("kafka_session_timeout", mode="before")
+    @classmethod
+    def _session(cls, value: object) -> object:
+        return parse_duration(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> Self:
+        if self.kafka_security_protocol.startswith("SASL"):
+            self._require_login()
+        if self.kafka_topic and self.kafka_dead_letter_topic == self.kafka_topic:
+            raise ValueError("KAFKA_DEAD_LETTER_TOPIC is KAFKA_TOPIC: what is given up would come back for ever")
+        if self.kafka_topic and not self.kafka_dead_letter_topic:
+            object.__setattr__(self, "kafka_dead_letter_topic", f"{self.kafka_topic}.dead")
+        return self
+
+    def _require_login(self) -> None:
+        if self.kafka_sasl_mechanism == "OAUTHBEARER":
+            if self.kafka_sasl_token is None:
+                raise ValueError("OAUTHBEARER wants KAFKA_SASL_TOKEN, or the file that KAFKA_SASL_TOKEN_FILE names")
+        elif self.kafka_sasl_mechanism != "GSSAPI" and not (self.kafka_sasl_username and self.kafka_sasl_password):
+            raise ValueError("a SASL protocol wants KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
+
+
+class VerifySettings(BaseModel, defer_build=True):
+    """The verification service that copies are handed to."""
+
+    verify_url: str = ""
+    verify_authorization: SecretStr | None = None
+    verify_ca_bundle: Path | None = None
+    verify_client_cert: Path | None = None
+    verify_client_key: Path | None = None
+    verify_client_key_password: SecretStr | None = None
+    verify_timeout: timedelta = timedelta(seconds=60)
+
+    @field_validator("verify_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0):
+            raise ValueError("not an http(s) URL")
+        (parts.hostname or "").encode("idna" if not value.isascii() else "ascii")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("credentials do not belong in the address; set VERIFY_AUTHORIZATION")
+        if any(letter.isspace() or not letter.isprintable() for letter in value):
+            raise ValueError("not an http(s) URL")
+        return value
+
+    @field_validator("verify_authorization")
+    @classmethod
+    def _one_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not (value.get_secret_value().isascii() and value.get_secret_value().isprintable()):
+            raise ValueError("not the value of one header")
+        return value
+
+    @field_validator("verify_timeout", mode="before")
+    @classmethod
+    def _timeout(cls, value: object) -> object:
+        duration = parse_duration(value) if isinstance(value, str) else value
+        if duration == timedelta(0):
+            raise ValueError("no time at all")
+        return duration
