@@ -51,10 +51,10 @@ async def current(url: str) -> str | None:
     if not target.is_postgres and not os.path.exists(target.file):
         return None
     async with open_lane(target) as lane:
-        return await revision(lane, target.shown, _our_tables)
+        return await revision(lane, target.shown, our_tables)
 
 
-def _our_tables() -> list[str]:
+def our_tables() -> list[str]:
     from ingest.catalog.schema.tables import metadata
 
     return list(metadata.tables)
@@ -164,7 +164,7 @@ async def admitted(url: str, admit: Admission) -> None:
         admit(None)
         return
     async with open_lane(target) as lane:
-        admit(await _catalog_id(lane, await revision(lane, target.shown, _our_tables)))
+        admit(await _catalog_id(lane, await revision(lane, target.shown, our_tables)))
 
 
 async def _catalog_id(lane: Lane, found: str | None) -> str | None:
@@ -174,7 +174,7 @@ async def _catalog_id(lane: Lane, found: str | None) -> str | None:
 
 
 async def _fit(url: str, target: Target, lane: Lane, admit: Admission) -> None:
-    found, newest = await revision(lane, target.shown, _our_tables), revisions()[-1]
+    found, newest = await revision(lane, target.shown, our_tables), revisions()[-1]
     admit(await _catalog_id(lane, found))
     if found == newest:
         return
@@ -210,7 +210,7 @@ async def _migrate(url: str, to: str, *, down: bool) -> Path | None:
     if not target.is_postgres:
         _create_file(target.file)
     async with open_lane(target) as lane:  # what does not fit is left alone
-        require_known(await revision(lane, target.shown, _our_tables))
+        require_known(await revision(lane, target.shown, our_tables))
 
     def run(connection: Connection) -> Path | None:
         kept = None
