@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.memory_s3 import MemoryS3, running
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Bucket
 

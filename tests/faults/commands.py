@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.settings import Settings
-from tests.fixtures.memory_s3 import MemoryS3
+from ingest.testing.memory_s3 import MemoryS3
 from tests.fixtures.process import environment
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -27,7 +27,7 @@ from ingest.errors import ExitCode
 from ingest.model import RunReport
 from ingest.settings import Settings
 from ingest.store.paths import decode_path
-from tests.fixtures.memory_s3 import Stored
+from ingest.testing.memory_s3 import Stored
 
 SECRET = "canary-4c1d-secret"
 """The secret key that every faulty run signs with: it may stand nowhere."""

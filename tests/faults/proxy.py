@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from tests.fixtures.connections import listening
+from ingest.testing.connections import listening
 
 _PIECE = 16 << 10
 

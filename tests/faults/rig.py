@@ -38,9 +38,9 @@ from ingest.settings import Settings
 from ingest.source import bucket, retries
 from ingest.source import gate as gatekeeper
 from ingest.tasks.stop import Stop
+from ingest.testing.memory_s3 import MemoryS3, serving
 from tests.faults import invariants
 from tests.faults.invariants import SECRET, Seen
-from tests.fixtures.memory_s3 import MemoryS3, serving
 from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Bucket
 

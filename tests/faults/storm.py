@@ -24,10 +24,10 @@ from ingest.catalog.schema.tables import dead_letters, deliveries, objects, runs
 from ingest.demo.broker import Broker, Sent
 from ingest.demo.verify_service import VerifyService
 from ingest.settings import Settings
+from ingest.testing.memory_s3 import MemoryS3, etag_of
 from tests.faults.forks import Forked, ForkServer
 from tests.faults.invariants import look
 from tests.fixtures.events import notice, plain
-from tests.fixtures.memory_s3 import MemoryS3, etag_of
 
 KEYS = [f"{folder}/{number}" for folder in "abc" for number in range(8)]
 COMMANDS: list[tuple[str, ...]] = [

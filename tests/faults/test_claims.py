@@ -23,10 +23,10 @@ from ingest.demo.verify_service import VerifyService
 from ingest.engine.run import Run
 from ingest.model import SUPERSEDED
 from ingest.tasks.stop import Stop
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import look
-from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.verify_service import opened, run_work
 
 A, B, C = b"version A", b"version B", b"version C"

@@ -17,14 +17,15 @@ import trustme
 
 from ingest.engine import pipeline
 from ingest.plan.concurrency import Concurrency
-from tests.faults import deeds, invariants
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Fault, MemoryS3
+from tests.faults import invariants
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.rig import OBJECTS, QUICK, Rig, holding, rigged, run_sync, settings_for, shorten_deadlines
 from tests.fixtures.lines import lines_said
-from tests.fixtures.memory_s3 import Fault, MemoryS3
 from tests.fixtures.servers import Bucket
 
-EXPIRED = deeds.saying("403 Forbidden", "ExpiredToken")
+EXPIRED = faults.saying("403 Forbidden", "ExpiredToken")
 NOW = datetime.datetime.now(datetime.UTC)
 MANY = {f"k/{number:03}": b"x" for number in range(500)}
 DAY = datetime.timedelta(days=1)
@@ -47,7 +48,7 @@ async def test_no_server(rig: Rig, row: str, code: str) -> None:
 async def test_a_dying_server_is_not_hammered(tmp_path: Path, sqlite_url: str, swift: None) -> None:
     """500 objects, and 500 in answer to every GET: those on their way meet it, then probes do, one by one."""
     async with rigged(tmp_path, sqlite_url, MANY, page=1000) as rig:
-        rig.server.faults = [Fault("get", deeds.saying("500 Internal Server Error", "InternalError"))]
+        rig.server.faults = [Fault("get", faults.saying("500 Internal Server Error", "InternalError"))]
         report = await rig.run(4)
         assert report.counts.failed == 0
         asked = [asked.key for asked in rig.server.asked if asked.operation == "get" and "range" not in asked.headers]
@@ -56,7 +57,7 @@ async def test_a_dying_server_is_not_hammered(tmp_path: Path, sqlite_url: str, s
 
 async def test_what_is_refused_is_asked_for_once(tmp_path: Path, sqlite_url: str, swift: None) -> None:
     async with rigged(tmp_path, sqlite_url, MANY, page=1000) as rig:
-        rig.server.faults = [Fault("get", deeds.saying("403 Forbidden"))]
+        rig.server.faults = [Fault("get", faults.saying("403 Forbidden"))]
         report = await rig.run(4)
         assert report.counts.failed == rig.server.count("get") == len(MANY)
 
@@ -71,7 +72,7 @@ async def test_slow_down_lowers_the_concurrency(rig: Rig, monkeypatch: pytest.Mo
         return found
 
     monkeypatch.setattr(pipeline, "concurrency_for", kept)
-    rig.server.faults = [Fault("get", deeds.saying(status, "SlowDown"), times=3)]
+    rig.server.faults = [Fault("get", faults.saying(status, "SlowDown"), times=3)]
     await rig.run(0)
     assert [level.current for level in levels] == [Concurrency().floor // 2]
     await rig.heal()
@@ -86,7 +87,7 @@ async def test_credentials_that_expire_in_mid_run_are_reloaded_once(
     for name, value in (("AWS_ACCESS_KEY_ID", "old"), ("AWS_SECRET_ACCESS_KEY", invariants.SECRET)):
         monkeypatch.setenv(name, value)
     renew = partial(monkeypatch.setenv, "AWS_ACCESS_KEY_ID", "new")
-    rig.server.faults = [Fault(operation, deeds.after(renew, EXPIRED), after=1, times=1)]
+    rig.server.faults = [Fault(operation, faults.after(renew, EXPIRED), after=1, times=1)]
     report = await rig.run(0, settings=rig.settings.replace(access_key=None, secret_key=None))
     assert report.counts.downloaded == len(OBJECTS)
     signed = [
@@ -111,7 +112,7 @@ async def test_credentials_that_stay_refused_are_not_reloaded_for_ever(
 
 async def test_clock_skew_names_both_clocks(rig: Rig) -> None:
     rig.server.faults = [
-        Fault("list", deeds.saying("403 Forbidden", "RequestTimeTooSkewed", Date="Mon, 02 Feb 2026 03:04:05 GMT"))
+        Fault("list", faults.saying("403 Forbidden", "RequestTimeTooSkewed", Date="Mon, 02 Feb 2026 03:04:05 GMT"))
     ]
     report = await rig.run(4)
     assert report.error is not None

@@ -18,11 +18,11 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema.tables import dead_letters, deliveries, holds
 from ingest.demo.broker import Broker, Sent
 from ingest.demo.verify_service import VerifyService
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, look
 from tests.fixtures.events import plain
-from tests.fixtures.memory_s3 import MemoryS3, running
 
 OBJECTS = {f"d/{number}": b"%d" % number * 50 for number in range(4)} | {"rejected": b"r"}
 BATCH = ("batch.barrier-passed", "batch.renamed:2", "batch.rows-written", "batch.committed")

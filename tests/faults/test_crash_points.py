@@ -28,12 +28,12 @@ from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.system.failpoints import LABELS, READ
 from ingest.tasks.stop import Stop
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.databases import Template, copy_of, template_on
 from tests.faults.invariants import Seen, check_sums, look
 from tests.faults.test_crash_commands import ARMED as ARMED_COMMANDS
 from tests.faults.test_killed_replacing import TAKING_AWAY, UNDOING
 from tests.faults.test_two_at_once import WAITING
-from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.process import started, until
 
 ROOT = Path(__file__).resolve().parents[2]

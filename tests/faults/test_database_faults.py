@@ -16,10 +16,11 @@ import pytest_asyncio
 
 from ingest.catalog.schema import schema
 from ingest.catalog.sql import deadlines, postgres, sqlite, url
-from tests.faults import deeds, invariants
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Fault
+from tests.faults import invariants
 from tests.faults.mortal import Mortal
 from tests.faults.rig import OBJECTS, Rig, rigged
-from tests.fixtures.memory_s3 import Fault
 
 _numbers = itertools.count(1)
 
@@ -146,7 +147,7 @@ async def test_its_connections_are_cut_in_mid_run(tmp_path: Path, own_url: str, 
     name = own_url.rpartition("/")[2].partition("?")[0]
     async with rigged(tmp_path, own_url) as rig:
         loop_safe = cut_connections(own_url, name)
-        rig.server.faults = [Fault(operation, deeds.after_awaiting(loop_safe, deeds.sane), after=1, times=1)]
+        rig.server.faults = [Fault(operation, faults.after_awaiting(loop_safe, faults.sane), after=1, times=1)]
         report = await rig.run(0)
         await rig.check_all(report)
         assert report.counts.downloaded == len(OBJECTS)
@@ -171,7 +172,7 @@ async def test_killed_in_mid_run(tmp_path: Path, swift: None, mortal: Mortal) ->
     """It does not come back during the run: 6. Started again, the copies that were placed are adopted."""
     await schema.upgrade(mortal.url)
     async with rigged(tmp_path, mortal.url) as rig:
-        rig.server.faults = [Fault("get", deeds.after(mortal.kill, deeds.sane), after=3, times=1)]
+        rig.server.faults = [Fault("get", faults.after(mortal.kill, faults.sane), after=3, times=1)]
         report = await rig.run(6)
         assert report.error is not None
         placed = stored(rig)
@@ -220,7 +221,7 @@ async def test_locked_by_another_process(rig: Rig, holder: Callable[[Path], Call
 
     if when == "from the start":
         lock()
-    rig.server.faults = [Fault("get", deeds.after(lock, deeds.sane), after=3, times=1)]
+    rig.server.faults = [Fault("get", faults.after(lock, faults.sane), after=3, times=1)]
     report = await rig.run(6)
     assert report.error is not None
     assert (report.error.code, "locked" in report.error.message) == ("database_busy", True)

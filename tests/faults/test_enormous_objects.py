@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Answer, Fault
+from ingest.testing.raw_server import Visit
 from tests.faults.rig import OBJECTS, TARGET, Rig, rigged
 from tests.faults.test_disk_faults import limited, tmpfs
-from tests.fixtures.memory_s3 import Answer, Fault
-from tests.fixtures.raw_server import Visit
 
 OTHERS = len(OBJECTS) - 1
 
@@ -24,7 +24,7 @@ def claim(rig: Rig, size: int) -> None:
     async def head(visit: Visit, answer: Answer) -> None:
         await visit.send(answer.plus(b"", Content_Length=str(size)).head)
 
-    listed = deeds.replacing(b"<Size>1000</Size>", b"<Size>%d</Size>" % size)
+    listed = faults.replacing(b"<Size>1000</Size>", b"<Size>%d</Size>" % size)
     rig.server.faults = [Fault("list", listed), Fault("head", head, TARGET)]
 
 

@@ -26,9 +26,9 @@ from ingest.observe.progress import Silence
 from ingest.plan import pieces
 from ingest.plan.checks import MIB
 from ingest.tasks.stop import Stop
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Answer, Asked, Deed, Fault, Stored, etag_of, quoted
 from tests.faults.rig import MODIFIED, Rig, rigged
-from tests.fixtures.memory_s3 import Answer, Asked, Deed, Fault, Stored, etag_of, quoted
 from tests.fixtures.objects import multipart_etag
 
 SMALL, MIDDLE, LARGE = "a/small.pdf", "b/middle.pdf", "c/large.pdf"
@@ -171,7 +171,7 @@ async def test_what_a_weak_etag_names_is_asked_for_without_a_condition(three: Ri
 
 async def test_a_server_that_refuses_the_very_version_it_has(three: Rig) -> None:
     """412 to the etag that HEAD confirms: once more without `If-Match`, and from then on."""
-    three.server.faults = [conditional(deeds.saying("412 Precondition Failed", "PreconditionFailed"))]
+    three.server.faults = [conditional(faults.saying("412 Precondition Failed", "PreconditionFailed"))]
     report = await three.run(0)
     assert report.counts.downloaded == len(OBJECTS)
     assert {row["verified"] for row in (await three.rows()).values()} == {"verified"}
@@ -190,7 +190,7 @@ async def test_a_proxy_takes_the_etag_out_of_the_answers_to_get(three: Rig) -> N
     def without(answer: Answer) -> Answer:
         return answer._replace(headers={name: value for name, value in answer.headers.items() if name != "ETag"})
 
-    three.server.faults = [Fault("get", deeds.answering(without))]
+    three.server.faults = [Fault("get", faults.answering(without))]
     await three.run(0)
     assert {row["verified"] for row in (await three.rows()).values()} == {"verified"}
     report = await three.run(0, page_memory=False)
@@ -209,7 +209,7 @@ async def test_versions_are_not_mixed_without_etags(three: Rig, monkeypatch: pyt
         rig.server.modified = MODIFIED + timedelta(minutes=1)
         rig.server.put(LARGE, newer)
 
-    rig.server.faults = [Fault("get", deeds.after(change, deeds.sane), LARGE, after=2, times=1)]
+    rig.server.faults = [Fault("get", faults.after(change, faults.sane), LARGE, after=2, times=1)]
     report = await rig.run(0)
     assert report.counts.downloaded == len(OBJECTS)
     assert (rig.settings.data_dir / rig.settings.bucket / LARGE).read_bytes() == newer
@@ -266,11 +266,11 @@ async def test_what_is_learnt_of_a_server_is_remembered(three: Rig, capsys: pyte
 
 async def test_one_damaged_object_does_not_unmake_what_the_others_prove(three: Rig) -> None:
     """A proxy that spoils one object alike each time: two downloads agree, and so do the etags of all others."""
-    three.server.faults = [Fault("get", deeds.wrong_bytes, SMALL)]
+    three.server.faults = [Fault("get", faults.wrong_bytes, SMALL)]
     await three.run(3)
     assert (await three.rows())[SMALL]["last_error"].startswith("damaged_transfer: ")
     three.server.put("later.pdf", b"tomorrow")
-    three.server.faults = [Fault("get", deeds.wrong_bytes, "later.pdf"), *three.server.faults]
+    three.server.faults = [Fault("get", faults.wrong_bytes, "later.pdf"), *three.server.faults]
     await three.run(3)
     three.server.faults.clear()
     report = await three.run(0)
@@ -281,7 +281,7 @@ async def test_one_damaged_object_does_not_unmake_what_the_others_prove(three: R
 async def test_bytes_that_come_out_otherwise_each_time_are_damaged(three: Rig) -> None:
     """Nothing is known of the server yet; but what differs twice is spoilt on its way."""
     flip = iter(range(1, 1000))
-    spoil = deeds.answering(lambda answer: answer.plus(bytes([next(flip) % 255]) * len(answer.body)))
+    spoil = faults.answering(lambda answer: answer.plus(bytes([next(flip) % 255]) * len(answer.body)))
     three.server.faults = [Fault("get", spoil)]
     report = await three.run(3)
     assert report.counts.failed == len(OBJECTS)

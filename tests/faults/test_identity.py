@@ -34,10 +34,10 @@ from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import MemoryS3, serving
 from tests.faults.invariants import tree
 from tests.faults.rig import OBJECTS, Rig, holding, run_sync, settings_for
-from tests.fixtures.memory_s3 import MemoryS3, serving
 
 
 async def refused(rig: Rig, kind: type[IngestError], *parts: str, settings: Settings | None = None) -> RunReport:
@@ -259,7 +259,7 @@ async def test_a_bucket_that_is_not_there_leaves_no_directory(tmp_path: Path, sw
     async with holding({"a": b"1"}) as server:
         settings = settings_for(server, tmp_path / "data")
         assert (await run_sync(settings)).counts.downloaded == 1
-        server.faults.append(lambda *_: deeds.saying("404 Not Found", "NoSuchBucket"))
+        server.faults.append(lambda *_: faults.saying("404 Not Found", "NoSuchBucket"))
         mistyped = settings.replace(bucket="statments")
         report = await (sync(mistyped) if job == "sync" else backfill(mistyped, SyncOptions()))
         assert (report.exit_code, type(report.error)) == (4, NoSuchBucket)

@@ -19,11 +19,11 @@ import pytest
 
 from ingest.demo.verify_service import verify_service
 from ingest.system.failpoints import READ
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.databases import Template
 from tests.faults.forks import fork_server
 from tests.faults.interleaving import COMMANDS, Oracle, interleaved, places_of
 from tests.faults.worlds import World
-from tests.fixtures.memory_s3 import MemoryS3, running
 
 WHOLE = "INGEST_TEST_INTERLEAVINGS" in os.environ
 BESIDE: dict[str, tuple[str, ...]] = {

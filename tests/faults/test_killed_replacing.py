@@ -22,10 +22,10 @@ from ingest.jobs.verify import verify
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.tasks.stop import Stop
+from ingest.testing.memory_s3 import MemoryS3, Stored, running
 from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, by_key, copies_of, look
-from tests.fixtures.memory_s3 import MemoryS3, Stored, running
 
 FIRST = {"a": b"a first", "a/b": b"a/b first", "same": b"same", "x" * 300: b"long first"}
 REPLACING = ("batch.replaced-intended", "batch.replaced-linked", "batch.replaced-kept", "batch.renamed",

@@ -12,10 +12,10 @@ from urllib.parse import quote, unquote
 import pytest
 
 from ingest.source import bucket
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Answer, Deed, Fault, token_behind
+from ingest.testing.raw_server import Visit
 from tests.faults.rig import OBJECTS, TARGET, Rig, rigged, shorten_deadlines
-from tests.fixtures.memory_s3 import Answer, Deed, Fault, token_behind
-from tests.fixtures.raw_server import Visit
 
 FIRST_KEY = min(OBJECTS)
 MODIFIED = re.compile(rb"<LastModified>[^<]*<")
@@ -49,7 +49,7 @@ def truncated(token: bytes) -> Deed:
         body = body.replace(b"<IsTruncated>false<", b"<IsTruncated>true<")
         return answer.plus(body.replace(b"</IsTruncated>", b"</IsTruncated>" + element))
 
-    return deeds.answering(change)
+    return faults.answering(change)
 
 
 def ever_new_tokens() -> Deed:
@@ -67,30 +67,30 @@ CASES = [
     Case("repeated token", truncated(token_behind(FIRST_KEY))),
     Case("repeated token from the start", truncated(token_behind(FIRST_KEY)), after=0),
     Case("the same page under ever new tokens", ever_new_tokens(), after=0),
-    Case("refused token", deeds.saying("400 Bad Request", "InvalidArgument"), "unexpected_response"),
-    Case("HTML", deeds.web_page()),
-    Case("HTML from the start", deeds.web_page(), after=0),
-    Case("HTML with 404", deeds.web_page("404 Not Found"), "unexpected_response"),
-    Case("empty", deeds.telling(b"")),
-    Case("empty from the start", deeds.telling(b""), after=0),
-    Case("malformed: cut inside", deeds.answering(lambda answer: answer.plus(answer.body[: len(answer.body) // 2]))),
-    Case("malformed: another root", deeds.replacing(b"ListBucketResult", b"ListAllMyBucketsResult")),
-    Case("malformed: not said whether complete", deeds.answering(without(b"IsTruncated"))),
-    Case("malformed: a size that is no number", deeds.replacing(b"</Size>", b"x</Size>")),
-    Case("malformed: an entry without its key", deeds.answering(without(b"Key"))),
-    Case("another bucket", deeds.replacing(b"<Name>statements<", b"<Name>other<")),
-    Case("huge", deeds.answering(lambda answer: answer.plus(answer.body + b" " * 70_000)), "unexpected_response"),
-    Case("DTD", deeds.replacing(b"<ListBucketResult", b'<!DOCTYPE x [<!ENTITY a "b">]><ListBucketResult')),
-    Case("KeyCount beyond what it holds", deeds.replacing(b"<KeyCount>", b"<KeyCount>9")),
-    Case("<Error> in a 200", deeds.error_in_a_200, "server_fault"),
-    Case("500", deeds.saying("500 Internal Server Error", "InternalError"), "server_fault"),
-    Case("503 SlowDown", deeds.saying("503 Slow Down", "SlowDown"), "slow_down"),
-    Case("403 in mid-run", deeds.saying("403 Forbidden", "AccessDenied"), "access_denied"),
-    Case("404 NoSuchBucket", deeds.saying("404 Not Found", "NoSuchBucket"), "no_such_bucket"),
-    Case("reset", deeds.reset, "connection_lost"),
-    Case("cut at byte n-1", deeds.cut(-1), "connection_lost"),
-    Case("chunked cut", deeds.chunked_cut, "connection_lost"),
-    Case("stall", deeds.stall_half_way, "timeout"),
+    Case("refused token", faults.saying("400 Bad Request", "InvalidArgument"), "unexpected_response"),
+    Case("HTML", faults.web_page()),
+    Case("HTML from the start", faults.web_page(), after=0),
+    Case("HTML with 404", faults.web_page("404 Not Found"), "unexpected_response"),
+    Case("empty", faults.telling(b"")),
+    Case("empty from the start", faults.telling(b""), after=0),
+    Case("malformed: cut inside", faults.answering(lambda answer: answer.plus(answer.body[: len(answer.body) // 2]))),
+    Case("malformed: another root", faults.replacing(b"ListBucketResult", b"ListAllMyBucketsResult")),
+    Case("malformed: not said whether complete", faults.answering(without(b"IsTruncated"))),
+    Case("malformed: a size that is no number", faults.replacing(b"</Size>", b"x</Size>")),
+    Case("malformed: an entry without its key", faults.answering(without(b"Key"))),
+    Case("another bucket", faults.replacing(b"<Name>statements<", b"<Name>other<")),
+    Case("huge", faults.answering(lambda answer: answer.plus(answer.body + b" " * 70_000)), "unexpected_response"),
+    Case("DTD", faults.replacing(b"<ListBucketResult", b'<!DOCTYPE x [<!ENTITY a "b">]><ListBucketResult')),
+    Case("KeyCount beyond what it holds", faults.replacing(b"<KeyCount>", b"<KeyCount>9")),
+    Case("<Error> in a 200", faults.error_in_a_200, "server_fault"),
+    Case("500", faults.saying("500 Internal Server Error", "InternalError"), "server_fault"),
+    Case("503 SlowDown", faults.saying("503 Slow Down", "SlowDown"), "slow_down"),
+    Case("403 in mid-run", faults.saying("403 Forbidden", "AccessDenied"), "access_denied"),
+    Case("404 NoSuchBucket", faults.saying("404 Not Found", "NoSuchBucket"), "no_such_bucket"),
+    Case("reset", faults.reset, "connection_lost"),
+    Case("cut at byte n-1", faults.cut(-1), "connection_lost"),
+    Case("chunked cut", faults.chunked_cut, "connection_lost"),
+    Case("stall", faults.stall_half_way, "timeout"),
 ]
 
 
@@ -130,7 +130,7 @@ def reversed_pages() -> Deed:
         entries = ENTRY.findall(answer.body)
         return answer.plus(ENTRY.sub(lambda _: entries.pop(), answer.body))
 
-    return deeds.answering(change)
+    return faults.answering(change)
 
 
 def overlapping_pages() -> Deed:
@@ -143,18 +143,20 @@ def overlapping_pages() -> Deed:
         token = re.compile(b"(?<=<NextContinuationToken>)[^<]*")
         return answer.plus(token.sub(token_behind(unquote(keys[-2].decode())), answer.body))
 
-    return deeds.answering(change)
+    return faults.answering(change)
 
 
 ENTRY = re.compile(b"<Contents>.*?</Contents>")
-repeated_entries = deeds.answering(lambda answer: answer.plus(ENTRY.sub(rb"\g<0>\g<0>", answer.body)))
-counts_nothing = deeds.answering(lambda answer: answer.plus(re.sub(b"<KeyCount>[0-9]+<", b"<KeyCount>0<", answer.body)))
+repeated_entries = faults.answering(lambda answer: answer.plus(ENTRY.sub(rb"\g<0>\g<0>", answer.body)))
+counts_nothing = faults.answering(
+    lambda answer: answer.plus(re.sub(b"<KeyCount>[0-9]+<", b"<KeyCount>0<", answer.body))
+)
 
 
 @pytest.mark.parametrize("server", ["MinIO", "SeaweedFS", "unknown"])
 @pytest.mark.parametrize(
     "fault",
-    [reversed_pages(), overlapping_pages(), repeated_entries, deeds.answering(without(b"KeyCount")), counts_nothing],
+    [reversed_pages(), overlapping_pages(), repeated_entries, faults.answering(without(b"KeyCount")), counts_nothing],
     ids=["out of order", "duplicates across pages", "duplicates in a page", "no KeyCount", "KeyCount too low"],
 )  # fmt: skip
 async def test_a_listing_that_can_be_handled(
@@ -182,7 +184,7 @@ async def test_a_listing_that_can_be_handled(
 async def test_undecodable_keys(rig_on_each: Rig, written: bytes) -> None:
     """A key that is not UTF-8 has no name: it fails by itself, the others are done, and it merges with no other."""
     rig = rig_on_each
-    rig.server.faults = [Fault("list", deeds.replacing(quote(TARGET).encode(), written))]
+    rig.server.faults = [Fault("list", faults.replacing(quote(TARGET).encode(), written))]
     for downloaded in (len(OBJECTS) - 1, 0):
         report = await rig.run(3)
         assert (report.counts.downloaded, report.counts.failed, report.counts.gone) == (downloaded, 1, 0)
@@ -223,7 +225,7 @@ async def test_what_is_really_gone_is_marked(tmp_path: Path, sqlite_url: str, sw
 
 
 async def test_a_listing_that_is_refused_is_asked_for_once(rig: Rig) -> None:
-    rig.server.faults = [Fault("list", deeds.saying("403 Forbidden"))]
+    rig.server.faults = [Fault("list", faults.saying("403 Forbidden"))]
     await rig.run(4)
     assert rig.server.count("list") == 1
     await rig.heal()
@@ -231,7 +233,7 @@ async def test_a_listing_that_is_refused_is_asked_for_once(rig: Rig) -> None:
 
 async def test_a_page_that_cannot_be_had_is_not_asked_for_ever(rig: Rig) -> None:
     """The others come: it is no fault of the source, and nothing is waited for."""
-    rig.server.faults = [Fault("list", deeds.saying("500 Internal Server Error"), TARGET)]
+    rig.server.faults = [Fault("list", faults.saying("500 Internal Server Error"), TARGET)]
     report = await rig.run(4)
     assert report.error is not None
     assert "waited" not in report.error.message
@@ -239,7 +241,7 @@ async def test_a_page_that_cannot_be_had_is_not_asked_for_ever(rig: Rig) -> None
 
 
 def dated(text: bytes) -> Deed:
-    return deeds.answering(lambda answer: answer.plus(MODIFIED.sub(b"<LastModified>" + text + b"<", answer.body)))
+    return faults.answering(lambda answer: answer.plus(MODIFIED.sub(b"<LastModified>" + text + b"<", answer.body)))
 
 
 @pytest.mark.parametrize("date", [b"0001-01-01T00:00:00+23:00", b"9999-12-31T23:59:59-23:00", b"0000-00-00T00:00:00Z"])

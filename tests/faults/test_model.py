@@ -40,7 +40,8 @@ from ingest.observe.logs import configure
 from ingest.source import retries
 from ingest.store.paths import decode_path
 from ingest.tasks.stop import Stop
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Answer, Asked, Deed, Fault, MemoryS3, Spoiler, running
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import assert_versions, by_key, check_sums, files_of
 from tests.faults.model import (
@@ -57,20 +58,19 @@ from tests.faults.model import (
 )
 from tests.faults.model_jobs import Job, cleanup_job, restore_job, sync_job, verify_job
 from tests.faults.rig import settings_for
-from tests.fixtures.memory_s3 import Answer, Asked, Deed, Fault, MemoryS3, Spoiler, running
 
 T = TypeVar("T")
 KEYS = st.sampled_from(["a", "a/", "a/b", "a/b/c", "a-b/x", "A", "é", "b/../c"])
 BODIES = st.sampled_from([b"", b"1", b"22"])
 FILTERS = st.builds(Filters, st.sampled_from(["", "", "a", "a/", "é"]), st.sampled_from(["", "", "a*", "*b*"]))
 OF_LISTINGS = {
-    "403": deeds.saying("403 Forbidden", "AccessDenied"),
-    "500": deeds.saying("500 Internal Server Error", "InternalError"),
-    "cut": deeds.cut(-1),
+    "403": faults.saying("403 Forbidden", "AccessDenied"),
+    "500": faults.saying("500 Internal Server Error", "InternalError"),
+    "cut": faults.cut(-1),
 }
 OF_OBJECTS = OF_LISTINGS | {
-    "404": deeds.saying("404 Not Found", "NoSuchKey"),
-    "wrong": deeds.wrong_otherwise_each_time(),
+    "404": faults.saying("404 Not Found", "NoSuchKey"),
+    "wrong": faults.wrong_otherwise_each_time(),
 }
 DAY = timedelta(days=1)
 _TO_THE_PAST = "UPDATE objects SET downloaded_at = '2020-01-01 00:00:00.000000' WHERE downloaded_at IS NOT NULL"

@@ -8,10 +8,10 @@ import pytest
 
 from ingest.engine.options import SyncOptions
 from ingest.jobs.sync import backfill
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Deed, Fault
 from tests.faults.rig import OBJECTS, TARGET, Rig, shorten_deadlines
 from tests.fixtures.lines import lines_said
-from tests.fixtures.memory_s3 import Deed, Fault
 
 OTHERS = len(OBJECTS) - 1
 MOST_TRIES = 5
@@ -37,31 +37,31 @@ class Case(NamedTuple):
 
 
 CASES = [
-    Case("network: reset", deeds.reset, "connection_lost"),
-    Case("network: cut at byte 0", deeds.cut(0), "connection_lost"),
-    Case("network: cut at byte 1", deeds.cut(1), "connection_lost"),
-    Case("network: cut at byte n-1", deeds.cut(-1), "connection_lost"),
-    Case("network: stall before the answer", deeds.stall, "timeout"),
-    Case("network: stall in the body", deeds.stall_half_way, "timeout"),
-    Case("network: one byte now and then", deeds.trickle, "timeout"),
-    Case("bytes: wrong bytes of the right length", deeds.wrong_bytes, "damaged_transfer"),
-    Case("bytes: short body without a length", deeds.short_without_length, "connection_lost"),
-    Case("bytes: chunked cut", deeds.chunked_cut, "connection_lost"),
-    Case("bytes: <Error> in a 200", deeds.error_in_a_200, "server_fault"),
-    Case("bytes: <Error> in a 200, under the object's headers", deeds.error_of_the_right_length, "damaged_transfer"),
-    Case("bytes: gzipped on the way", deeds.gzipped, "unexpected_response", 1),
-    Case("status: 500", deeds.saying("500 Internal Server Error", "InternalError"), "server_fault"),
-    Case("status: 502 of a proxy", deeds.saying("502 Bad Gateway"), "server_fault"),
-    Case("status: 503 SlowDown", deeds.saying("503 Slow Down", "SlowDown"), "slow_down"),
-    Case("status: 503 without a word", deeds.saying("503 Service Unavailable"), "slow_down"),
-    Case("status: 403 in mid-run", deeds.saying("403 Forbidden", "AccessDenied"), "access_denied", 1),
-    Case("status: 403 InvalidAccessKeyId", deeds.saying("403 Forbidden", "InvalidAccessKeyId"), "access_key_unknown", 1),
-    Case("status: 403 ExpiredToken", deeds.saying("403 Forbidden", "ExpiredToken"), "credentials_expired", 2),
-    Case("status: RequestTimeTooSkewed", deeds.saying("403 Forbidden", "RequestTimeTooSkewed"), "clock_skew", 1),
-    Case("status: 404 between list and get", deeds.saying("404 Not Found", "NoSuchKey"), "", 1),
-    Case("status: 404 that is a web page", deeds.web_page("404 Not Found"), "unexpected_response", 1),
-    Case("status: 416", deeds.saying("416 Range Not Satisfiable", "InvalidRange"), "range_not_satisfiable", 1),
-    Case("status: redirect", deeds.saying("307 Temporary Redirect", Location="http://elsewhere.example.com/"), "redirect", 1),
+    Case("network: reset", faults.reset, "connection_lost"),
+    Case("network: cut at byte 0", faults.cut(0), "connection_lost"),
+    Case("network: cut at byte 1", faults.cut(1), "connection_lost"),
+    Case("network: cut at byte n-1", faults.cut(-1), "connection_lost"),
+    Case("network: stall before the answer", faults.stall, "timeout"),
+    Case("network: stall in the body", faults.stall_half_way, "timeout"),
+    Case("network: one byte now and then", faults.trickle, "timeout"),
+    Case("bytes: wrong bytes of the right length", faults.wrong_bytes, "damaged_transfer"),
+    Case("bytes: short body without a length", faults.short_without_length, "connection_lost"),
+    Case("bytes: chunked cut", faults.chunked_cut, "connection_lost"),
+    Case("bytes: <Error> in a 200", faults.error_in_a_200, "server_fault"),
+    Case("bytes: <Error> in a 200, under the object's headers", faults.error_of_the_right_length, "damaged_transfer"),
+    Case("bytes: gzipped on the way", faults.gzipped, "unexpected_response", 1),
+    Case("status: 500", faults.saying("500 Internal Server Error", "InternalError"), "server_fault"),
+    Case("status: 502 of a proxy", faults.saying("502 Bad Gateway"), "server_fault"),
+    Case("status: 503 SlowDown", faults.saying("503 Slow Down", "SlowDown"), "slow_down"),
+    Case("status: 503 without a word", faults.saying("503 Service Unavailable"), "slow_down"),
+    Case("status: 403 in mid-run", faults.saying("403 Forbidden", "AccessDenied"), "access_denied", 1),
+    Case("status: 403 InvalidAccessKeyId", faults.saying("403 Forbidden", "InvalidAccessKeyId"), "access_key_unknown", 1),
+    Case("status: 403 ExpiredToken", faults.saying("403 Forbidden", "ExpiredToken"), "credentials_expired", 2),
+    Case("status: RequestTimeTooSkewed", faults.saying("403 Forbidden", "RequestTimeTooSkewed"), "clock_skew", 1),
+    Case("status: 404 between list and get", faults.saying("404 Not Found", "NoSuchKey"), "", 1),
+    Case("status: 404 that is a web page", faults.web_page("404 Not Found"), "unexpected_response", 1),
+    Case("status: 416", faults.saying("416 Range Not Satisfiable", "InvalidRange"), "range_not_satisfiable", 1),
+    Case("status: redirect", faults.saying("307 Temporary Redirect", Location="http://elsewhere.example.com/"), "redirect", 1),
 ]  # fmt: skip
 
 
@@ -84,7 +84,7 @@ async def test_one_object_fails_and_the_others_go_on(rig: Rig, case: Case) -> No
     rows = await rig.rows()
     # A connection that had served before, and ends without a byte, is opened anew at once: that is no try of its own.
     # Whether it alone is asked to wait shows only when others were answered since.
-    most = 2 * case.tries if case.fault is deeds.reset or case.error == "slow_down" else case.tries
+    most = 2 * case.tries if case.fault is faults.reset or case.error == "slow_down" else case.tries
     assert case.tries <= rig.server.count("get", TARGET) <= most
     if case.error:
         assert rows[TARGET]["state"] == "failed"
@@ -106,11 +106,11 @@ async def test_what_is_listed_night_after_night_and_not_there_fails(
     if changed:
         await rig.run(0)
         rig.server.put(TARGET, b"another version")
-    absent = deeds.saying("404 Not Found", "NoSuchKey")
+    absent = faults.saying("404 Not Found", "NoSuchKey")
     if operation == "get and changed":  # another version says GET, and HEAD that there is none
         rig.server.faults = [
-            Fault("get", deeds.saying("412 Precondition Failed"), TARGET),
-            Fault("head", deeds.saying("404 Not Found"), TARGET),
+            Fault("get", faults.saying("412 Precondition Failed"), TARGET),
+            Fault("head", faults.saying("404 Not Found"), TARGET),
         ]
     else:
         rig.server.faults = [Fault("get", absent, TARGET)]
@@ -128,7 +128,7 @@ async def test_what_is_listed_night_after_night_and_not_there_fails(
 
 
 async def test_what_is_gone_and_no_longer_listed_is_forgotten(rig: Rig) -> None:
-    rig.server.faults = [Fault("get", deeds.saying("404 Not Found", "NoSuchKey"), TARGET)]
+    rig.server.faults = [Fault("get", faults.saying("404 Not Found", "NoSuchKey"), TARGET)]
     await rig.run(0)
     body = rig.server.objects.pop(TARGET)
     for _ in range(2):

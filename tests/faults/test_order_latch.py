@@ -13,10 +13,10 @@ from ingest.catalog.catalog import Catalog
 from ingest.jobs.show import status
 from ingest.model import ListingOrder
 from ingest.plan.shards import is_proven
+from ingest.testing.memory_s3 import Answer, Fault
+from ingest.testing.raw_server import Visit
 from tests.faults.rig import Rig, rigged
 from tests.fixtures.lines import lines_said
-from tests.fixtures.memory_s3 import Answer, Fault
-from tests.fixtures.raw_server import Visit
 
 OBJECTS = {f"{place}/{number}": b"x" for place in ("a", "a-b", "c") for number in range(6)}
 _ENTRY = re.compile(rb"<Contents>.*?</Contents>")

@@ -25,11 +25,12 @@ from ingest.plan import gate
 from ingest.settings import Settings
 from ingest.source.client import S3Client
 from ingest.tasks.stop import Stop
-from tests.faults import deeds, invariants
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Deed, Fault, MemoryS3
+from tests.faults import invariants
 from tests.faults.rig import OBJECTS, TARGET, Rig, holding, run_sync, settings_for
 from tests.fixtures.door import Door, door_to
 from tests.fixtures.lines import lines_said
-from tests.fixtures.memory_s3 import Deed, Fault, MemoryS3
 from tests.fixtures.process import until
 from tests.fixtures.servers import Bucket
 
@@ -103,7 +104,7 @@ async def test_it_is_away_while_it_is_listed(
             assert (await run_sync(settings)).exit_code == 0
         server.asked.clear()
         reached = asyncio.Event()
-        server.faults = [Fault("list", deeds.after(reached.set, deeds.reset), after=3, times=1)]
+        server.faults = [Fault("list", faults.after(reached.set, faults.reset), after=3, times=1)]
         with lines_said() as lines:
             running = asyncio.create_task(run_sync(settings))
             await outlast(door, running, reached.is_set, lines)
@@ -151,7 +152,7 @@ async def test_every_command_waits(
     async with behind_a_door(tmp_path, sqlite_url) as (server, door, settings):
         await prepare(settings, command.name)
         reached = asyncio.Event()
-        server.faults = [Fault(command.operation, deeds.after(reached.set, deeds.reset), after=5, times=1)]
+        server.faults = [Fault(command.operation, faults.after(reached.set, faults.reset), after=5, times=1)]
         with lines_said() as lines:
             running = asyncio.ensure_future(command.run(settings.replace(patience=patience), Stop()))
             await until(lambda: reached.is_set() or running.done())
@@ -206,7 +207,7 @@ async def test_it_never_comes_back(tmp_path: Path, sqlite_url: str, swift: None,
         settings = settings_for(server, tmp_path / "data", database_url=sqlite_url, patience=SHORT)
         settings = settings.replace(endpoint=door.endpoint)
         reached = asyncio.Event()
-        server.faults = [Fault("get", deeds.after(reached.set, deeds.reset), after=shut_at, times=1)]
+        server.faults = [Fault("get", faults.after(reached.set, faults.reset), after=shut_at, times=1)]
         running = asyncio.create_task(run_sync(settings, transfers=4))
         await reached.wait()
         await door.shut()
@@ -231,7 +232,7 @@ async def test_a_listing_of_several_that_never_goes_on_is_said_once(
     """All of its ranges or directories wait, and one line tells that nobody waits any more: the run's own."""
     async with behind_a_door(tmp_path, sqlite_url, name) as (server, door, settings):
         reached = asyncio.Event()
-        server.faults = [Fault("list", deeds.after(reached.set, deeds.reset), after=3, times=1)]
+        server.faults = [Fault("list", faults.after(reached.set, faults.reset), after=3, times=1)]
         with lines_said() as lines:
             running = asyncio.create_task(run_sync(settings.replace(patience=SHORT), page_memory=False))
             await reached.wait()
@@ -257,7 +258,7 @@ async def test_a_stop_ends_the_waiting_at_once(
     async with behind_a_door(tmp_path, sqlite_url) as (server, door, settings):
         await prepare(settings, command)
         reached, stop = asyncio.Event(), Stop()
-        server.faults = [Fault(operation, deeds.after(reached.set, deeds.reset), after=2, times=1)]
+        server.faults = [Fault(operation, faults.after(reached.set, faults.reset), after=2, times=1)]
         with lines_said() as lines:
             running = asyncio.ensure_future(run[command](settings, stop))
             await reached.wait()
@@ -271,28 +272,28 @@ async def test_a_stop_ends_the_waiting_at_once(
 
 
 PASSING: dict[str, Deed] = {
-    "500": deeds.saying("500 Internal Server Error", "InternalError"),
-    "500 without a word": deeds.saying("500 Internal Server Error"),
-    "502 of a proxy": deeds.web_page("502 Bad Gateway"),
-    "504 of a proxy": deeds.web_page("504 Gateway Timeout"),
-    "reset": deeds.reset,
-    "cut": deeds.cut(1),
+    "500": faults.saying("500 Internal Server Error", "InternalError"),
+    "500 without a word": faults.saying("500 Internal Server Error"),
+    "502 of a proxy": faults.web_page("502 Bad Gateway"),
+    "504 of a proxy": faults.web_page("504 Gateway Timeout"),
+    "reset": faults.reset,
+    "cut": faults.cut(1),
 }
 WAIT: dict[str, Deed] = {
-    "503 SlowDown": deeds.saying("503 Slow Down", "SlowDown"),
-    "503 without a word": deeds.saying("503 Service Unavailable"),
-    "503 of a proxy": deeds.web_page("503 Service Unavailable"),
-    "429": deeds.saying("429 Too Many Requests"),
-    "429, at once again": deeds.saying("429 Too Many Requests", Retry_After="0"),
-    "429, unreadable": deeds.saying("429 Too Many Requests", Retry_After="soon"),
-    "509": deeds.saying("509 Bandwidth Limit Exceeded"),
-    "400 RequestLimitExceeded": deeds.saying("400 Bad Request", "RequestLimitExceeded"),
-    "403 Throttling": deeds.saying("403 Forbidden", "Throttling"),
-    "400 InsufficientCapacity": deeds.saying("400 Bad Request", "InsufficientCapacity"),
-    "until a date": deeds.saying(
+    "503 SlowDown": faults.saying("503 Slow Down", "SlowDown"),
+    "503 without a word": faults.saying("503 Service Unavailable"),
+    "503 of a proxy": faults.web_page("503 Service Unavailable"),
+    "429": faults.saying("429 Too Many Requests"),
+    "429, at once again": faults.saying("429 Too Many Requests", Retry_After="0"),
+    "429, unreadable": faults.saying("429 Too Many Requests", Retry_After="soon"),
+    "509": faults.saying("509 Bandwidth Limit Exceeded"),
+    "400 RequestLimitExceeded": faults.saying("400 Bad Request", "RequestLimitExceeded"),
+    "403 Throttling": faults.saying("403 Forbidden", "Throttling"),
+    "400 InsufficientCapacity": faults.saying("400 Bad Request", "InsufficientCapacity"),
+    "until a date": faults.saying(
         "503 Slow Down", "SlowDown", Retry_After=format_datetime(datetime.now(UTC), usegmt=True)
     ),
-    "until 1970": deeds.saying("503 Slow Down", "SlowDown", Retry_After="Thu, 01 Jan 1970 00:00:00 GMT"),
+    "until 1970": faults.saying("503 Slow Down", "SlowDown", Retry_After="Thu, 01 Jan 1970 00:00:00 GMT"),
 }
 
 
@@ -313,7 +314,7 @@ async def test_what_all_meet_for_a_while_is_charged_to_none(rig: Rig, said: str,
 async def test_one_object_that_asks_for_a_day(rig: Rig, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     """Others are answered: it is believed once, not for long, and said; then the object fails by itself."""
     monkeypatch.setattr(gate, "LONGEST_HOLD", 0.05)
-    rig.server.faults = [Fault("get", deeds.saying("503 Slow Down", "SlowDown", Retry_After=asked), TARGET)]
+    rig.server.faults = [Fault("get", faults.saying("503 Slow Down", "SlowDown", Retry_After=asked), TARGET)]
     with lines_said() as lines:
         report = await rig.run(3)
     assert (report.counts.downloaded, report.counts.failed) == (len(OBJECTS) - 1, 1)
@@ -327,7 +328,7 @@ async def test_two_of_many_that_always_fail_are_theirs(tmp_path: Path, sqlite_ur
     async with holding(objects) as server:
         settings = settings_for(server, tmp_path / "data", database_url=sqlite_url, patience=LONG)
         broken = sorted(objects)[-5:]
-        fault = deeds.saying("500 Internal Server Error", "InternalError")
+        fault = faults.saying("500 Internal Server Error", "InternalError")
         server.faults = [Fault("get", fault, key) for key in broken]
         report = await run_sync(settings)
         assert (report.exit_code, report.counts.failed) == (3, len(broken))
@@ -335,7 +336,7 @@ async def test_two_of_many_that_always_fail_are_theirs(tmp_path: Path, sqlite_ur
 
 
 async def test_without_patience_every_fault_is_its_requests_own(rig: Rig) -> None:
-    rig.server.faults = [Fault("get", deeds.saying("503 Slow Down", "SlowDown"))]
+    rig.server.faults = [Fault("get", faults.saying("503 Slow Down", "SlowDown"))]
     report = await rig.run(4, settings=rig.settings.replace(patience=timedelta(0)))
     assert report.counts.failed == len(OBJECTS)
     await rig.heal()

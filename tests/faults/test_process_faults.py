@@ -14,11 +14,11 @@ import pytest
 from ingest.engine import pipeline
 from ingest.engine.transfer import session
 from ingest.tasks.stop import Stop
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Answer, Deed, Fault
+from ingest.testing.raw_server import Visit
 from tests.faults.rig import OBJECTS, TARGET, Rig, variables_of
 from tests.fixtures import process
-from tests.fixtures.memory_s3 import Answer, Deed, Fault
-from tests.fixtures.raw_server import Visit
 
 
 class Said(NamedTuple):
@@ -34,10 +34,10 @@ class Said(NamedTuple):
 SAID = [
     Said("nothing wrong", 0, ""),
     Said("settings", 2, "S3_SECURE", variables={"S3_SECURE": "perhaps"}),
-    Said("one object", 3, "", Fault("get", deeds.saying("403 Forbidden", "AccessDenied"), TARGET)),
-    Said("every object", 4, "AccessDenied", Fault("get", deeds.saying("403 Forbidden", "AccessDenied"))),
-    Said("HTML", 4, "HTML", Fault("list", deeds.web_page())),
-    Said("clock", 4, "clock", Fault("list", deeds.saying("403 Forbidden", "RequestTimeTooSkewed"))),
+    Said("one object", 3, "", Fault("get", faults.saying("403 Forbidden", "AccessDenied"), TARGET)),
+    Said("every object", 4, "AccessDenied", Fault("get", faults.saying("403 Forbidden", "AccessDenied"))),
+    Said("HTML", 4, "HTML", Fault("list", faults.web_page())),
+    Said("clock", 4, "clock", Fault("list", faults.saying("403 Forbidden", "RequestTimeTooSkewed"))),
     Said("refused", 4, "refused", variables={"S3_ENDPOINT": "http://127.0.0.1:1"}),
     Said("DNS", 4, "no-such-host", variables={"S3_ENDPOINT": "http://no-such-host.invalid"}),
     Said("disk", 5, "/dev/null", variables={"INGEST_DATA_DIR": "/dev/null/x"}),
@@ -67,7 +67,7 @@ def held(reached: asyncio.Event, release: asyncio.Event) -> Deed:
     async def deed(visit: Visit, answer: Answer) -> None:
         reached.set()
         await release.wait()
-        await deeds.sane(visit, answer)
+        await faults.sane(visit, answer)
 
     return deed
 
@@ -142,7 +142,7 @@ async def test_a_signal_drains(
     """What is finished is recorded, what hangs is given up after the grace, and the next run goes on from there."""
     rig, stop = rig_on_each, Stop()
     monkeypatch.setattr(pipeline, "GRACE", 0.2)
-    rig.server.faults = [Fault("get", deeds.after(lambda: stop.request(number), deeds.stall), after=4, times=1)]
+    rig.server.faults = [Fault("get", faults.after(lambda: stop.request(number), faults.stall), after=4, times=1)]
     report = await rig.run(code, stop=stop)
     await rig.check_all(report)
     assert len(await rig.rows()) == report.counts.downloaded < len(OBJECTS)
@@ -155,7 +155,7 @@ async def test_a_process_that_is_killed_leaves_nothing_for_ever(rig_on_each: Rig
     rig = rig_on_each
     rig.server.put("large", os.urandom(6 << 20))
     reached = asyncio.Event()
-    rig.server.faults = [Fault("get", deeds.stall_half_way_noting(reached), "large")]
+    rig.server.faults = [Fault("get", faults.stall_half_way_noting(reached), "large")]
     async with started(rig) as killed:
         await reached.wait()
         killed.kill()

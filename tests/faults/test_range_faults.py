@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Answer, Deed, Fault, etag_of
+from ingest.testing.raw_server import Visit
 from tests.faults.rig import OBJECTS, Rig
-from tests.fixtures.memory_s3 import Answer, Deed, Fault, etag_of
-from tests.fixtures.raw_server import Visit
 
 pytest.importorskip("ingest.engine.transfer.large", reason="large objects come whole")
 
@@ -26,7 +26,7 @@ def ignoring_the_range(rig: Rig) -> Deed:
         kept = {name: value for name, value in answer.headers.items() if name != "Content-Range"}
         return Answer("200 OK", kept, rig.server.objects[LARGE].body)
 
-    return deeds.answering(change)
+    return faults.answering(change)
 
 
 def another_range(_: Rig) -> Deed:
@@ -39,12 +39,12 @@ def less_than_asked(_: Rig) -> Deed:
 
 
 def refused(_: Rig) -> Deed:
-    return deeds.saying("416 Range Not Satisfiable", "InvalidRange")
+    return faults.saying("416 Range Not Satisfiable", "InvalidRange")
 
 
 def damaged(_: Rig) -> Deed:
     """Under the right headers, and a lie."""
-    return deeds.answering(lambda answer: answer.plus(answer.body[:-1] + bytes([answer.body[-1] ^ 1])))
+    return faults.answering(lambda answer: answer.plus(answer.body[:-1] + bytes([answer.body[-1] ^ 1])))
 
 
 def mixed(_: Rig) -> Deed:
@@ -54,7 +54,7 @@ def mixed(_: Rig) -> Deed:
         first = int(answer.headers.get("Content-Range", "bytes 0-").split()[1].split("-")[0])
         return answer.plus(NEW[first : first + len(answer.body)], ETag=f'"{etag_of(NEW)}"')
 
-    return deeds.answering(change)
+    return faults.answering(change)
 
 
 def mixed_in_silence(_: Rig) -> Deed:
@@ -64,12 +64,12 @@ def mixed_in_silence(_: Rig) -> Deed:
         first = int(answer.headers.get("Content-Range", "bytes 0-").split()[1].split("-")[0])
         return answer.plus(NEW[first : first + len(answer.body)])
 
-    return deeds.answering(change)
+    return faults.answering(change)
 
 
 def ranges_only(change: Callable[[Answer], Answer]) -> Deed:
     """Answers to the whole stay right."""
-    return deeds.answering(lambda answer: change(answer) if answer.status.startswith("206") else answer)
+    return faults.answering(lambda answer: change(answer) if answer.status.startswith("206") else answer)
 
 
 class Case(NamedTuple):
@@ -117,7 +117,7 @@ async def test_it_is_overwritten_between_two_ranges(rig_on_each: Rig) -> None:
 
     async def overwrite(visit: Visit, answer: Answer) -> None:
         rig.server.put(LARGE, NEW)
-        await deeds.sane(visit, answer)
+        await faults.sane(visit, answer)
 
     rig.server.faults = [Fault("get", overwrite, LARGE, times=1)]
     report = await rig.run(0)
@@ -127,7 +127,9 @@ async def test_it_is_overwritten_between_two_ranges(rig_on_each: Rig) -> None:
     await rig.heal()
 
 
-@pytest.mark.parametrize("fault", [deeds.cut(-1), deeds.reset, deeds.chunked_cut], ids=["cut", "reset", "chunked cut"])
+@pytest.mark.parametrize(
+    "fault", [faults.cut(-1), faults.reset, faults.chunked_cut], ids=["cut", "reset", "chunked cut"]
+)
 async def test_a_range_that_breaks_is_fetched_again(rig: Rig, fault: Deed) -> None:
     rig.server.put(LARGE, OLD)
     rig.server.faults = [Fault("get", fault, LARGE, after=1, times=2)]

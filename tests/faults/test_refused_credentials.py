@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from ingest.plan.concurrency import Concurrency, RetryBudget
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Fault
 from tests.faults.rig import Rig, rigged
-from tests.fixtures.memory_s3 import Fault
 
 OBJECTS = {f"k{number:04}": b"%d" % number for number in range(400)}
 MOST_RETRIES = int(RetryBudget().allowance)
-REFUSED = deeds.saying("400 Bad Request", "ExpiredToken")
+REFUSED = faults.saying("400 Bad Request", "ExpiredToken")
 
 
 @pytest.mark.parametrize("works", [0, 100])

@@ -24,10 +24,10 @@ from ingest.observe.progress import Silence
 from ingest.plan import page_memory
 from ingest.plan.selection import Selection
 from ingest.tasks.stop import Stop
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Deed, Fault
 from tests.faults.rig import Rig, rigged, variables_of
 from tests.fixtures.lines import lines_said
-from tests.fixtures.memory_s3 import Deed, Fault
 from tests.fixtures.process import Done, run_ingest
 
 OBJECTS = {
@@ -59,7 +59,7 @@ async def command(rig: Rig, *arguments: str, **armed: str) -> Done:
 
 def stopping(stop: Stop) -> Deed:
     """The answer, and word to the run that it is to stop."""
-    return deeds.after(lambda: stop.request(signal.SIGTERM), deeds.answering(lambda answer: answer))
+    return faults.after(lambda: stop.request(signal.SIGTERM), faults.answering(lambda answer: answer))
 
 
 async def in_process(rig: Rig, *, stop: Stop | None = None, **options: Any) -> RunReport:
@@ -91,7 +91,7 @@ async def test_killed_anywhere_it_goes_on_to_the_whole(rig: Rig, place: str) -> 
 async def test_what_was_shown_before_the_kill_is_planned(by_directory: Rig) -> None:
     """The first page of the top level is recorded, and shows directories; then the server keeps its second one back."""
     rig = by_directory
-    rig.server.faults = [Fault("list", deeds.stall, after=2)]
+    rig.server.faults = [Fault("list", faults.stall, after=2)]
     killed = await command(rig, *WINDOW, INGEST_CRASH_AT="batch.committed:1")
     assert killed.code == -signal.SIGKILL
     rig.server.faults.clear()
@@ -117,7 +117,7 @@ async def test_what_is_done_is_not_listed_again(by_directory: Rig) -> None:
 
 
 async def test_what_failed_before_is_tried_again(rig: Rig) -> None:
-    rig.server.faults = [Fault("get", deeds.saying("403 Forbidden", "AccessDenied"), key="b/2")]
+    rig.server.faults = [Fault("get", faults.saying("403 Forbidden", "AccessDenied"), key="b/2")]
     assert (await in_process(rig)).exit_code == 3
     rig.server.faults.clear()
     rig.server.asked.clear()
@@ -138,7 +138,7 @@ async def lines_of(rig: Rig) -> list[Mapping[str, Any]]:
 async def test_directories_that_are_planned_are_not_planned_again(by_directory: Rig) -> None:
     """Although the page that shows them is listed once more, for what failed in it."""
     rig = by_directory
-    rig.server.faults = [Fault("get", deeds.saying("403 Forbidden", "AccessDenied"), key="0.txt")]
+    rig.server.faults = [Fault("get", faults.saying("403 Forbidden", "AccessDenied"), key="0.txt")]
     assert (await in_process(rig)).exit_code == 3
     rig.server.faults.clear()
     rig.server.asked.clear()
@@ -168,7 +168,7 @@ async def test_pages_that_are_remembered_beyond_a_part_are_planned_too(
 async def test_the_same_day_at_other_hours_is_another_window(rig: Rig) -> None:
     rig.server.modified = None
     noon, midnight = datetime(2026, 1, 2, 12, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
-    rig.server.faults = [Fault("get", deeds.saying("403 Forbidden", "AccessDenied"), key="b/2")]
+    rig.server.faults = [Fault("get", faults.saying("403 Forbidden", "AccessDenied"), key="b/2")]
     assert (await in_process(rig, selection=Selection(since=noon))).exit_code in (0, 3)
     rig.server.faults.clear()
     assert (await in_process(rig, selection=Selection(since=midnight), resume=True)).exit_code == 0
@@ -176,7 +176,7 @@ async def test_the_same_day_at_other_hours_is_another_window(rig: Rig) -> None:
 
 
 async def test_a_duration_told_again_is_the_window_that_was_begun(rig: Rig) -> None:
-    rig.server.faults = [Fault("get", deeds.saying("403 Forbidden", "AccessDenied"), key="b/2")]
+    rig.server.faults = [Fault("get", faults.saying("403 Forbidden", "AccessDenied"), key="b/2")]
     assert (await command(rig, "--since", "4000d", "--until", "1h")).code == 3
     rig.server.faults.clear()
     done = await command(rig, "--since", "4000d", "--until", "1h", "--resume")
@@ -191,7 +191,7 @@ async def test_a_duration_told_again_is_the_window_that_was_begun(rig: Rig) -> N
 
 async def test_nothing_else_is_gone_on_with(rig: Rig) -> None:
     """Neither another prefix, nor a dry run, nor a sync, nor what ended well since."""
-    refused = Fault("get", deeds.saying("403 Forbidden", "AccessDenied"), key="b/2")
+    refused = Fault("get", faults.saying("403 Forbidden", "AccessDenied"), key="b/2")
     rig.server.faults = [refused]
     assert (await in_process(rig, selection=Selection(prefixes=("b/",)))).exit_code == 3
     assert (await sync(rig.settings, SyncOptions())).exit_code == 3
@@ -203,7 +203,7 @@ async def test_nothing_else_is_gone_on_with(rig: Rig) -> None:
 
 
 async def test_a_dry_run_shows_what_is_left_and_takes_over_nothing(rig: Rig) -> None:
-    rig.server.faults = [Fault("get", deeds.saying("403 Forbidden", "AccessDenied"), key="b/2")]
+    rig.server.faults = [Fault("get", faults.saying("403 Forbidden", "AccessDenied"), key="b/2")]
     assert (await in_process(rig)).exit_code == 3
     rig.server.faults.clear()
     shown: list[str] = []
@@ -213,9 +213,9 @@ async def test_a_dry_run_shows_what_is_left_and_takes_over_nothing(rig: Rig) -> 
 
 
 async def test_a_run_that_made_no_plan_hides_none(rig: Rig) -> None:
-    rig.server.faults = [Fault("get", deeds.saying("403 Forbidden", "AccessDenied"), key="b/2")]
+    rig.server.faults = [Fault("get", faults.saying("403 Forbidden", "AccessDenied"), key="b/2")]
     assert (await in_process(rig)).exit_code == 3
-    rig.server.faults = [Fault("list", deeds.saying("403 Forbidden", "AccessDenied"))]
+    rig.server.faults = [Fault("list", faults.saying("403 Forbidden", "AccessDenied"))]
     assert (await in_process(rig, resume=False)).exit_code == 4
     rig.server.faults.clear()
     assert (await in_process(rig, resume=True)).exit_code == 0

@@ -12,8 +12,8 @@ import pytest
 
 from ingest.plan.concurrency import Concurrency
 from ingest.source.credentials import ChainCredentials
+from ingest.testing.memory_s3 import Answer, Asked, Deed, refusal
 from tests.faults.rig import Rig, rigged
-from tests.fixtures.memory_s3 import Answer, Asked, Deed, refusal
 
 FLIGHT = Concurrency().floor
 OBJECTS = {f"k{number:03}": b"%d" % number for number in range(3 * FLIGHT)}

@@ -13,8 +13,8 @@ from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.source.bucket import Bucket as OpenBucket
 from ingest.tasks.stop import Stop
-from tests.fixtures.memory_s3 import MemoryS3, etag_of
-from tests.fixtures.raw_server import Script, Visit, raw_server
+from ingest.testing.memory_s3 import MemoryS3, etag_of
+from ingest.testing.raw_server import Script, Visit, raw_server
 from tests.fixtures.servers import Bucket
 
 MOST = 64 << 20

@@ -17,7 +17,7 @@ from ingest.jobs.verify import verify
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.tasks.stop import Stop
-from tests.fixtures.memory_s3 import MemoryS3, serving
+from ingest.testing.memory_s3 import MemoryS3, serving
 from tests.fixtures.process import Done, run_ingest
 from tests.fixtures.servers import Bucket
 

@@ -13,7 +13,7 @@ from ingest.jobs.sync import sync
 from ingest.observe.progress import Silence
 from ingest.source.client import S3Client
 from ingest.tasks.stop import Stop
-from tests.fixtures.raw_server import Visit, raw_server
+from ingest.testing.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket
 
 LISTING = b"""<?xml version="1.0"?><ListBucketResult><Name>statements</Name><IsTruncated>false</IsTruncated><KeyCount>1</KeyCount>

@@ -14,8 +14,8 @@ from ingest.catalog.sql.engine import create_engine
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket as OpenBucket
 from ingest.source.client import S3Client
+from ingest.testing.raw_server import Script, Visit, raw_server
 from tests.fixtures.process import Done, run_ingest
-from tests.fixtures.raw_server import Script, Visit, raw_server
 from tests.fixtures.servers import Bucket
 
 MARK = "c4n4ry"

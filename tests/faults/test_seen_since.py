@@ -20,11 +20,11 @@ from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.tasks.stop import Stop
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import look
 from tests.faults.rig import MODIFIED
 from tests.faults.test_two_at_once import Rig
-from tests.fixtures.memory_s3 import MemoryS3, running
 
 OLD, NEW, KNOWN, PASSING, LOST, BACK = "d/old", "d/new", "d/known", "d/passing", "d/lost", "d/returning"
 UNWANTED = Selection(until=MODIFIED)

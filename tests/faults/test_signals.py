@@ -18,9 +18,9 @@ from ingest.jobs.sync import sync
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
-from tests.faults.deeds import stall
+from ingest.testing.faults import stall
+from ingest.testing.memory_s3 import Fault, MemoryS3, running
 from tests.faults.invariants import look
-from tests.fixtures.memory_s3 import Fault, MemoryS3, running
 from tests.fixtures.process import ended, started, until
 
 KEYS = [f"k/{number}" for number in range(6)]

@@ -21,11 +21,11 @@ from ingest.catalog.sql.url import Target
 from ingest.engine import pipeline
 from ingest.engine import run as runs
 from ingest.errors import DatabaseSilent, LockedError, LockLost
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Fault
 from tests.faults.mortal import Mortal
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.rig import Rig, rigged, variables_of
-from tests.fixtures.memory_s3 import Fault
 from tests.fixtures.process import ended, started, until
 
 _numbers = itertools.count(1)
@@ -54,7 +54,7 @@ async def rig(tmp_path: Path, url: str) -> AsyncIterator[Rig]:
 
 
 def freezing_at(rig: Rig, freeze: object) -> None:
-    rig.server.faults = [Fault("get", deeds.after(freeze, deeds.sane), STUCK, times=1)]  # type: ignore[arg-type]
+    rig.server.faults = [Fault("get", faults.after(freeze, faults.sane), STUCK, times=1)]  # type: ignore[arg-type]
 
 
 async def test_frozen_in_mid_run(rig: Rig, freezing: Mortal) -> None:
@@ -94,7 +94,7 @@ async def test_the_locks_session_is_frozen(rig: Rig, freezing: Mortal, monkeypat
     """It has the lock still, and nobody can tell whether it will go on: 6."""
     monkeypatch.setattr(runs, "_HEARTBEAT_SECONDS", 0.2)
     monkeypatch.setattr(pipeline, "GRACE", 0.1)
-    rig.server.faults = [Fault("list", deeds.after(freezing.freeze_sessions, deeds.stall), times=1)]
+    rig.server.faults = [Fault("list", faults.after(freezing.freeze_sessions, faults.stall), times=1)]
     report = await rig.run(6)
     assert report.error is not None
     assert report.error.code == "lock_lost"
@@ -169,7 +169,7 @@ async def test_a_firewall_forgets_the_locks_connection(
     monkeypatch.setattr(runs, "_HEARTBEAT_SECONDS", 0.2)
     monkeypatch.setattr(pipeline, "GRACE", 0.1)
     async with rigged(tmp_path, through(proxy, url)) as rig:
-        rig.server.faults = [Fault("list", deeds.after(proxy.forget, deeds.stall), times=1)]
+        rig.server.faults = [Fault("list", faults.after(proxy.forget, faults.stall), times=1)]
         report = await rig.run(6)
         assert report.error is not None
         assert report.error.code == "lock_lost"

@@ -13,10 +13,10 @@ import pytest
 
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.databases import Template, copy_of
 from tests.faults.forks import ForkServer, fork_server
 from tests.faults.storm import Storm
-from tests.fixtures.memory_s3 import MemoryS3, running
 
 SECONDS = float(os.environ.get("INGEST_TEST_STORM", "0"))
 """For each database: new storms for so long; 0 is one short one, of the same draws each time."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from ingest.testing.memory_s3 import Answer, Asked, Deed, Stored, etag_of, quoted
 from tests.faults.rig import MODIFIED, Rig, rigged
-from tests.fixtures.memory_s3 import Answer, Asked, Deed, Stored, etag_of, quoted
 
 KEY = "a/statement.pdf"
 FIRST, SECOND = b"first", b"other"

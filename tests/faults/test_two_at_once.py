@@ -23,10 +23,10 @@ from ingest.errors import LockedError
 from ingest.jobs.sync import backfill
 from ingest.observe.progress import Silence
 from ingest.tasks.stop import Stop
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, by_key, copies_of, look
-from tests.fixtures.memory_s3 import MemoryS3, running
 
 WAITING = "copies.waiting"
 KEYS = ("a", "a/b", "d/1")

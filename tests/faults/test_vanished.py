@@ -14,10 +14,10 @@ from ingest.jobs.sync import backfill
 from ingest.model import MarkGone, RunStatus
 from ingest.plan.selection import Selection
 from ingest.plan.vanishing import MOST_GONE, MostGone
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Fault, MemoryS3
 from tests.faults.rig import Rig, rigged
 from tests.fixtures.lines import lines_said
-from tests.fixtures.memory_s3 import Fault, MemoryS3
 
 OBJECTS = {f"{place}/{number:03}": b"x" for place in ("a", "b/c") for number in range(60)}
 SERVERS = ["MinIO", "SeaweedFS", "unknown"]
@@ -156,7 +156,7 @@ async def test_a_server_that_turns_out_to_list_in_another_order_marks_nothing(tm
     async with rigged(tmp_path, sqlite_url, OBJECTS, page=7, name="MinIO") as rig:
         await rig.run(0)
         lose(10)(rig.server)
-        swap = deeds.answering(
+        swap = faults.answering(
             lambda answer: answer.plus(
                 answer.body.replace(b"<Key>b/c/058<", b"<Key>?<")
                 .replace(b"<Key>b/c/059<", b"<Key>b/c/058<")

@@ -21,11 +21,11 @@ from ingest.errors import CatalogWentBack, DatabaseError, SchemaAhead, SchemaMis
 from ingest.jobs.verify import verify
 from ingest.observe.progress import Silence
 from ingest.tasks.stop import Stop
+from ingest.testing.memory_s3 import Answer, Fault
+from ingest.testing.raw_server import Visit
 from tests.faults.mortal import Mortal
 from tests.faults.rig import Rig, rigged, run_sync
 from tests.faults.turning import Turning
-from tests.fixtures.memory_s3 import Answer, Fault
-from tests.fixtures.raw_server import Visit
 
 KEYS = [f"2026/{number:02}.pdf" for number in range(40)]
 OLD = {key: b"old " + key.encode() for key in KEYS}

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from ingest.jobs.show import runs
-from tests.faults import deeds
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Answer, Asked, Deed
 from tests.faults.rig import OBJECTS, Printed, Rig, rigged, variables_of
-from tests.fixtures.memory_s3 import Answer, Asked, Deed
 from tests.fixtures.process import ended, started, until
 
 _LIBRARIES = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), Path("/usr/lib/faketime/libfaketime.so.1")]
@@ -38,7 +38,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str, s
 def undated(_: Asked, answer: Answer) -> Deed | None:
     """A spoiler of every answer: the server does not say what time it is."""
     headers = {name: value for name, value in answer.headers.items() if name != "Date"}
-    return deeds.answering(lambda whole: whole._replace(headers=headers))
+    return faults.answering(lambda whole: whole._replace(headers=headers))
 
 
 async def at(rig: Rig, days: float, *command: str) -> Printed:

@@ -24,10 +24,10 @@ from ingest.demo.verify_service import VerifyService
 from ingest.model import LetterState
 from ingest.settings import Settings
 from ingest.store.paths import decode_path
+from ingest.testing.memory_s3 import MemoryS3, Stored
 from tests.faults.databases import Template, copy_of, sqlite_file
 from tests.faults.forks import Forked, ForkServer
 from tests.fixtures.events import plain
-from tests.fixtures.memory_s3 import MemoryS3, Stored
 
 T = TypeVar("T")
 ELSEWHERE = "http://127.0.0.1:9/v1/verify"

@@ -17,8 +17,8 @@ from ingest.http.exchange import Response
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket
 from ingest.source.endpoint import Endpoint
+from ingest.testing.raw_server import RawServer, Script, Visit, raw_server
 from tests.fixtures import servers
-from tests.fixtures.raw_server import RawServer, Script, Visit, raw_server
 
 ODD_KEYS = ["a b", "a+b", "100%", "%2F", "é", "a?b#c&d=e", "'\"<>&amp;", "~tilde", "a\\b", "\u202e", "emoji \U0001f600"]
 VERY_ODD_KEYS = [*ODD_KEYS, "a//b", "/leading", "trailing/", "a/../b", ".", "tab\t", "\x7f", "x" * 1024]

@@ -17,8 +17,8 @@ from ingest.http.timeouts import Timeouts
 from ingest.jobs.check import check
 from ingest.settings import Settings
 from ingest.source import bucket
+from ingest.testing.raw_server import Visit, raw_server
 from tests.fixtures.process import run_ingest
-from tests.fixtures.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket
 from tests.fixtures.steps import Steps
 

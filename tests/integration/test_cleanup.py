@@ -25,7 +25,7 @@ from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.source.clock import server_time
 from ingest.tasks.stop import Stop
-from tests.fixtures.raw_server import Visit, raw_server
+from ingest.testing.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket
 
 

@@ -24,9 +24,9 @@ from ingest.model import RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
-from tests.faults.deeds import saying
+from ingest.testing.faults import saying
+from ingest.testing.memory_s3 import Fault, MemoryS3, Stored, serving
 from tests.fixtures.events import eventually, list_letters, plain, record, row_of, run, sent, settings_for
-from tests.fixtures.memory_s3 import Fault, MemoryS3, Stored, serving
 from tests.fixtures.servers import Bucket
 
 REMOVAL = "s3:ObjectRemoved:Delete"

@@ -12,7 +12,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema
 from ingest.errors import DatabaseError
 from ingest.settings import Settings
-from tests.fixtures.connections import listening
+from ingest.testing.connections import listening
 
 
 def spread(url: str, *before: str, **more: str) -> str:

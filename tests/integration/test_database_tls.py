@@ -20,7 +20,7 @@ from ingest.catalog.sql.connect import open_lane
 from ingest.catalog.sql.engine import create_engine
 from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseError
-from tests.fixtures.connections import listening
+from ingest.testing.connections import listening
 from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Certificates
 

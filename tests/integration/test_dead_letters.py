@@ -25,12 +25,12 @@ from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
-from tests.faults.deeds import stall
+from ingest.testing.faults import stall
+from ingest.testing.memory_s3 import Fault, MemoryS3, serving
 from tests.fixtures.door import Door, door_to
 from tests.fixtures.events import eventually, list_letters, plain, row_of, run, sent, settings_for
 from tests.fixtures.kafka_listener import Listener, standing_before
 from tests.fixtures.lines import lines_said
-from tests.fixtures.memory_s3 import Fault, MemoryS3, serving
 from tests.fixtures.servers import Bucket
 
 NOT_ENOUGH_REPLICAS = 19

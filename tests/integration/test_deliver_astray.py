@@ -24,7 +24,7 @@ from ingest.observe.progress import Silence
 from ingest.plan.verdicts import MANY
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
-from tests.fixtures.raw_server import RawServer, Visit, raw_server
+from ingest.testing.raw_server import RawServer, Visit, raw_server
 from tests.fixtures.servers import Bucket
 from tests.fixtures.verify_service import in_line, run_deliver, run_sync
 

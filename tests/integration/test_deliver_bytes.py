@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from ingest.delivery.service import MOST_ANSWER_BYTES, Answer, Parcel, Verifier, WrongBytes
 from ingest.plan.rulings import Ruling
 from ingest.settings import Settings
-from tests.fixtures.raw_server import RawServer, Visit, raw_server
+from ingest.testing.raw_server import RawServer, Visit, raw_server
 
 SIZE = 48 << 20
 SETTINGS = Settings.model_validate({"endpoint": "minio.example.com:9000", "bucket": "statements"})

@@ -25,8 +25,8 @@ from ingest.model import RunReport, RunStatus
 from ingest.plan.rulings import MOST_ATTEMPTS
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
+from ingest.testing.raw_server import Visit, raw_server
 from tests.fixtures.process import ended, run_ingest, started, until
-from tests.fixtures.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket, Certificates
 from tests.fixtures.verify_service import in_line, opened, run_deliver, run_sync, run_work
 

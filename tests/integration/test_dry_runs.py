@@ -16,7 +16,7 @@ from ingest.jobs.sync import backfill, sync
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
-from tests.fixtures.memory_s3 import MemoryS3, running
+from ingest.testing.memory_s3 import MemoryS3, running
 
 
 @pytest.fixture

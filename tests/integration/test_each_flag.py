@@ -24,10 +24,10 @@ from ingest.cli import main
 from ingest.demo.verify_service import VerifyService
 from ingest.engine.options import ConsumeOptions
 from ingest.model import RunReport
-from tests.faults import deeds
-from tests.fixtures.memory_s3 import Answer, Asked, Deed, Fault, MemoryS3, running
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Answer, Asked, Deed, Fault, MemoryS3, running
+from ingest.testing.raw_server import Visit
 from tests.fixtures.process import environment, run_ingest
-from tests.fixtures.raw_server import Visit
 from tests.unit.test_json_shape import DRIVER
 
 OLD, NEW = datetime(2024, 6, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
@@ -195,7 +195,7 @@ def test_copies_of_what_is_gone(place: Place) -> None:
 def test_an_operators_word(place: Place) -> None:
     def undated(_: Asked, answer: Answer) -> Deed | None:
         headers = {name: value for name, value in answer.headers.items() if name != "Date"}
-        return deeds.answering(lambda whole: whole._replace(headers=headers))
+        return faults.answering(lambda whole: whole._replace(headers=headers))
 
     place.server.faults = [undated]
     place.run("sync")
@@ -223,7 +223,7 @@ def test_what_is_held(place: Place) -> None:
 
 
 def test_how_many_are_shown(place: Place) -> None:
-    place.server.faults = [Fault("get", deeds.saying("403 Forbidden", "AccessDenied"))]
+    place.server.faults = [Fault("get", faults.saying("403 Forbidden", "AccessDenied"))]
     said = place.run(
         "sync", "ls", "ls --limit 2", "runs", "runs list --limit 1", "runs show 1", "runs show 1 --limit 3"
     )

@@ -19,7 +19,7 @@ from ingest.broker.probe import probe
 from ingest.demo.broker import Broker
 from ingest.errors import BrokerUntrusted, ExitCode
 from ingest.model import RunReport, RunStatus
-from tests.fixtures.connections import listening
+from ingest.testing.connections import listening
 from tests.fixtures.events import run, settings_for
 from tests.fixtures.kafka_listener import PASSWORD, SCRAM, USER, Listener, filled, login, settings_at, standing_before
 from tests.fixtures.servers import Bucket, Certificates

@@ -24,9 +24,9 @@ from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.store.paths import decode_path
 from ingest.tasks.stop import Stop
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.invariants import Copy, files_of
 from tests.fixtures.keys import ALL, NOT_UTF8, UNSTORABLE, body_of
-from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Bucket
 

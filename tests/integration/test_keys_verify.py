@@ -23,9 +23,9 @@ from ingest.observe.escape import escape_key
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
+from ingest.testing.memory_s3 import MemoryS3
 from tests.faults.invariants import files_of
 from tests.fixtures.keys import ALL, body_of
-from tests.fixtures.memory_s3 import MemoryS3
 from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Bucket
 from tests.integration.test_keys import MOTO_KEEPS, assert_in_place, memory, rows_of

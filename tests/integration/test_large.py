@@ -26,9 +26,9 @@ from ingest.source.bucket import Bucket
 from ingest.store import ranges
 from ingest.store.files import FileStore, Staged
 from ingest.store.temporaries import OWNER
+from ingest.testing.raw_server import Visit
 from tests.fixtures import servers
 from tests.fixtures.objects import ServedObject, multipart_etag
-from tests.fixtures.raw_server import Visit
 
 BODY = Random("large").randbytes(1_000_003)
 PIECE = 100_000

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import ingest
+from ingest.testing.raw_server import Visit, raw_server
 from tests.fixtures.process import environment, run_ingest
-from tests.fixtures.raw_server import Visit, raw_server
 from tests.fixtures.servers import Bucket
 
 PROGRAM = """

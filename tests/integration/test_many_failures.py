@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import deeds
-from tests.fixtures.memory_s3 import Answer, Asked, Deed, MemoryS3, running
+from ingest.testing import faults
+from ingest.testing.memory_s3 import Answer, Asked, Deed, MemoryS3, running
 from tests.fixtures.process import run_ingest
 
 REFUSED = {f"secret/{number:04}": b"x" for number in range(100)}
@@ -17,7 +17,7 @@ REFUSED = {f"secret/{number:04}": b"x" for number in range(100)}
 
 def refuse(asked: Asked, _: Answer) -> Deed | None:
     if asked.operation == "get" and asked.key.startswith("secret/"):
-        return deeds.saying("403 Forbidden", "AccessDenied")
+        return faults.saying("403 Forbidden", "AccessDenied")
     return None
 
 

@@ -17,10 +17,10 @@ from cryptography.x509.oid import NameOID
 from ingest import errors
 from ingest.errors import ExitCode, IngestError
 from ingest.source.client import S3Client
+from ingest.testing.raw_server import Visit, raw_server
 from tests.fixtures.clients import CLIENTS, KEYS, Client, NotAnsweredError, answering, forward_proxy, settings
 from tests.fixtures.clients import without_proxies as proxies_of
 from tests.fixtures.mutual_tls import mutual_server
-from tests.fixtures.raw_server import Visit, raw_server
 
 every_client = pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 LOGIN = "Basic bWU6Y2FuYXJ5"  # me:canary

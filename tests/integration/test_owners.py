@@ -20,7 +20,7 @@ from ingest.plan.checks import Hashed
 from ingest.store.files import FileStore, Staged
 from ingest.store.resume_notes import Identity
 from ingest.store.temporaries import Owner
-from tests.fixtures.memory_s3 import MemoryS3, serving
+from ingest.testing.memory_s3 import MemoryS3, serving
 from tests.fixtures.process import run_ingest, started, until
 
 BODY = b"statement"

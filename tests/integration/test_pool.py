@@ -18,9 +18,9 @@ from ingest.http.exchange import Response
 from ingest.http.pool import Pool
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
+from ingest.testing.raw_server import Visit, greeter, raw_server
 from tests.fixtures.pools import BODY, GET, STREAM, accept, connected, loop_policy, no_chunk
 from tests.fixtures.process import until
-from tests.fixtures.raw_server import Visit, greeter, raw_server
 
 # The hook that replaces this fixture would run every test of the suite on every loop.
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy. fixture")

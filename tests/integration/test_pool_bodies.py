@@ -17,8 +17,8 @@ from ingest.http.exchange import MOST_ERROR_BYTES, Body, Exchange
 from ingest.http.pool import Pool
 from ingest.http.timeouts import Timeouts
 from ingest.settings.trust import unchecked_context
+from ingest.testing.raw_server import RawServer, Script, Visit, raw_server
 from tests.fixtures.pools import BODY, loop_policy
-from tests.fixtures.raw_server import RawServer, Script, Visit, raw_server
 
 # The hook that replaces this fixture would run every test of the suite on every loop.
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy. fixture")

@@ -13,8 +13,8 @@ from ingest.http.exchange import BodyOverflow
 from ingest.http.pool import Pool
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
+from ingest.testing.raw_server import Script, Visit, raw_server
 from tests.fixtures.pools import BODY, STREAM, accept, connected, loop_policy
-from tests.fixtures.raw_server import Script, Visit, raw_server
 
 # The hook that replaces this fixture would run every test of the suite on every loop.
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy. fixture")

@@ -22,8 +22,8 @@ from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.fixtures.lines import lines_said
-from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Bucket
 

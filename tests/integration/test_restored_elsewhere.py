@@ -22,8 +22,8 @@ from ingest.plan.selection import Selection
 from ingest.settings import Settings
 from ingest.store import placing, renaming
 from ingest.tasks.stop import Stop
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.fixtures.lines import lines_said
-from tests.fixtures.memory_s3 import MemoryS3, running
 from tests.fixtures.process import run_ingest
 
 OBJECTS = {"a/b": b"below", "loans/1.pdf": b"one", "loans/2.pdf": b"two", "loans/large.pdf": b"large" * 1_000_000}

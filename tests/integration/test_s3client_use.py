@@ -11,7 +11,7 @@ import pytest
 
 from ingest import S3Client
 from ingest.errors import NoSuchKey, SettingsError
-from tests.fixtures.memory_s3 import MemoryS3, running
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.fixtures.servers import Bucket
 
 Use = Callable[[S3Client, Path], Awaitable[object]]

@@ -11,7 +11,7 @@ import pytest
 from ingest.errors import AccessDenied, NoSuchKey
 from ingest.settings import Settings
 from ingest.source.peek import TINY, SightedBucket
-from tests.fixtures.raw_server import RawServer, Visit, raw_server
+from ingest.testing.raw_server import RawServer, Visit, raw_server
 
 DATE = "Last-Modified: Mon, 05 Jan 2026 10:00:00 GMT\r\n"
 

@@ -21,9 +21,9 @@ from ingest.http.timeouts import Timeouts
 from ingest.settings import Settings
 from ingest.settings.trust import Trust
 from ingest.source.bucket import Bucket
+from ingest.testing.raw_server import RawServer, Visit, greeter, raw_server
 from tests.fixtures import servers
 from tests.fixtures.pools import loop_policy
-from tests.fixtures.raw_server import RawServer, Visit, greeter, raw_server
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)

@@ -21,7 +21,7 @@ from ingest.observe.progress import Silence
 from ingest.observe.report import as_line
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
-from tests.fixtures.memory_s3 import MemoryS3, running
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.fixtures.process import started
 
 

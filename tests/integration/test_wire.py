@@ -15,9 +15,9 @@ from ingest.errors import (
     UnexpectedResponse,
 )
 from ingest.http.exchange import MOST_ERROR_BYTES, Exchange
+from ingest.testing.raw_server import Visit
 from tests.fixtures.pools import BODY, GET, HEAD, STREAM, accept, connected, loop_policy
 from tests.fixtures.process import until
-from tests.fixtures.raw_server import Visit
 
 # The hook that replaces this fixture would run every test of the suite on every loop.
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy. fixture")

@@ -32,8 +32,8 @@ from ingest.plan import page_memory
 from ingest.plan.selection import Selection
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
-from tests.faults.deeds import saying
-from tests.fixtures.memory_s3 import Fault, MemoryS3, Stored, running
+from ingest.testing.faults import saying
+from ingest.testing.memory_s3 import Fault, MemoryS3, Stored, running
 
 KEYS = ("a", "a-", "a/b", "a/c", "b", "b/", "c", "c/d/e", "d", "d0", "e", "é")
 FAULTS = (saying("403 Forbidden", "AccessDenied"), saying("404 Not Found", "NoSuchKey"))

@@ -14,7 +14,7 @@ import pytest
 
 from ingest.cli import main
 from ingest.observe.report import frame
-from tests.fixtures.memory_s3 import MemoryS3, running
+from ingest.testing.memory_s3 import MemoryS3, running
 from tests.fixtures.process import environment
 
 DRIVER = """

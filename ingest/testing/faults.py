@@ -7,8 +7,8 @@ import gzip
 from collections.abc import Awaitable, Callable
 from itertools import cycle
 
-from tests.fixtures.memory_s3 import Answer, Deed, refusal
-from tests.fixtures.raw_server import Visit
+from ingest.testing.memory_s3 import Answer, Deed, refusal
+from ingest.testing.raw_server import Visit
 
 
 async def reset(visit: Visit, _: Answer) -> None:

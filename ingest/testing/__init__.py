@@ -1,0 +1,1 @@
+"""Servers for the tests of programs that use a bucket: they misbehave on order."""
