@@ -105,7 +105,7 @@ wrong_bytes = answering(lambda answer: answer.plus(bytes(byte ^ 1 for byte in an
 
 
 def wrong_otherwise_each_time() -> Deed:
-    """Of the right length: what a bad line makes of them. The same twice would speak for the bytes, and against the etag."""
+    """Of the right length: what a bad line makes of them. The same twice would speak for the bytes."""
     turns = cycle(range(1, 256))
 
     def spoil(answer: Answer) -> Answer:

@@ -18,7 +18,8 @@ from ingest.http.exchange import Response
 from ingest.http.pool import Pool
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
-from ingest.testing.raw_server import Visit, greeter, raw_server
+from ingest.testing.raw_server import Visit, raw_server
+from tests.fixtures.greeter import greeter
 from tests.fixtures.pools import BODY, GET, STREAM, accept, connected, loop_policy, no_chunk
 from tests.fixtures.process import until
 

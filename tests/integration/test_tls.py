@@ -21,8 +21,9 @@ from ingest.http.timeouts import Timeouts
 from ingest.settings import Settings
 from ingest.settings.trust import Trust
 from ingest.source.bucket import Bucket
-from ingest.testing.raw_server import RawServer, Visit, greeter, raw_server
+from ingest.testing.raw_server import RawServer, Visit, raw_server
 from tests.fixtures import servers
+from tests.fixtures.greeter import greeter
 from tests.fixtures.pools import loop_policy
 
 NOW = datetime.datetime.now(datetime.UTC)
