@@ -84,7 +84,7 @@ def quietly(command: Sequence[str | Path], environ: Mapping[str, str] | None = N
         done = subprocess.run(command, env=environ, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         return False, "", str(error)
-    return done.returncode == 0, done.stdout, done.stderr
+    return done.returncode == 0, done.stdout, done.stderr or f"exit code {done.returncode}"
 
 
 class Environment:

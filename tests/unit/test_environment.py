@@ -98,6 +98,12 @@ def test_where_uv_fails_pip_tries_and_one_line_says_so(
     assert not (tmp_path / "env" / ".unfinished").exists()
 
 
+def test_a_uv_that_is_killed_is_said_to_be(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script(tmp_path / "path" / "uv", f'[ "$1" = --version ] || kill -9 $$; echo "{GOOD_UV}"')
+    assert run() == (0, [PIP_AGAIN])
+    assert "uv could not do it (exit code -9): pip tries" in capsys.readouterr().out
+
+
 def test_where_both_fail_the_next_try_trusts_nothing_that_is_there(run: Run, tmp_path: Path) -> None:
     on_path(tmp_path, offline=1, online=1)
     assert run(pip=3)[0] == 3
