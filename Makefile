@@ -5,18 +5,19 @@ RIVALS := benchmarks/.venv
 OWN := benchmarks/.own
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3 ...")
 INSTALL = $(PYTHON) tools/environment.py
+INSTALL_PROJECT := -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation
 # What is measured starts as after pip, which leaves no compiling to the first start.
 COMPILED := UV_COMPILE_BYTECODE=1
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: setup demo test soak interleavings storm lint docs bench lock clean
+.PHONY: setup demo test soak interleavings storm lint docs bench lock matrix clean
 
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock tools/environment.py pyproject.toml hatch_build.py ingest/hashing/md5_lanes.c
 	@$(PYTHON) -c '$(CHECK_PYTHON)'
 	$(INSTALL) .venv requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python $(INSTALL_PROJECT) -e .
 	@touch $@
 
 demo: setup
@@ -57,7 +58,7 @@ docs: setup
 
 # BENCH='--cases fresh-10k --rounds 3' runs one of them; BENCH=--list names them all.
 bench: setup $(RIVALS)/.installed $(OWN)/.installed
-	$(OWN)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-build-isolation .
+	$(OWN)/bin/python $(INSTALL_PROJECT) --force-reinstall .
 	$(BIN)/python -m benchmarks.peers $(BENCH)
 	$(if $(BENCH),,$(BIN)/python -m benchmarks.events)
 
@@ -77,5 +78,18 @@ lock: setup
 	$(LOCK) --extra kafka --extra build --constraint requirements.lock pyproject.toml -o requirements-run.lock
 	$(LOCK) benchmarks/requirements.in -o benchmarks/requirements.lock
 
+# What needs no servers but the demo's own, on each Python that is here; PYTHONS='/opt/python3.15/bin/python3' names others.
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
+matrix:
+	@for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || { echo "$$python is not here"; continue; }; \
+		echo "== Python $$version"; \
+		$$python tools/environment.py .matrix/$$version requirements.lock && \
+		.matrix/$$version/bin/python $(INSTALL_PROJECT) -e . && \
+		.matrix/$$version/bin/python -m pytest -q tests/static tests/unit tests/property && \
+		.matrix/$$version/bin/ingest demo || exit 1; \
+		tried="$$tried $$version"; \
+	done; echo "Passed:$$tried"; test -n "$$tried"
+
 clean:
-	rm -rf .venv $(RIVALS) $(OWN) benchmarks/work
+	rm -rf .venv .matrix $(RIVALS) $(OWN) benchmarks/work

@@ -61,4 +61,4 @@ def content_type(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _types() -> dict[str, str]:
-    return mimetypes.MimeTypes().types_map[True]  # Python's own table: the same on every machine
+    return mimetypes.MimeTypes().types_map[True]  # Python's own table: no machine adds to it, newer Pythons do
