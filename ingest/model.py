@@ -37,6 +37,27 @@ HAD_A_COPY = frozenset({State.PRESENT.value, State.PRUNED.value})
 """States of an object whose version was downloaded: while it stays the same, there is nothing to do."""
 
 
+class Reason(StrEnum):
+    """Why an object is downloaded."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    WANTED = "wanted"
+    """Known before, and in the window now."""
+    RETRY = "retry"
+    """It failed before."""
+    RESTORE = "restore"
+    REPAIR = "repair"
+
+
+class Unwanted(StrEnum):
+    """Why a listed object is left in the bucket."""
+
+    DIRECTORY_MARKER = "directory marker"
+    OUTSIDE_THE_WINDOW = "outside the window"
+    EXCLUDED = "excluded"
+
+
 class Verified(StrEnum):
     """How far the local bytes were checked against what the server says it holds."""
 
@@ -157,6 +178,7 @@ class CatalogRow(NamedTuple):
     size: int
     etag: str
     state: str
+    """The value of a `State`: as it comes from the database, since a member for each row would cost what a row does."""
     gone: bool
     local_path: str | None
     attempts: int
@@ -175,23 +197,6 @@ class Pair(NamedTuple):
     row: CatalogRow | None
 
 
-class Check(NamedTuple):
-    """How an object's bytes can be checked: by `algorithm` over the whole, or over parts of `part_size` bytes.
-
-    `expected` is lower-case hex, with ``-N`` behind it where it is of N parts. An `algorithm` of None means that the
-    server says nothing checkable. Where the part size is not known, `guesses` holds likely ones: a match with any is a
-    proof, a mismatch with all is none.
-    """
-
-    algorithm: str | None
-    expected: str = ""
-    part_size: int | None = None
-    """Of ``md5-parts``, whose parts can be hashed side by side."""
-    guesses: tuple[int, ...] = ()
-    checksum_part_size: int | None = None
-    """Of a stored checksum of the parts' checksums (``COMPOSITE``)."""
-
-
 class LocalCopy(NamedTuple):
     """A durable, checked file of the store, in the terms of its catalog row."""
 
@@ -206,13 +211,12 @@ class LocalCopy(NamedTuple):
 class Download(NamedTuple):
     remote: RemoteObject
     row: CatalogRow | None
-    reason: str
-    """``new``, ``changed``, ``wanted`` (known, now in the window) or ``retry`` (failed before); where no listing asked
-    for it, ``restore`` or ``repair``."""
+    reason: Reason
 
     @property
     def is_listed(self) -> bool:
-        return self.reason not in ("restore", "repair")
+        """Whether it was a listing that asked for it."""
+        return self.reason not in (Reason.RESTORE, Reason.REPAIR)
 
     def __str__(self) -> str:
         return f"download {self.remote.key} ({self.reason}, {self.remote.size} bytes)"
@@ -316,11 +320,17 @@ class Delivery(NamedTuple):
 
 
 class RunStatus(StrEnum):
+    RUNNING = "running"
+    """In its row alone, until it ends."""
     OK = "ok"
     PARTIAL = "partial"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     LOCKED = "locked"
+
+
+LISTS_THE_BUCKET = frozenset({"sync", "backfill"})
+"""Commands whose runs do."""
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from aiokafka.conn import collect_hosts
 
 from ingest.errors import SettingsError
 from ingest.settings import Settings
+from ingest.settings.events import Mechanism
 from ingest.system.redaction import protecting
 
 REQUEST_SECONDS = 15.0
@@ -33,7 +34,7 @@ class Access:
     settings: Settings
     known: ExitStack
     protocol: str
-    mechanism: str
+    mechanism: Mechanism
     request_seconds: float = REQUEST_SECONDS
     _seen: set[str] = field(default_factory=set)
 

@@ -14,7 +14,7 @@ from ingest.catalog.sources import Source
 from ingest.catalog.sql.continuity import REVISION, Continuity
 from ingest.catalog.sql.driver import Dialect, Lane, Statement, Steps, read_time
 from ingest.errors import LockedError
-from ingest.model import Counts, RunStatus, Shard
+from ingest.model import LISTS_THE_BUCKET, Counts, RunStatus, Shard
 from ingest.plan.clock import Reading, believed_after
 from ingest.plan.resuming import Cursor, Earlier, Told, newest_to_go_on
 from ingest.system.processes import is_alive, is_running, own_identity
@@ -197,9 +197,7 @@ async def _earlier(
 
 async def unmarked(lane: Lane, source_id: int, prefix: object) -> int:
     """How many objects the last listing of this prefix (as it was told) missed, and by itself did not mark as gone."""
-    listings = [
-        row for command in ("sync", "backfill") for row in await lane.fetch(_LISTINGS, *(source_id, command) * 2)
-    ]
+    listings = [row for command in LISTS_THE_BUCKET for row in await lane.fetch(_LISTINGS, *(source_id, command) * 2)]
     for _, told, counts in sorted(listings, reverse=True):
         arguments = json.loads(told)
         if (arguments.get("prefix") or None) == (prefix or None) and not arguments.get("dry_run"):

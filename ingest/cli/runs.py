@@ -10,6 +10,7 @@ from ingest.cli.output import say
 from ingest.cli.params import Count, Text
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.tables import show_table
+from ingest.model import RunStatus
 
 _UNNAMED = ""
 
@@ -102,7 +103,7 @@ def show_runs(found: list[dict[str, Any]]) -> None:
     )
 
 
-_UNCOUNTED = {"running": "under way", "interrupted": "killed before it counted"}
+_UNCOUNTED = {RunStatus.RUNNING: "under way", RunStatus.INTERRUPTED: "killed before it counted"}
 """What is said of a run without counts, unless it found nothing to do: they are written with each heartbeat."""
 
 

@@ -19,6 +19,7 @@ def command(context: Context) -> None:
     Example: ingest status --json
     """
     from ingest.jobs.show import status
+    from ingest.model import ListingOrder
 
     found = run_async(lambda _stop: status(context.settings), at_once=True)
     if context.json:
@@ -29,7 +30,7 @@ def command(context: Context) -> None:
         ("state", "objects", "size"),
         [(state, row["objects"], format_size(row["bytes"])) for state, row in sorted(found["states"].items())],
     )
-    if found["listing_order"] == "directory":
+    if found["listing_order"] == ListingOrder.DIRECTORY:
         since = f" since {found['listing_order_since']:%Y-%m-%d %H:%M} UTC" if found["listing_order_since"] else ""
         why = f" ({found['listing_order_reason']})" if found["listing_order_reason"] else ""
         say(f"\nListed directory by directory{since}{why}: no page is remembered, every one is read each night.")

@@ -37,6 +37,7 @@ from ingest.http.pool import Pool
 from ingest.http.route import Route
 from ingest.http.timeouts import Timeouts
 from ingest.http.tls import says_refused_certificate
+from ingest.plan.checks import Algorithm
 from ingest.plan.etags import etag_of
 from ingest.plan.rulings import LONGEST_RETRY_AFTER, Ruling, rule
 from ingest.plan.storable import storable_text
@@ -250,7 +251,7 @@ async def _read(descriptor: int, size: int, offset: int) -> bytes:
 
 def _hasher(parcel: Parcel) -> hashlib._Hash | None:
     algorithm = (parcel.digest or "").partition(":")[0]
-    return hashlib.new(algorithm, usedforsecurity=False) if algorithm in ("md5", "sha256") else None
+    return hashlib.new(algorithm, usedforsecurity=False) if algorithm in (Algorithm.MD5, Algorithm.SHA256) else None
 
 
 def _digest(parcel: Parcel, content: bytes) -> str | None:

@@ -12,7 +12,7 @@ from ingest.engine.prefixes import read_recorded
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.refetch import Refetch, refetching
 from ingest.errors import RowNotFound
-from ingest.model import HAD_A_COPY, Outcome, RunReport, State
+from ingest.model import HAD_A_COPY, Outcome, Reason, RunReport, State
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
@@ -59,7 +59,7 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
             async for row in _wanted(run, options, named):
                 run.stop.raise_if_requested()
                 if not options.to or await _is_missing(run, row, transfers, strangers):
-                    await transfers.submit(row, "restore")
+                    await transfers.submit(row, Reason.RESTORE)
 
     return await execute("restore", settings, arguments, work, lock="retention", progress=progress, stop=stop)
 
@@ -76,7 +76,7 @@ async def _is_missing(run: Run, row: CopyRow, transfers: Refetch, strangers: Str
         log().info("already_present", key=row.remote.key)
         return False
     if found.verdict is Verdict.DAMAGED and strangers is Strangers.KEPT and store.taken is None:
-        await transfers.refuse(row, "restore", in_the_way(expected.local_path))
+        await transfers.refuse(row, Reason.RESTORE, in_the_way(expected.local_path))
         return False
     return True
 

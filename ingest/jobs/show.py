@@ -10,7 +10,7 @@ from ingest.catalog import deadletters, outbox, overview
 from ingest.catalog.catalog import Catalog, Source
 from ingest.engine.installation import asked
 from ingest.errors import RowNotFound
-from ingest.model import RemoteObject
+from ingest.model import LISTS_THE_BUCKET, RemoteObject
 from ingest.observe.logs import log
 from ingest.plan.why import lists, why_left
 from ingest.settings import Settings
@@ -95,7 +95,7 @@ async def run_shown(settings: Settings, run_id: int, limit: int, key: str | None
 def _why(row: dict[str, Any], run: dict[str, Any], bucket: str) -> str:
     """What a run made of an object, by its record; of the object as it is on record now."""
     told = run["arguments"]
-    if run["command"] not in ("sync", "backfill"):
+    if run["command"] not in LISTS_THE_BUCKET:
         return f"no {run['command']} lists the bucket"
     prefixes = [spelled for text in told.get("prefix") or () for spelled in (text, *other_prefixes(text, bucket))]
     if not lists(told, row["key"], prefixes):

@@ -22,7 +22,7 @@ from ingest.engine.run import Run, execute
 from ingest.engine.transfer.refetch import Refetch, refetching
 from ingest.errors import DamageFound
 from ingest.jobs.orphans import find_orphans
-from ingest.model import Audit, Outcome, RunReport, State
+from ingest.model import Audit, Outcome, Reason, RunReport, State
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
@@ -105,7 +105,7 @@ class _Verify:
             await self._note(suspects)
             for row, finding in suspects if transfers is not None else ():
                 if transfers is not None and self._is_mendable(row, finding):
-                    await transfers.submit(row, "repair")
+                    await transfers.submit(row, Reason.REPAIR)
         self.run.progress.listing_done()
 
     def repaired(self, outcome: Outcome) -> None:

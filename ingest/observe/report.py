@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ingest.errors import IngestError
-from ingest.model import RunReport, RunStatus
+from ingest.model import LISTS_THE_BUCKET, RunReport, RunStatus
 from ingest.system.units import format_size
 
 
@@ -42,7 +42,7 @@ def as_line(report: RunReport) -> str:
     """``sync ok: 12 listed, 2 new, …``: only counts (and notes) that are not zero, besides the first."""
     counts = report.tallies
     size = counts.pop("bytes")
-    shown = [f"{counts.pop('listed')} listed"] if report.command in ("sync", "backfill") else []
+    shown = [f"{counts.pop('listed')} listed"] if report.command in LISTS_THE_BUCKET else []
     shown += [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
     if size:
         shown.append(format_size(size))

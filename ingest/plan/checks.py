@@ -6,12 +6,44 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from itertools import chain
 from typing import NamedTuple, Protocol
 
-from ingest.model import Check, Verified
+from ingest.model import Verified
 from ingest.plan.etags import Shape, etag_of, is_void, shape_of
+
+
+class Algorithm(StrEnum):
+    """What bytes are checked by, in the words of the S3 API's headers and of a copy's digest."""
+
+    MD5 = "md5"
+    MD5_PARTS = "md5-parts"
+    """The MD5 of the parts' MD5s: the etag of an upload in parts."""
+    SHA256 = "sha256"
+    SHA1 = "sha1"
+    CRC64NVME = "crc64nvme"
+    CRC32C = "crc32c"
+    CRC32 = "crc32"
+
+
+class Check(NamedTuple):
+    """How an object's bytes can be checked: by `algorithm` over the whole, or over parts of `part_size` bytes.
+
+    `expected` is lower-case hex, with ``-N`` behind it where it is of N parts. An `algorithm` of None means that the
+    server says nothing checkable. Where the part size is not known, `guesses` holds likely ones: a match with any is a
+    proof, a mismatch with all is none.
+    """
+
+    algorithm: Algorithm | None
+    expected: str = ""
+    part_size: int | None = None
+    """Of ``md5-parts``, whose parts can be hashed side by side."""
+    guesses: tuple[int, ...] = ()
+    checksum_part_size: int | None = None
+    """Of a stored checksum of the parts' checksums (``COMPOSITE``)."""
+
 
 MIB = 1 << 20
 COMMON_PART_SIZES = (
@@ -23,7 +55,13 @@ MOST_GUESSES = 3
 """Part sizes that are tried at once: each costs one more MD5 over all bytes."""
 _MOST_HASHED = 16 << 30
 """Bytes that finding out the part size of one object may hash, in all."""
-HASH_BYTES = {"sha256": 32, "sha1": 20, "crc64nvme": 8, "crc32c": 4, "crc32": 4}
+HASH_BYTES = {
+    Algorithm.SHA256: 32,
+    Algorithm.SHA1: 20,
+    Algorithm.CRC64NVME: 8,
+    Algorithm.CRC32C: 4,
+    Algorithm.CRC32: 4,
+}
 """What `Hasher` knows besides MD5, strongest first, and how long each is."""
 
 
@@ -38,14 +76,14 @@ def check_for(etag: str, size: int, *, encrypted: bool = False, part_size: int |
     if encrypted or shape is None or is_void(etag, size):
         return Check(None)
     if shape is Shape.WHOLE:
-        return Check("md5", etag)
+        return Check(Algorithm.MD5, etag)
     parts = int(etag.partition("-")[2])
     if shape is Shape.ONE_PART:
-        return Check("md5-parts", etag, max(size, 1))
+        return Check(Algorithm.MD5_PARTS, etag, max(size, 1))
     if part_size is not None and part_size != size:  # a server that ignores partNumber answers with the whole object
-        return Check("md5-parts", etag, part_size) if _fits(size, part_size, parts) else Check(None)
+        return Check(Algorithm.MD5_PARTS, etag, part_size) if _fits(size, part_size, parts) else Check(None)
     guesses = inferred_part_sizes(size, parts)
-    return Check("md5-parts", etag, guesses=tuple(guesses)) if guesses else Check(None)
+    return Check(Algorithm.MD5_PARTS, etag, guesses=tuple(guesses)) if guesses else Check(None)
 
 
 def is_multipart(etag: str) -> bool:
@@ -53,7 +91,7 @@ def is_multipart(etag: str) -> bool:
     return shape_of(etag_of(etag)) in (Shape.ONE_PART, Shape.PARTS)
 
 
-def check_by_parts(algorithm: str, digest: bytes, parts: int, size: int, part_size: int | None = None) -> Check:
+def check_by_parts(algorithm: Algorithm, digest: bytes, parts: int, size: int, part_size: int | None = None) -> Check:
     """What can be checked for a stored checksum of the checksums of so many `parts` of an object of `size` bytes."""
     expected = f"{digest.hex()}-{parts}"
     if parts == 1:
@@ -126,11 +164,7 @@ class _Digest(Protocol):
 
 @dataclass(slots=True)
 class Hasher:
-    """Takes an object's bytes in order, and tells whether they are what `check` expects.
-
-    Raises:
-        ValueError: the check names an algorithm that is not known here.
-    """
+    """Takes an object's bytes in order, and tells whether they are what `check` expects."""
 
     check: Check
     _own: hashlib._Hash = field(init=False)
@@ -138,7 +172,7 @@ class Hasher:
 
     def __post_init__(self) -> None:
         # SHA-256 is the faster of the two where the processor has it, so it names all but what MD5 checks anyway.
-        self._own = hashlib.md5(usedforsecurity=False) if self.check.algorithm == "md5" else hashlib.sha256()
+        self._own = hashlib.md5(usedforsecurity=False) if self.check.algorithm is Algorithm.MD5 else hashlib.sha256()
         self._others = _other_digests(self.check)
 
     def update(self, chunk: bytes | memoryview) -> None:
@@ -163,26 +197,26 @@ class Hasher:
 def _other_digests(check: Check) -> list[_Digest]:
     if check.algorithm is None:
         return []
-    new = partial(_new_digest, check.algorithm.removesuffix("-parts"))
+    new = partial(_new_digest, check.algorithm)
     sizes = check.guesses or tuple(size for size in (check.part_size, check.checksum_part_size) if size is not None)
     if sizes:
         return [_ByParts(new, size) for size in sizes]
-    return [] if check.algorithm in ("md5", "sha256") else [new()]
+    return [] if check.algorithm in (Algorithm.MD5, Algorithm.SHA256) else [new()]
 
 
-def _new_digest(algorithm: str) -> _Digest:
+def _new_digest(algorithm: Algorithm) -> _Digest:
     match algorithm:
-        case "md5" | "sha1" | "sha256":
-            return hashlib.new(algorithm, usedforsecurity=False)
-        case "crc32":
+        case Algorithm.MD5 | Algorithm.MD5_PARTS:
+            return hashlib.md5(usedforsecurity=False)
+        case Algorithm.SHA1 | Algorithm.SHA256:
+            return hashlib.new(algorithm.value, usedforsecurity=False)
+        case Algorithm.CRC32:
             return _Crc(zlib.crc32, HASH_BYTES[algorithm])
-        case "crc32c" | "crc64nvme":
+        case Algorithm.CRC32C | Algorithm.CRC64NVME:
             import anycrc  # only where a server says such a thing; Python itself cannot compute it
 
-            model = "CRC32-ISCSI" if algorithm == "crc32c" else "CRC64-NVME"
+            model = "CRC32-ISCSI" if algorithm is Algorithm.CRC32C else "CRC64-NVME"
             return _Crc(anycrc.Model(model).calc, HASH_BYTES[algorithm])
-        case unknown:
-            raise ValueError(f"nothing here computes {unknown!r}")
 
 
 class _Crc:

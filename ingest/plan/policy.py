@@ -36,11 +36,13 @@ from ingest.model import (
     Download,
     MarkGone,
     Pair,
+    Reason,
     Record,
     RemoteObject,
     Return,
     Skip,
     State,
+    Unwanted,
 )
 from ingest.plan.etags import GRAIN, etag_of, timed
 from ingest.plan.selection import Selection
@@ -108,13 +110,13 @@ def is_believed_absent(action: Download) -> bool:
 
 def _first_seen(remote: RemoteObject, selection: Selection) -> Action:
     if remote.is_directory_marker:
-        return Record(remote, "directory marker")
+        return Record(remote, Unwanted.DIRECTORY_MARKER)
     unwanted = None if selection.takes_everything else selection.unwanted(remote)
     if unwanted:
         return Record(remote, unwanted)
     if remote.storage_class in ARCHIVED:
         return Block(remote, f"archived as {remote.storage_class}")
-    return Download(remote, None, "new")
+    return Download(remote, None, Reason.NEW)
 
 
 def _same(remote: RemoteObject, row: CatalogRow, selection: Selection) -> Action:
@@ -122,30 +124,30 @@ def _same(remote: RemoteObject, row: CatalogRow, selection: Selection) -> Action
     if state in HAD_A_COPY:
         return Skip(remote, state, unchanged=True)
     if remote.is_directory_marker:
-        return Skip(remote, "directory marker", unchanged=False)
+        return Skip(remote, Unwanted.DIRECTORY_MARKER, unchanged=False)
     unwanted = None if selection.takes_everything else selection.unwanted(remote)
     if unwanted:
         return Skip(remote, unwanted, unchanged=False)
     if remote.storage_class in ARCHIVED:
         reason = f"archived as {remote.storage_class}"
         return Skip(remote, reason, unchanged=False) if state == State.BLOCKED else Block(remote, reason)
-    return Download(remote, row, "retry" if state == State.FAILED else "wanted")
+    return Download(remote, row, Reason.RETRY if state == State.FAILED else Reason.WANTED)
 
 
 def _differing(remote: RemoteObject, row: CatalogRow, selection: Selection) -> Action:
     had_a_copy = row.state in HAD_A_COPY
     if remote.is_directory_marker:
-        return _unless_copied(remote, "directory marker", had_a_copy)
+        return _unless_copied(remote, Unwanted.DIRECTORY_MARKER, had_a_copy)
     if not selection.takes_everything:
         if selection.excluded(remote.key):
-            return _unless_copied(remote, "excluded", had_a_copy)
+            return _unless_copied(remote, Unwanted.EXCLUDED, had_a_copy)
         if not had_a_copy and selection.outside_window(remote.last_modified):
-            return Record(remote, "outside the window")
+            return Record(remote, Unwanted.OUTSIDE_THE_WINDOW)
     if remote.storage_class in ARCHIVED:
         return Block(remote, f"archived as {remote.storage_class}")
-    return Download(remote, row, "changed")
+    return Download(remote, row, Reason.CHANGED)
 
 
-def _unless_copied(remote: RemoteObject, reason: str, had_a_copy: bool) -> Action:
+def _unless_copied(remote: RemoteObject, reason: Unwanted, had_a_copy: bool) -> Action:
     """Records a version that gets no file. Where an older one has a file, its row goes on saying which."""
     return Skip(remote, reason, unchanged=False) if had_a_copy else Record(remote, reason)

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ingest.errors import SettingsError
-from ingest.model import RemoteObject
+from ingest.model import RemoteObject, Unwanted
 from ingest.plan.shards import minimal_prefixes
 
 if TYPE_CHECKING:
@@ -76,15 +76,15 @@ class Selection:
         return bool((self.since and last_modified < self.since) or (self.until and last_modified >= self.until))
 
     @cached_property
-    def unwanted(self) -> Callable[[RemoteObject], str | None]:
+    def unwanted(self) -> Callable[[RemoteObject], Unwanted | None]:
         """Tells why an object is not wanted; None when it is. A function, since it is asked for every key listed."""
-        since, until = self.since or _EVER, self.until or _NEVER
+        since, until, too_early_or_late = self.since or _EVER, self.until or _NEVER, Unwanted.OUTSIDE_THE_WINDOW
 
-        def outside(remote: RemoteObject) -> str | None:
-            return None if since <= remote.last_modified < until else "outside the window"
+        def outside(remote: RemoteObject) -> Unwanted | None:
+            return None if since <= remote.last_modified < until else too_early_or_late
 
-        def judge(remote: RemoteObject) -> str | None:
-            return outside(remote) or ("excluded" if self.excluded(remote.key) else None)
+        def judge(remote: RemoteObject) -> Unwanted | None:
+            return outside(remote) or (Unwanted.EXCLUDED if self.excluded(remote.key) else None)
 
         return judge if self.chooses_keys else outside
 

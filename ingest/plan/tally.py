@@ -3,7 +3,7 @@ new + changed = downloaded + adopted + failed."""
 
 from __future__ import annotations
 
-from ingest.model import Action, Block, Counts, Download, MarkGone, Outcome, Record, Return, Skip, Status
+from ingest.model import Action, Block, Counts, Download, MarkGone, Outcome, Reason, Record, Return, Skip, Status
 
 
 def tally(counts: Counts, outcome: Outcome) -> None:
@@ -54,7 +54,7 @@ def _tally_download(counts: Counts, action: Download, outcome: Outcome) -> None:
 
 
 def _count_wanted(counts: Counts, action: Download) -> None:
-    if action.reason == "changed":
+    if action.reason is Reason.CHANGED:
         counts.changed += 1
     else:
         counts.new += 1

@@ -12,6 +12,8 @@ from pydantic import BaseModel, SecretStr, field_validator, model_validator
 from ingest.settings import sendable
 from ingest.system.units import parse_duration
 
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"]
+
 
 class KafkaSettings(BaseModel, defer_build=True):  # a part of `Settings`: only that is built, at each start
     """Where the events come from."""
@@ -23,7 +25,7 @@ class KafkaSettings(BaseModel, defer_build=True):  # a part of `Settings`: only 
     """Empty on input: the topic with ``.dead`` behind it, where there is a topic."""
     kafka_session_timeout: timedelta = timedelta(seconds=10)
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"] = "PLAIN"
+    kafka_sasl_mechanism: Mechanism = "PLAIN"
     kafka_sasl_username: str = ""
     kafka_sasl_password: SecretStr | None = None
     kafka_sasl_token: SecretStr | None = None

@@ -26,9 +26,9 @@ from ingest.http.exchange import BodyOverflow, Exchange, Headers, Response
 from ingest.http.pool import Pool
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
-from ingest.model import MOST_KEYS, Check
+from ingest.model import MOST_KEYS
 from ingest.observe.logs import log
-from ingest.plan.checks import is_multipart
+from ingest.plan.checks import Check, is_multipart
 from ingest.plan.etags import Etags, etag_of, fits_a_header, is_same, is_void, is_weak, moment_of
 from ingest.source.checksums import check_for_part
 from ingest.source.clock import Clock

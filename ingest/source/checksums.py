@@ -10,8 +10,8 @@ from base64 import b64decode
 from collections.abc import Mapping
 
 from ingest.http.exchange import Headers
-from ingest.model import Check
 from ingest.plan import checks
+from ingest.plan.checks import Algorithm, Check
 from ingest.source.object_head import ObjectHead, stored_in
 
 _WHOLE, _OF_PARTS = "FULL_OBJECT", "COMPOSITE"
@@ -54,10 +54,10 @@ def check_for_part(check: Check, part: ObjectHead) -> Check:
     checksums"): it is the etag, or the checksum that `check` has of the whole, to which the size belongs.
     """
     by_etag = checks.check_for(part.etag, part.size, encrypted=part.etag_is_opaque, part_size=part.part_size)
-    if _proves(by_etag) or check.algorithm in (None, "md5-parts"):
+    if _proves(by_etag) or check.algorithm in (None, Algorithm.MD5_PARTS):
         return by_etag if _proves(by_etag) else check
     digest, _, parts = check.expected.partition("-")
-    found = checks.check_by_parts(str(check.algorithm), bytes.fromhex(digest), int(parts), part.size, part.part_size)
+    found = checks.check_by_parts(check.algorithm, bytes.fromhex(digest), int(parts), part.size, part.part_size)
     return found if _proves(found) else check
 
 
@@ -86,7 +86,7 @@ def _stored_check(stored: Mapping[str, str], kind: str, etag: str, size: int, pa
             continue
         if len(digest) != length:
             continue
-        if kind in ("", _WHOLE) and not parts and (not untold or algorithm == "crc64nvme"):
+        if kind in ("", _WHOLE) and not parts and (not untold or algorithm is Algorithm.CRC64NVME):
             return Check(algorithm, digest.hex())
         if kind in ("", _OF_PARTS) and _NUMBER.fullmatch(parts):
             by_parts = checks.check_by_parts(algorithm, digest, int(parts), size, part_size)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ingest.errors import DamagedTransfer, DiskError, OtherFileSystem, UnsafePath
-from ingest.model import Check, LocalCopy, Verified
-from ingest.plan.checks import Hashed, Hasher
+from ingest.model import LocalCopy, Verified
+from ingest.plan.checks import Check, Hashed, Hasher
 from ingest.store.directories import Directories, TakenByFile, disk_error
 from ingest.store.durability import make_durable
 from ingest.store.folding import TakenPlaces, traits_of

@@ -113,7 +113,7 @@ from ingest.store.files import FileStore
 from ingest.store.inspection import Expected, Inspector
 from ingest.store.walk import walk
 from ingest.plan.checks import hashed
-from ingest.model import Check
+from ingest.plan.checks import Check
 assert sys.getfilesystemencoding() == "iso8859-1", sys.getfilesystemencoding()
 store = FileStore(Path("data"), "b")
 staged = store.stage("\\u20ac/\\u00e4", [b"x"], hashed([b"x"], Check(None)))

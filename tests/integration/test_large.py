@@ -19,7 +19,7 @@ from ingest.engine.transfer.large import LargeFetch
 from ingest.engine.transfer.transfer import Transfer
 from ingest.errors import ConnectionLost, DamagedTransfer, DiskFull, ObjectChanged
 from ingest.hashing import lanes
-from ingest.model import Download, Verified
+from ingest.model import Download, Reason, Verified
 from ingest.plan import pieces
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.source.bucket import Bucket
@@ -140,7 +140,7 @@ async def test_a_bad_line_is_given_up_only_when_nothing_comes_any_more(store: Fi
     async with served.bucket(store.data_dir) as bucket:
         fetch = Fetch(bucket, store)
         transfer = Transfer(fetch, Concurrency(), RetryBudget(), lambda *_: None)
-        result = await transfer(Download(served.remote(), None, "new"))
+        result = await transfer(Download(served.remote(), None, Reason.NEW))
     assert isinstance(result, Taken)
     assert isinstance(result.staged, Staged)
     assert published(store, result.staged) == BODY

@@ -12,7 +12,8 @@ import pytest
 
 from ingest.engine.transfer.staging import Stager
 from ingest.errors import DamagedTransfer
-from ingest.model import Check, Verified
+from ingest.model import Verified
+from ingest.plan.checks import Algorithm, Check
 from ingest.store.files import FileStore, Staged
 
 
@@ -32,12 +33,12 @@ def check_of(number: int) -> Check:
     whole = body(number)
     match number % 10:
         case 0:
-            return Check("md5", hashlib.md5(b"something else").hexdigest())
+            return Check(Algorithm.MD5, hashlib.md5(b"something else").hexdigest())
         case 1:
-            return Check("sha256", hashlib.sha256(whole).hexdigest())
+            return Check(Algorithm.SHA256, hashlib.sha256(whole).hexdigest())
         case 2:
             return Check(None)
-    return Check("md5", hashlib.md5(whole).hexdigest())
+    return Check(Algorithm.MD5, hashlib.md5(whole).hexdigest())
 
 
 async def test_one_wrong_body_among_many_fails_alone(store: FileStore) -> None:
@@ -68,7 +69,7 @@ async def test_the_memory_of_a_body_is_free_when_its_staging_was_cancelled(
     bodies = [bytearray(b"first" * 400_000) for _ in range(40)]
     digest = hashlib.md5(bodies[0]).hexdigest()
     tasks = [
-        asyncio.ensure_future(stager.stage(str(number), memoryview(each), Check("md5", digest)))
+        asyncio.ensure_future(stager.stage(str(number), memoryview(each), Check(Algorithm.MD5, digest)))
         for number, each in enumerate(bodies)
     ]
     await asyncio.sleep(0)

@@ -9,32 +9,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.model import Check, Verified
-from ingest.plan.checks import Hasher, check_by_parts
+from ingest.model import Verified
+from ingest.plan.checks import Algorithm, Check, Hasher, check_by_parts
 
 RISING, FALLING = bytes(range(256)), bytes(reversed(range(256)))
 PUBLISHED = [
     # RFC 3720, appendix B.4
-    ("crc32c", bytes(32), "8a9136aa"),
-    ("crc32c", b"\xff" * 32, "62a8ab43"),
-    ("crc32c", RISING[:32], "46dd794e"),
-    ("crc32c", FALLING[-32:], "113fdb5c"),
-    ("crc32c", b"123456789", "e3069283"),
+    (Algorithm.CRC32C, bytes(32), "8a9136aa"),
+    (Algorithm.CRC32C, b"\xff" * 32, "62a8ab43"),
+    (Algorithm.CRC32C, RISING[:32], "46dd794e"),
+    (Algorithm.CRC32C, FALLING[-32:], "113fdb5c"),
+    (Algorithm.CRC32C, b"123456789", "e3069283"),
     # NVM Express, NVM Command Set Specification, "64b CRC test cases"
-    ("crc64nvme", bytes(4096), "6482d367eb22b64e"),
-    ("crc64nvme", b"\xff" * 4096, "c0ddba7302eca3ac"),
-    ("crc64nvme", RISING * 16, "3e729f5f6750449c"),
-    ("crc64nvme", FALLING * 16, "9a2df64b8e9e517e"),
-    ("crc64nvme", b"123456789", "ae8b14860a799888"),
+    (Algorithm.CRC64NVME, bytes(4096), "6482d367eb22b64e"),
+    (Algorithm.CRC64NVME, b"\xff" * 4096, "c0ddba7302eca3ac"),
+    (Algorithm.CRC64NVME, RISING * 16, "3e729f5f6750449c"),
+    (Algorithm.CRC64NVME, FALLING * 16, "9a2df64b8e9e517e"),
+    (Algorithm.CRC64NVME, b"123456789", "ae8b14860a799888"),
     # ISO 3309, ITU-T V.42
-    ("crc32", b"123456789", "cbf43926"),
+    (Algorithm.CRC32, b"123456789", "cbf43926"),
 ]
-POLYNOMIALS = {"crc32": (0xEDB88320, 4), "crc32c": (0x82F63B78, 4), "crc64nvme": (0x9A6C9329AC4BC9B5, 8)}
+POLYNOMIALS = {
+    Algorithm.CRC32: (0xEDB88320, 4),
+    Algorithm.CRC32C: (0x82F63B78, 4),
+    Algorithm.CRC64NVME: (0x9A6C9329AC4BC9B5, 8),
+}
 """Reflected, and how many bytes they give."""
-ALGORITHMS = sorted([*POLYNOMIALS, "sha1", "sha256"])
+ALGORITHMS = sorted([*POLYNOMIALS, Algorithm.SHA1, Algorithm.SHA256])
 
 
-def reference(algorithm: str, body: bytes) -> bytes:
+def reference(algorithm: Algorithm, body: bytes) -> bytes:
     """Bit by bit, as the definition has it."""
     if algorithm not in POLYNOMIALS:
         return hashlib.new(algorithm, body).digest()
@@ -55,14 +59,14 @@ def verdict(check: Check, body: bytes, cut: Callable[[bytes], list[bytes]] = lam
 
 
 @pytest.mark.parametrize(("algorithm", "body", "expected"), PUBLISHED)
-def test_as_published(algorithm: str, body: bytes, expected: str) -> None:
+def test_as_published(algorithm: Algorithm, body: bytes, expected: str) -> None:
     assert reference(algorithm, body).hex() == expected
     assert verdict(Check(algorithm, expected), body) is Verified.VERIFIED
     assert verdict(Check(algorithm, expected), body[:-1] + b"x") is None
 
 
 @given(st.sampled_from(ALGORITHMS), st.binary(max_size=300), st.integers(1, 400), st.data())
-def test_of_the_whole_however_it_comes(algorithm: str, body: bytes, piece: int, data: st.DataObject) -> None:
+def test_of_the_whole_however_it_comes(algorithm: Algorithm, body: bytes, piece: int, data: st.DataObject) -> None:
     check = Check(algorithm, reference(algorithm, body).hex())
     assert verdict(check, body, lambda body: pieces(body, piece)) is Verified.VERIFIED
     if body:
@@ -70,7 +74,9 @@ def test_of_the_whole_however_it_comes(algorithm: str, body: bytes, piece: int, 
 
 
 @given(st.sampled_from(ALGORITHMS), st.binary(max_size=300), st.integers(1, 400), st.integers(1, 400), st.data())
-def test_of_parts_however_they_come(algorithm: str, body: bytes, part: int, piece: int, data: st.DataObject) -> None:
+def test_of_parts_however_they_come(
+    algorithm: Algorithm, body: bytes, part: int, piece: int, data: st.DataObject
+) -> None:
     """The checksum of the parts' checksums, and their number, as ``COMPOSITE`` ones are stored."""
     of_parts = [reference(algorithm, found) for found in pieces(body, part)]
     whole = reference(algorithm, b"".join(of_parts))

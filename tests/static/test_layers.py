@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": COMMON | {"hashing", "system/processes"},
     "catalog/sql": COMMON,
     "catalog": SQL | {"system/processes"},
-    "broker": COMMON | {"http", "settings/trust"},
+    "broker": COMMON | {"http", "settings/events", "settings/trust"},
     "delivery": COMMON | {"http"},
     # The engine: its stages, and what all runs share.
     "engine/record": ENGINE,

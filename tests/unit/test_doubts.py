@@ -8,12 +8,12 @@ import pytest
 
 from ingest.engine.transfer.doubts import Doubts
 from ingest.errors import DamagedTransfer
-from ingest.model import Check, Verified
-from ingest.plan.checks import Hashed
+from ingest.model import Verified
+from ingest.plan.checks import Algorithm, Check, Hashed
 from ingest.plan.etags import Etags, Shape
 
 MD5 = "5d41402abc4b2a76b9719d911017c592"
-BY_ETAG, BY_STORED = Check("md5", MD5), Check("crc32", "3610a686")
+BY_ETAG, BY_STORED = Check(Algorithm.MD5, MD5), Check(Algorithm.CRC32, "3610a686")
 FOUND = Hashed("md5:0", None)
 UNVERIFIABLE = Hashed("md5:0", Verified.UNVERIFIABLE)
 
@@ -42,7 +42,7 @@ async def test_not_where_they_are_md5s() -> None:
     doubts = Doubts(Etags({Shape.WHOLE}))
     with pytest.raises(DamagedTransfer):
         await verdict(doubts, FOUND.digest)
-    made_up = Check("md5", "0188a7c2f1b34c5d8e9f0a1b2c3d4e5f")
+    made_up = Check(Algorithm.MD5, "0188a7c2f1b34c5d8e9f0a1b2c3d4e5f")
     assert await verdict(doubts, FOUND.digest, check=made_up) == UNVERIFIABLE
     assert doubts.etags.opaque == set()
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingest.model import CatalogRow, Counts, Download, Outcome, Pair, RemoteObject, Skip, Status
+from ingest.model import CatalogRow, Counts, Download, Outcome, Pair, Reason, RemoteObject, Skip, Status
 from ingest.plan.etags import timed
 from ingest.plan.policy import decide, is_believed_absent, overtaken
 from ingest.plan.selection import Selection
@@ -141,17 +141,19 @@ def test_when_another_run_was_faster(
 @pytest.mark.parametrize(
     ("reason", "known", "believed"),
     [
-        ("new", None, True),
-        ("retry", row("failed"), True),
-        ("retry", row("failed")._replace(absent=None), True),  # as the databases have it where there is no error
-        ("retry", row("failed")._replace(absent=True), False),
-        ("changed", row("present", "e0")._replace(absent=True), False),
-        ("wanted", row("known")._replace(absent=True), False),
-        ("restore", row("pruned")._replace(absent=True), True),
-        ("repair", row("present")._replace(absent=True), True),
+        (Reason.NEW, None, True),
+        (Reason.RETRY, row("failed"), True),
+        (Reason.RETRY, row("failed")._replace(absent=None), True),  # as the databases have it where there is no error
+        (Reason.RETRY, row("failed")._replace(absent=True), False),
+        (Reason.CHANGED, row("present", "e0")._replace(absent=True), False),
+        (Reason.WANTED, row("known")._replace(absent=True), False),
+        (Reason.RESTORE, row("pruned")._replace(absent=True), True),
+        (Reason.REPAIR, row("present")._replace(absent=True), True),
     ],
 )
-def test_what_is_not_there_is_believed_to_be_gone_once(reason: str, known: CatalogRow | None, believed: bool) -> None:
+def test_what_is_not_there_is_believed_to_be_gone_once(
+    reason: Reason, known: CatalogRow | None, believed: bool
+) -> None:
     assert is_believed_absent(Download(remote(), known, reason)) is believed
 
 

@@ -12,6 +12,7 @@ from ingest.model import (
     LocalCopy,
     MarkGone,
     Outcome,
+    Reason,
     Record,
     RemoteObject,
     Skip,
@@ -51,7 +52,7 @@ def test_whether_a_listing_shows_what_an_object_answers_with(
     own: RemoteObject, listed_at: datetime | None, shown: bool
 ) -> None:
     assert is_shown(LISTED, own, listed_at) is shown
-    taken = Outcome(Download(LISTED, None, "new"), Status.DONE, own, COPY)
+    taken = Outcome(Download(LISTED, None, Reason.NEW), Status.DONE, own, COPY)
     had = Outcome(Skip(LISTED, "listed under another etag", unchanged=True), Status.DONE, own)
     for outcome in (taken, had):
         assert settles(outcome, listed_at) is shown
@@ -61,7 +62,7 @@ def test_whether_a_listing_shows_what_an_object_answers_with(
 
 def test_what_settles_nothing() -> None:
     for status in (Status.FAILED, Status.SKIPPED):
-        outcome = Outcome(Download(LISTED, None, "new"), status, LISTED)
+        outcome = Outcome(Download(LISTED, None, Reason.NEW), status, LISTED)
         assert not settles(outcome, LATER)
         assert shown_otherwise(outcome._replace(remote=LISTED._replace(etag="e2")), LATER) is None
 

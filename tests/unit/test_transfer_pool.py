@@ -10,7 +10,7 @@ import pytest
 from ingest.engine.record.recorder import Taken
 from ingest.engine.transfer.transfer import TransferPool
 from ingest.errors import DiskFull
-from ingest.model import Download, Outcome, RemoteObject, Status
+from ingest.model import Download, Outcome, Reason, RemoteObject, Status
 from ingest.plan.concurrency import Concurrency
 from ingest.plan.cursors import Ticket
 
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 def download(number: int) -> Download:
-    return Download(RemoteObject(f"k{number}", 1, "e", NOW), None, "new")
+    return Download(RemoteObject(f"k{number}", 1, "e", NOW), None, Reason.NEW)
 
 
 async def test_workers_that_are_too_many_leave_some_behind() -> None:

@@ -19,6 +19,7 @@ from ingest.catalog.sql.driver import T, Transaction
 from ingest.catalog.sql.sessions import CLOSE_SECONDS, connect
 from ingest.catalog.sql.url import Target
 from ingest.errors import CatalogWentBack, DatabaseError, LockLost
+from ingest.model import RunStatus
 
 _PAUSES = (0.0, 0.1, 0.2, 0.4)
 """Before each try: the server may take a moment to see that a holder was killed."""
@@ -169,7 +170,7 @@ async def _is_on_record(connection: Any, run: Continuity) -> bool:
     """Whether no other run has had the lock. Raises `CatalogWentBack`."""
     row = await connection.fetchrow(_STATUS, run.run_id, run.started_at)
     run.require(None if row is None else row["written"])
-    return bool(row["status"] == "running")
+    return bool(row["status"] == RunStatus.RUNNING)
 
 
 def _now() -> float:

@@ -18,6 +18,7 @@ from ingest.model import (
     Download,
     MarkGone,
     Outcome,
+    Reason,
     Record,
     RemoteObject,
     Return,
@@ -85,7 +86,7 @@ class BatchBuilder:
             batch.present.append((remote, outcome.copy))
             was = (action.row.etag, action.row.size) if action.row is not None else None
             is_another = was is not None and outcome.adopted and was != (remote.etag, remote.size)
-            changed = is_another or (was is not None and action.reason == "changed")
+            changed = is_another or (was is not None and action.reason is Reason.CHANGED)
             if action.is_listed or is_another:  # what is brought back as it was has been in line before, or never was
                 self._put_in_line(batch, remote)
             what = "changed" if changed else self._called(action)

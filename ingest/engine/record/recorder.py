@@ -26,6 +26,7 @@ from ingest.model import (
     LocalCopy,
     MarkGone,
     Outcome,
+    Reason,
     Record,
     RemoteObject,
     Return,
@@ -339,7 +340,7 @@ def _places(taken: Sequence[Taken], rows: Mapping[str, CatalogRow], directory: s
         row = rows.get(one.action.remote.key)
         if row is not None and row.local_path is not None:
             astray = not is_place(row.local_path, directory)
-            if not astray or (row.state == State.PRESENT and one.action.reason != "repair"):
+            if not astray or (row.state == State.PRESENT and one.action.reason is not Reason.REPAIR):
                 found[row.key] = row.local_path
     return found
 

@@ -12,9 +12,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ingest.errors import DamagedTransfer
-from ingest.model import Check, Verified
+from ingest.model import Verified
 from ingest.observe.logs import log
-from ingest.plan.checks import Hashed
+from ingest.plan.checks import Algorithm, Check, Hashed
 from ingest.plan.etags import Etags, Shape, is_made_up, shape_of
 
 
@@ -122,4 +122,4 @@ class Doubts:
 
 def _shape(check: Check) -> Shape | None:
     """The shape of the etag that is the check; None for one by a stored checksum."""
-    return shape_of(check.expected) if check.algorithm in ("md5", "md5-parts") else None
+    return shape_of(check.expected) if check.algorithm in (Algorithm.MD5, Algorithm.MD5_PARTS) else None

@@ -13,8 +13,8 @@ from ingest.engine.transfer.large import LargeFetch
 from ingest.engine.transfer.staging import Stager
 from ingest.errors import DamagedTransfer, ObjectChanged, UnexpectedResponse
 from ingest.http.dates import parse_http_date
-from ingest.model import Check, RemoteObject, Verified
-from ingest.plan.checks import Hashed, check_for, hashed
+from ingest.model import RemoteObject, Verified
+from ingest.plan.checks import Check, Hashed, check_for, hashed
 from ingest.plan.etags import MOST_LOOKS, etag_of, is_same, moment_of, named, seconds_until_settled
 from ingest.source.checksums import check_for_headers, stored_check
 from ingest.source.object_head import stored_in

@@ -26,8 +26,8 @@ from ingest.errors import (
     RangeIgnored,
     SourceError,
 )
-from ingest.model import Check, RemoteObject, Verified
-from ingest.plan.checks import Hashed, Hasher
+from ingest.model import RemoteObject, Verified
+from ingest.plan.checks import Algorithm, Check, Hashed, Hasher
 from ingest.plan.etags import MOST_LOOKS, is_same, seconds_until_settled
 from ingest.plan.pieces import MOST_BYTES, PIECE, Pieces, cut
 from ingest.source.checksums import check_for_head
@@ -132,7 +132,7 @@ class _Assembly:
             self._parts = PartDigests(self.partial, self.pieces, self.owner.hashing)
             for number in self._on_disk:
                 self._parts.written(number)
-        by_parts = self.check.algorithm == "md5-parts"  # of guessed ones when all is there: `proof`
+        by_parts = self.check.algorithm is Algorithm.MD5_PARTS  # of guessed ones when all is there: `proof`
         self._hasher = Hasher(Check(None) if by_parts else self.check)
         self._chain = Chain(self._hasher.update, self.owner.hashing)
 

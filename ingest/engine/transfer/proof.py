@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from ingest.engine.transfer.doubts import Doubts
 from ingest.engine.transfer.part_digests import PartDigests
-from ingest.model import Check, Verified
-from ingest.plan.checks import Hashed, Hasher, is_multipart, possible_part_sizes
+from ingest.model import Verified
+from ingest.plan.checks import Algorithm, Check, Hashed, Hasher, is_multipart, possible_part_sizes
 from ingest.plan.pieces import cut
 from ingest.source.checksums import stored_check
 from ingest.tasks.threads import in_thread
@@ -66,6 +66,6 @@ class Proof:
             if digests.etag() == etag:
                 if size not in self._part_sizes:
                     self._part_sizes.appendleft(size)
-                self.doubts.matched(Check("md5-parts", etag, size), head.size)
+                self.doubts.matched(Check(Algorithm.MD5_PARTS, etag, size), head.size)
                 return True
         return False

@@ -16,7 +16,7 @@ from ingest.engine.transfer.fetch import SameVersionOnly
 from ingest.engine.transfer.session import log_outcome, log_retry
 from ingest.engine.transfer.transfer import Transfer
 from ingest.errors import IngestError, ObjectChanged, RowNotFound, SourceError
-from ingest.model import Counts, Download, LocalCopy, Outcome
+from ingest.model import Counts, Download, LocalCopy, Outcome, Reason
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore, Staged
@@ -54,7 +54,7 @@ class Recall:
         if row.remote.etag != etag:
             raise ObjectChanged(f"{key!r}: another version is recorded")
         async with self._limit:
-            outcome = await self._take(Download(row.remote, row.decided_on, "restore"))
+            outcome = await self._take(Download(row.remote, row.decided_on, Reason.RESTORE))
         if outcome.copy is None:
             raise outcome.error or SourceError(f"{key!r} could not be brought back")
         return outcome.copy

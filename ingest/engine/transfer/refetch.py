@@ -16,7 +16,7 @@ from ingest.engine.transfer.fetch import SameVersionOnly
 from ingest.engine.transfer.session import GRACE, concurrency_for, log_outcome, log_retry
 from ingest.engine.transfer.transfer import Transfer, TransferPool
 from ingest.errors import IngestError, NoSuchKey, ObjectChanged, SourceError
-from ingest.model import Counts, Download, Outcome, Status
+from ingest.model import Counts, Download, Outcome, Reason, Status
 from ingest.observe.logs import log
 from ingest.plan.checks import check_for
 from ingest.plan.concurrency import RetryBudget
@@ -38,7 +38,7 @@ class Refetch:
     fetch: SameVersionOnly
     keeps_rows: bool
 
-    async def submit(self, row: CopyRow, reason: str) -> None:
+    async def submit(self, row: CopyRow, reason: Reason) -> None:
         """Waits for a place in the queue.
 
         Raises:
@@ -70,10 +70,10 @@ class Refetch:
         found = await asyncio.to_thread(self.store.adopt_at, row.local_path, newest.size, check)
         if found is not None:
             await self.recorder.room()
-            self.recorder.add(Taken(Download(wanted, row.decided_on, "repair"), newest, found, 1, 0))
+            self.recorder.add(Taken(Download(wanted, row.decided_on, Reason.REPAIR), newest, found, 1, 0))
         return found is not None
 
-    async def refuse(self, row: CopyRow, reason: str, error: IngestError) -> None:
+    async def refuse(self, row: CopyRow, reason: Reason, error: IngestError) -> None:
         """As one that was submitted and failed, without a download. Raises as `submit`."""
         await self.recorder.room()
         self.run.progress.planned(1, row.remote.size)

@@ -15,8 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.hashing.lanes import WIDTH, md5_of_each
-from ingest.model import Check
-from ingest.plan.checks import Hashed, compared, hashed
+from ingest.plan.checks import Algorithm, Check, Hashed, compared, hashed
 from ingest.tasks.threads import until_ended
 
 if TYPE_CHECKING:
@@ -111,10 +110,10 @@ class Stager:
 
 def _hash(jobs: Sequence[_Job]) -> list[Hashed]:
     """Those that an MD5 checks are hashed side by side."""
-    digests = iter(md5_of_each([job.body for job in jobs if job.check.algorithm == "md5"]))
+    digests = iter(md5_of_each([job.body for job in jobs if job.check.algorithm is Algorithm.MD5]))
     return [
         compared(f"md5:{next(digests).hex()}", job.check)
-        if job.check.algorithm == "md5"
+        if job.check.algorithm is Algorithm.MD5
         else hashed([job.body], job.check)
         for job in jobs
     ]

@@ -25,7 +25,7 @@ from ingest.errors import (
     SourceError,
     exhausted,
 )
-from ingest.model import HAD_A_COPY, Download, Outcome, RemoteObject, Skip, Status
+from ingest.model import HAD_A_COPY, Download, Outcome, Reason, RemoteObject, Skip, Status
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.plan.cursors import Ticket
 from ingest.plan.policy import is_believed_absent, is_had
@@ -104,7 +104,7 @@ class Transfer:
         """Whether the copy may be of this very version, and no request would tell without bringing its bytes."""
         row, remote = action.row, action.remote
         had = row is not None and row.state in HAD_A_COPY and row.size == remote.size
-        return had and action.reason == "changed" and not self.fetch.can_ask_for(remote)
+        return had and action.reason is Reason.CHANGED and not self.fetch.can_ask_for(remote)
 
     async def _had(self, action: Download) -> Outcome | None:
         newest = await self._look_again(action.remote)
@@ -143,7 +143,7 @@ def _absent(action: Download, remote: RemoteObject, error: NoSuchKey, attempts: 
 
 def _unchanged(action: Download, newest: RemoteObject) -> Outcome | None:
     """Where the object as it answers for itself is the version of its copy, and only the listing shows another."""
-    if action.reason != "changed" or not is_had(newest, action.row):
+    if action.reason is not Reason.CHANGED or not is_had(newest, action.row):
         return None
     return Outcome(Skip(action.remote, "listed under another etag", unchanged=True), Status.DONE, newest, attempts=1)
 
