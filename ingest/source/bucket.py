@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
 from ingest.errors import (
@@ -138,6 +140,13 @@ class Bucket:
         finally:
             await pool.aclose()
             credentials.close()
+
+    def of(self, name: str) -> Self:
+        """Another bucket of the same server, over the same connections: by path addressing alone."""
+        other = copy(self)
+        other.endpoint = replace(self.endpoint, bucket=name)
+        other._key_root = other.endpoint.key_root
+        return other
 
     @property
     def connections(self) -> int:

@@ -61,7 +61,7 @@ async def test_a_field_that_there_is_not_is_named(tmp_path: Path) -> None:
     base = Bucket("http://127.0.0.1:1", "statements").settings(tmp_path)
     for settings in (None, base):
         with pytest.raises(SettingsError, match="'nosuch'"):
-            S3Client.from_settings(settings, nosuch=1)
+            S3Client.from_settings(settings, nosuch=1)  # type: ignore[call-arg]  # as an untyped program would
 
 
 async def test_a_listing_may_be_left_early(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
