@@ -9,10 +9,9 @@ from urllib.parse import urlsplit
 from ingest.errors import RedirectRefused
 from ingest.http.exchange import Exchange
 from ingest.http.pool import Pool
-from ingest.http.route import Route
+from ingest.http.route import DEFAULT_PORTS, Route
 from ingest.http.timeouts import Timeouts
 from ingest.http.tls import says_refused_certificate
-from ingest.source.endpoint import Endpoint
 from ingest.source.errors import error_from_response
 
 if TYPE_CHECKING:
@@ -70,12 +69,12 @@ class Transport:
         return AioAWSResponse(request.url, response.status, found, _Raw(response.body))
 
     def _way_to(self, host: str) -> tuple[Route, Pool]:
-        endpoint = Endpoint.from_settings(self._settings)
-        own = urlsplit(self._settings.endpoint_url).hostname or ""
-        if host not in (own, endpoint.host.lower()):
+        own = urlsplit(self._settings.endpoint_url)
+        names = own.hostname or ""
+        if host != names and not (self._settings.addressing_style == "virtual" and host.endswith(f".{names}")):
             raise RedirectRefused(f"a request for {host!a} was not sent: the settings do not name it")
         if host not in self._pools:
-            route = Route.to(endpoint.scheme, host, endpoint.port, self._settings.trust)
+            route = Route.to(own.scheme, host, own.port or DEFAULT_PORTS[own.scheme], self._settings.trust)
             times = Timeouts()
             self._pools[host] = route, Pool(route.dialer(times.connect), limit=_CONNECTIONS, timeouts=times)
         return self._pools[host]
