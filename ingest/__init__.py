@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from ingest.model import RemoteObject, RunReport, RunStatus
     from ingest.plan.selection import Selection
     from ingest.settings import Settings
+    from ingest.source.blocking import BlockingS3Client
     from ingest.source.client import S3Client
     from ingest.tasks.stop import Stop
 
 _HOMES = {
+    "BlockingS3Client": "ingest.source.blocking",
     "IngestError": "ingest.errors",
     "RemoteObject": "ingest.model",
     "RunReport": "ingest.model",
@@ -32,6 +34,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BlockingS3Client",
     "IngestError",
     "RemoteObject",
     "RunReport",
