@@ -320,6 +320,8 @@ class Delivery(NamedTuple):
 
 
 class RunStatus(StrEnum):
+    """How a run ended."""
+
     RUNNING = "running"
     """In its row alone, until it ends."""
     OK = "ok"

@@ -145,7 +145,10 @@ class _Loop:
         self._thread.start()
         try:
             self._opened.result()
-        except BaseException:
+        except Exception:
+            self._thread.join()
+            raise
+        except BaseException:  # Ctrl-C: whatever opening waits for, nobody else does
             self.stop()
             raise
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.programs import programs
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -57,6 +59,17 @@ def test_it_makes_a_catalog(home: Path, tmp_path: Path) -> None:
     assert Path(where).is_relative_to(home)
     assert "The schema is at" in run(home, "ingest", "db", "upgrade", cwd=tmp_path)
     assert (tmp_path / "data" / ".ingest" / "catalog.db").is_file()
+
+
+def test_a_users_program_is_checked_against_it(home: Path, tmp_path: Path) -> None:
+    """As somebody would who has installed it, and mypy."""
+    for name, program in programs().items():
+        (tmp_path / f"{name}.py").write_text(program)
+    check = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
+    without_pytest = ["--disable-error-code=import-not-found", "--allow-untyped-decorators"]
+    mypy = [*check, "--python-executable", str(home / "bin" / "python"), *without_pytest, "."]
+    done = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_it_offers_the_demo(home: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,33 @@ async def test_what_goes_wrong_is_in_the_report(weed: Bucket, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ingest.__all__)
 def test_every_public_name_is_there(name: str) -> None:
-    assert getattr(ingest, name).__module__.startswith("ingest.")
+    found = getattr(ingest, name)
+    assert getattr(found, "__module__", found.__name__).startswith("ingest.")
+    assert vars(ingest)[name] is found  # and found at once from then on
+    assert name in dir(ingest)
+    assert found.__doc__
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    assert ingest.__file__ is not None
+    tree = ast.parse(Path(ingest.__file__).read_text(encoding="utf-8"))
+    (branch,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname: node.module
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name == alias.asname  # what is named so is exported, to type checkers (PEP 484)
+    }
+    assert seen == ingest._HOMES
+    assert list(seen) == [name for names in ingest._NAMES.values() for name in names.split()]
+
+
+def test_a_name_that_there_is_not_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'nosuch'"):
+        _ = ingest.nosuch  # type: ignore[attr-defined]  # that is what is tried
+    with pytest.raises(ImportError):
+        from ingest import nosuch  # type: ignore[attr-defined]  # noqa: F401
 
 
 def test_importing_it_costs_nothing() -> None:
