@@ -30,7 +30,7 @@ _CONTROL = "/-/"
 _XML = "Content-Type: application/xml\r\n"
 
 
-class Listing:
+class Lister:
     """Answers to ListObjectsV2."""
 
     def __init__(self, keys: KeySpace) -> None:
@@ -156,7 +156,7 @@ def _written(text: str, encoded: bool) -> str:
 class Site:
     """What the connections share. `delay` is in seconds, before each page."""
 
-    listing: Listing
+    listing: Lister
     delay: float = 0.0
     pages: int = 0
     objects: int = 0
@@ -276,7 +276,7 @@ async def main() -> None:
     parser.add_argument("--every", type=int, default=EVERY, help="old keys to one new one")
     parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
-    site = Site(Listing(KeySpace(options.keys, options.layout, every=options.every)))
+    site = Site(Lister(KeySpace(options.keys, options.layout, every=options.every)))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(site), "127.0.0.1", options.port, backlog=1_024)
     await until_input_ends(server)

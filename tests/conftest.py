@@ -7,6 +7,8 @@ import tempfile
 import pytest
 import structlog
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from ingest.observe import logs
 
@@ -18,6 +20,9 @@ os.environ["XDG_STATE_HOME"] = _state.name
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The suite draws the same examples each time, so that it fails for the change at hand; `make soak` draws new ones.
+# Nor may they hang on which modules are imported: Hypothesis draws constants out of those, too.
+if "INGEST_TEST_SOAK" not in os.environ:
+    providers._get_local_constants = Constants
 settings.register_profile("suite", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("soak", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("soak" if "INGEST_TEST_SOAK" in os.environ else "suite")

@@ -148,7 +148,7 @@ class Topic:
         if self._committing is not None:
             self._committing.cancel()
 
-    async def bury(self, letter: Letter, reason: str) -> None:
+    async def give_up_on(self, letter: Letter, reason: str) -> None:
         """Writes a message as it came to the topic of dead letters, with the reason in its headers; without its bytes
         where they are too large for that topic.
 
@@ -223,7 +223,7 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     from ingest.broker.access import Access
-    from ingest.broker.link import PATIENCE, Link, LinkedClient
+    from ingest.broker.link import BROKER_PATIENCE, Link, LinkedClient
     from ingest.broker.probe import probe
 
     topic, session = settings.required("kafka_topic"), settings.kafka_session_timeout.total_seconds()
@@ -243,7 +243,7 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
             **common,
         )
         producer = AIOKafkaProducer(acks="all", max_request_size=_LARGEST_LETTER, **common)
-        link = Link(partial(probe, access, topic), access.login if access.logs_in else dict, PATIENCE)
+        link = Link(partial(probe, access, topic), access.login if access.logs_in else dict, BROKER_PATIENCE)
         LinkedClient.take(consumer._client, link, topics=[topic])
         LinkedClient.take(producer.client, link)
         consumer.subscribe([topic], listener=_listener(revoked, assigned))

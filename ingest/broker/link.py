@@ -21,7 +21,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from ingest.errors import BrokerError, BrokerRefused, TopicMissing
 from ingest.observe.logs import log
 
-PATIENCE = 60.0
+BROKER_PATIENCE = 60.0
 """Seconds that a refusal, or a topic that is not there, is taken for something that passes."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _TURN_SECONDS = 5.0

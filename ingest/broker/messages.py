@@ -18,10 +18,10 @@ from ingest.broker.notices import Notice, etag_hint, read_notice
 from ingest.broker.paths import as_s3_path
 from ingest.errors import IngestError, Poison
 from ingest.plan import spellings
-from ingest.plan.event_names import Kind, kind_of_type
+from ingest.plan.event_names import EventKind, kind_of_type
 from ingest.plan.storable import LONGEST_KEY, is_storable, storable_text
 
-MOST_BYTES = 1 << 20
+MOST_MESSAGE_BYTES = 1 << 20
 """Of one message; Kafka's own default limit is the same."""
 UNREADABLE = "ingest_unreadable"
 """The header of a letter whose message could not even be taken apart: its text says why."""
@@ -52,7 +52,7 @@ class Event(NamedTuple):
     where `key` does not exist.
     """
 
-    kind: Kind
+    kind: EventKind
     bucket: str
     key: str
     etag: str | None = None
@@ -118,7 +118,7 @@ class Parser:
             reading.foreign.append(notice.bucket)
             return
         reading.events.append(self._notice_event(notice))
-        if notice.kind is Kind.UNCLEAR:
+        if notice.kind is EventKind.UNCLEAR:
             reading.unclear.add(notice.name)
 
     def _path_event(self, document: Document) -> Event:
@@ -176,8 +176,8 @@ def _opened(value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> object
         raise Poison("unreadable", unreadable.decode(errors="replace"))
     if not value:
         raise Poison("empty", "the message has no value")
-    if len(value) > MOST_BYTES:
-        raise Poison("too_large", f"the message has {len(value)} bytes, and may have {MOST_BYTES}")
+    if len(value) > MOST_MESSAGE_BYTES:
+        raise Poison("too_large", f"the message has {len(value)} bytes, and may have {MOST_MESSAGE_BYTES}")
     return read_json(value)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ingest.broker.envelopes import ENTITIES, Document
 from ingest.errors import Poison
 from ingest.plan.etags import plain
-from ingest.plan.event_names import Kind, kind_of, kind_of_type
+from ingest.plan.event_names import EventKind, kind_of, kind_of_type
 from ingest.plan.storable import is_etag, is_size
 from ingest.system.units import as_utc
 
@@ -21,7 +21,7 @@ class Notice(NamedTuple):
     """What one notification says of one object. `key` is as it is written; in records, that is encoded by most."""
 
     name: str
-    kind: Kind
+    kind: EventKind
     bucket: str
     key: str
     in_record: bool = False
@@ -61,12 +61,12 @@ def _read_record(found: dict[str, Any]) -> Notice | None:
 
 def _read(entity: dict[str, Any], name: str, type_: str, at: object) -> Notice | None:
     kind = kind_of(name or type_)
-    if kind is Kind.UNCLEAR and not name:
+    if kind is EventKind.UNCLEAR and not name:
         kind = kind_of_type(type_)  # adapters make types of their own, such as `aws.s3.object.created`
     return _notice(entity, name, kind, at) if kind is not None else None
 
 
-def _notice(entity: dict[str, Any], name: str, kind: Kind, at: object) -> Notice:
+def _notice(entity: dict[str, Any], name: str, kind: EventKind, at: object) -> Notice:
     bucket = entity.get("bucket")
     bucket = bucket if isinstance(bucket, str) else _text(_mapping(entity, "bucket"), "name")
     written = _mapping(entity, "object")

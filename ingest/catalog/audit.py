@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ingest.catalog.sql.driver import Dialect, Insert, Lane, Statement, Steps, Transaction, read_time
+from ingest.catalog.sql.driver import Dialect, Driver, Insert, Statement, Steps, Transaction, read_time
 from ingest.model import Audit
 
 FIRST = "0" * 64
@@ -68,17 +68,17 @@ def newest() -> Steps[tuple[int | None, str | None]]:
     return (int(rows[0][0]), rows[0][1]) if rows else (None, None)
 
 
-async def broken_links(lane: Lane) -> list[int]:
+async def broken_links(driver: Driver) -> list[int]:
     """The ids of events that do not follow from the one before, or are not what a run saw; empty when all is well."""
     broken, start, previous = set(), _FIRST_ID, FIRST
-    query = _READ.format(at=_TIME_IN_WORDS if lane.dialect.is_postgres else "at")
-    while start <= _LAST_ID and (rows := await lane.fetch(query, start, _EVENTS_AT_ONCE)):
+    query = _READ.format(at=_TIME_IN_WORDS if driver.dialect.is_postgres else "at")
+    while start <= _LAST_ID and (rows := await driver.fetch(query, start, _EVENTS_AT_ONCE)):
         for number, at, run_id, source_id, key, what, detail, previous_hash, found in rows:
             expected = _link_or_none(previous_hash, at, run_id, source_id, (key, what, detail))
             if expected is None or previous_hash != previous or found != expected:
                 broken.add(int(number))
             start, previous = number + 1, found
-    return sorted(broken.union(int(row[0]) for row in await lane.fetch(_NOT_AS_SEEN, leisurely=True)))
+    return sorted(broken.union(int(row[0]) for row in await driver.fetch(_NOT_AS_SEEN, leisurely=True)))
 
 
 def _link_or_none(previous: str, at: Any, run_id: int, source_id: int, line: tuple[str, str, str]) -> str | None:

@@ -14,8 +14,8 @@ from ingest.catalog import page_memory, runs, sources, writes
 from ingest.catalog.batch import Batch, Committed
 from ingest.catalog.schema import schema
 from ingest.catalog.sources import Source
-from ingest.catalog.sql.continuity import Continuity, CountedLane, standing
-from ingest.catalog.sql.driver import VERSION, Dialect, Lane, RunLock, Statement, Steps
+from ingest.catalog.sql.continuity import Continuity, CountedDriver, standing
+from ingest.catalog.sql.driver import VERSION, Dialect, Driver, RunLock, Statement, Steps
 from ingest.catalog.sql.url import Target
 from ingest.errors import LockedError
 from ingest.model import CatalogRow, Counts, KnownPage, ListingOrder, RunStatus, Shard
@@ -69,11 +69,11 @@ _catalog_row: Callable[[Any], CatalogRow] = partial(tuple.__new__, CatalogRow)
 class Catalog:
     """An open database. Every method raises `DatabaseError` when the database fails.
 
-    The hot path runs on `lane`; what people ask now and then on SQLAlchemy (`reading`, `writing`), imported when asked.
+    The hot path runs on `driver`; what people ask now and then on SQLAlchemy (`reading`, `writing`), imported then.
     """
 
     url: str
-    lane: Lane
+    driver: Driver
     target: Target
     _engines: list[AsyncEngine] = field(default_factory=list)
     run: Continuity | None = None
@@ -88,8 +88,8 @@ class Catalog:
 
         `asked` says that nothing is to be written, and so a database that can only be read will do.
         """
-        async with schema.fitting(url, admit, asked=asked) as lane:
-            catalog = cls(url, lane, Target.of(url, asked=asked))
+        async with schema.fitting(url, admit, asked=asked) as driver:
+            catalog = cls(url, driver, Target.of(url, asked=asked))
             try:
                 yield catalog
             finally:
@@ -100,21 +100,21 @@ class Catalog:
     def of_run(self, run: Continuity) -> Catalog:
         """The same database, for one run: what it writes is counted, and a database that has forgotten some of it, or
         is another version's by now, is written to no more (`Continuity.move`)."""
-        return replace(self, lane=CountedLane(self.lane, run), run=run)
+        return replace(self, driver=CountedDriver(self.driver, run), run=run)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         with self.target.translated():
             async with self._engine().connect() as connection:
                 yield connection
-            self.lane.require_unchanged()
+            self.driver.require_unchanged()
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """One write transaction: committed at the end, rolled back by an exception."""
         from ingest.catalog.sql.engine import within
 
-        await self.lane.may_write()
+        await self.driver.may_write()
         with self.target.translated():
             async with self._engine().connect() as plain:
                 connection = await plain.execution_options(writes=True)
@@ -128,7 +128,7 @@ class Catalog:
         if not self._engines:
             from ingest.catalog.sql.engine import create_engine
 
-            address = self.lane.address
+            address = self.driver.address
             self._engines.append(create_engine(self.url, asked=self.target.asked, address=address))
         return self._engines[0]
 
@@ -142,10 +142,10 @@ class Catalog:
         Raises:
             DirectoryTaken: another source has that directory.
         """
-        found = sources.find(await sources.all_sources(self.lane), endpoint, bucket, secure=True)
+        found = sources.find(await sources.all_sources(self.driver), endpoint, bucket, secure=True)
         if found is not None:
             return found
-        return await self.lane.write(partial(sources.add, endpoint, bucket, bucket, directory_id))
+        return await self.driver.write(partial(sources.add, endpoint, bucket, bucket, directory_id))
 
     async def learn_order(self, source_id: int, order: ListingOrder, reason: str = "") -> None:
         """Keeps the listing order, and what has shown it; pages are remembered for byte-ordered listings only."""
@@ -155,7 +155,7 @@ class Catalog:
             if order is not ListingOrder.BYTES:
                 yield from page_memory.forget_all(source_id, dialect)
 
-        await self.lane.write(learn)
+        await self.driver.write(learn)
 
     async def prove_order(self, source_id: int) -> tuple[int, int]:
         """Notes that a source that is listed by directory has shown byte order throughout. Returns how often it has
@@ -165,11 +165,11 @@ class Catalog:
             ((proofs, lapses),) = yield Statement(_PROVE_ORDER, (source_id,))
             return proofs, lapses
 
-        return await self.lane.write(prove)
+        return await self.driver.write(prove)
 
     async def etags(self, source_id: int) -> Etags:
         """What earlier runs have learnt of a server's etags."""
-        rows = await self.lane.fetch(_ETAGS, source_id)
+        rows = await self.driver.fetch(_ETAGS, source_id)
         return Etags.read(rows[0][0] if rows else None)
 
     async def complete(self, source_id: int, at: datetime) -> None:
@@ -178,39 +178,39 @@ class Catalog:
         def note(dialect: Dialect) -> Steps[None]:
             yield Statement(_COMPLETE, (dialect.time(at), source_id))
 
-        await self.lane.write(note)
+        await self.driver.write(note)
 
     async def rows_for(self, source_id: int, keys: Sequence[str]) -> dict[str, CatalogRow]:
         """The rows of these keys, in any order."""
-        dialect = self.lane.dialect
-        rows = await self.lane.fetch(_ROWS_OF + dialect.among, source_id, dialect.listed(keys))
+        dialect = self.driver.dialect
+        rows = await self.driver.fetch(_ROWS_OF + dialect.among, source_id, dialect.listed(keys))
         return {row[0]: _catalog_row(row) for row in rows}
 
     async def copies_recorded(self, source_id: int, keys: Sequence[str]) -> list[tuple[str, str, str | None]]:
         """Key, local path and digest of those of these keys whose copy is present, or pruned: then without digest."""
-        dialect = self.lane.dialect
-        return [(*row,) for row in await self.lane.fetch(_COPIES_OF + dialect.among, source_id, dialect.listed(keys))]
+        dialect = self.driver.dialect
+        return [(*row,) for row in await self.driver.fetch(_COPIES_OF + dialect.among, source_id, dialect.listed(keys))]
 
     async def places_after(self, source_id: int, key: str, limit: int) -> list[tuple[int, str, str, str | None]]:
         """Source, key, local path and digest of present copies, in order, from that key of that source on."""
-        return [(*row,) for row in await self.lane.fetch(_PLACES_AFTER, source_id, key, limit)]
+        return [(*row,) for row in await self.driver.fetch(_PLACES_AFTER, source_id, key, limit)]
 
     async def places_since(self, event_id: int) -> list[tuple[str, str | None]]:
         """Local path and digest of the present copies of which there is a later event, of all sources."""
-        return [(*row,) for row in await self.lane.fetch(_PLACES_SINCE, event_id)]
+        return [(*row,) for row in await self.driver.fetch(_PLACES_SINCE, event_id)]
 
     async def last_event(self) -> int:
         """The id of the newest event; 0 where there is none. They are written in the order of their ids."""
-        return int((await self.lane.fetch(_LAST_EVENT))[0][0])
+        return int((await self.driver.fetch(_LAST_EVENT))[0][0])
 
     async def rows_between(
         self, source_id: int, first: str, behind: str | None, limit: int = _UNLIMITED
     ) -> list[CatalogRow]:
         """The rows with ``first <= key < behind``, in byte order."""
         if behind is None:
-            rows = await self.lane.fetch(_ROWS_FROM, source_id, first, limit)
+            rows = await self.driver.fetch(_ROWS_FROM, source_id, first, limit)
         else:
-            rows = await self.lane.fetch(_ROWS_BETWEEN, source_id, first, behind, limit)
+            rows = await self.driver.fetch(_ROWS_BETWEEN, source_id, first, behind, limit)
         return list(map(_catalog_row, rows))
 
     async def count_live(self, source_id: int, shard: Shard) -> int:
@@ -223,27 +223,27 @@ class Catalog:
         if shard.level:
             below = len(shard.prefix) + 1
             sql, values = f"{sql} AND replace(substr(key, ?), '/', '') = substr(key, ?)", [*values, below, below]
-        return int((await self.lane.fetch(sql, *values, leisurely=True))[0][0])
+        return int((await self.driver.fetch(sql, *values, leisurely=True))[0][0])
 
     async def pages(self, source_id: int, prefix: str, start: str, limit: int) -> list[KnownPage]:
         """Remembered pages of this prefix from `start` on, in byte order."""
-        return await page_memory.read(self.lane, source_id, prefix, start, limit)
+        return await page_memory.read(self.driver, source_id, prefix, start, limit)
 
     async def commit(self, batch: Batch) -> Committed:
         """Writes the batch in one transaction; writing it again changes nothing but the audit trail."""
-        return await self.lane.write(partial(writes.write, batch))
+        return await self.driver.write(partial(writes.write, batch))
 
     async def seen(self, source_id: int) -> int:
         """How often a run has written what it saw of the source's objects: what is asked for from now on is no older
         than any row with this number (`CatalogRow.seen`), or a lower one."""
-        rows = await self.lane.fetch(_SEEN, source_id)
+        rows = await self.driver.fetch(_SEEN, source_id)
         return int(rows[0][0]) if rows else 0
 
     async def start_run(
         self, command: str, arguments: Mapping[str, object], source_id: int, *, alone: bool = False
     ) -> int:
         """A new run's id, for what is not counted; see `begin_run`."""
-        return (await self.lane.write(partial(runs.start, command, arguments, source_id, alone=alone))).run_id
+        return (await self.driver.write(partial(runs.start, command, arguments, source_id, alone=alone))).run_id
 
     async def begin_run(
         self, command: str, arguments: Mapping[str, object], source: Source, *, alone: bool = False
@@ -253,11 +253,11 @@ class Catalog:
         Raises:
             LockedError: `source` was renamed, moved or forgotten since it was read.
         """
-        return await self.lane.write(partial(runs.begin, command, arguments, source, alone=alone))
+        return await self.driver.write(partial(runs.begin, command, arguments, source, alone=alone))
 
     async def standing(self, marks: Sequence[Mark]) -> Standing:
         """What it says of runs that are known to have been recorded."""
-        return await standing(self.lane, marks)
+        return await standing(self.driver, marks)
 
     async def forget_pages(self) -> None:
         """Nothing is known of any page of any source."""
@@ -266,44 +266,44 @@ class Catalog:
             for (source_id,) in (yield Statement("SELECT id FROM sources ORDER BY id")):
                 yield from page_memory.forget_all(source_id, dialect)
 
-        await self.lane.write(forget)
+        await self.driver.write(forget)
 
     async def heartbeat(self, run_id: int, clock: Reading, counts: Counts, lock: RunLock | None) -> None:
         """Over the lock's own connection, where there is a lock: it must not be idle, and shows that it is there."""
         beat = partial(runs.beat, run_id, clock, counts)
         if lock is None or self.run is None:
-            await self.lane.write(beat)
+            await self.driver.write(beat)
         else:
             self.run.committed((await lock.beat(self.run.counted(beat)))[1])
 
     async def finish_run(
         self, run_id: int, status: RunStatus, tallies: Mapping[str, int], error: str | None, clock: Reading
     ) -> None:
-        await self.lane.write(partial(runs.finish, run_id, status, tallies, error, clock=clock))
+        await self.driver.write(partial(runs.finish, run_id, status, tallies, error, clock=clock))
 
     async def last_run_died(self, source_id: int) -> bool:
         """Whether the newest finished run of this source left work behind: files without rows may exist."""
-        return await runs.last_died(self.lane, source_id)
+        return await runs.last_died(self.driver, source_id)
 
     async def unmarked(self, source_id: int, prefix: object) -> int:
         """How many objects the last listing of this prefix (as it was told) missed, and did not mark as gone."""
-        return await runs.unmarked(self.lane, source_id, prefix)
+        return await runs.unmarked(self.driver, source_id, prefix)
 
     async def plan_shards(self, run_id: int, planned: Sequence[Shard]) -> None:
         """Adds shards, or gives those that were split their new end."""
-        await self.lane.write(lambda _dialect: writes.plan_shards(run_id, planned))
+        await self.driver.write(lambda _dialect: writes.plan_shards(run_id, planned))
 
     async def take_over(self, run_id: int, told: Told, plan: Sequence[Cursor]) -> None:
         """Begins a run with the plan of another one, all of it at once; `told` is what decides it then."""
-        await self.lane.write(lambda _dialect: runs.take_over(run_id, told, plan))
+        await self.driver.write(lambda _dialect: runs.take_over(run_id, told, plan))
 
     async def to_go_on(self, source_id: int, command: str, told: Told, run_id: int) -> Earlier | None:
         """The run before `run_id` that it may go on with (see `plan.resuming`)."""
-        return await runs.to_go_on(self.lane, source_id, command, told, run_id)
+        return await runs.to_go_on(self.driver, source_id, command, told, run_id)
 
     async def cursors(self, run_id: int) -> list[Cursor]:
         """The plan of a run, and how far it got."""
-        return await runs.cursors(self.lane, run_id)
+        return await runs.cursors(self.driver, run_id)
 
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncIterator[RunLock]:
@@ -312,7 +312,7 @@ class Catalog:
         Raises:
             LockedError: another session holds it.
         """
-        async with self.lane.lock(name) as lock:
+        async with self.driver.lock(name) as lock:
             if lock is None:
                 raise LockedError(f"another {name} holds the lock in the database")
             yield lock

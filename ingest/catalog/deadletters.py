@@ -89,7 +89,7 @@ class LetterRow(NamedTuple):
         return len(self.value or b"") + len(self.message_key or b"")
 
 
-class Place(NamedTuple):
+class TopicPlace(NamedTuple):
     """The letters of which topic and partitions one consumer publishes."""
 
     topic: str
@@ -126,7 +126,7 @@ async def put(catalog: Catalog, source_id: int, rows: Sequence[LetterRow], settl
         if settled:
             yield Statement(f"{_DELETE} {dialect.among}", (dialect.listed(list(settled)),))
 
-    await catalog.lane.write(write)
+    await catalog.driver.write(write)
 
 
 def _in_their_place(dialect: Dialect, source_id: int, new: Sequence[LetterRow]) -> Steps[list[LetterRow]]:
@@ -153,8 +153,8 @@ def _in_their_place(dialect: Dialect, source_id: int, new: Sequence[LetterRow]) 
 
 async def due(catalog: Catalog, source_id: int, limit: int, most_bytes: int = BYTES_AT_ONCE) -> list[LetterRow]:
     """Letters whose time has come, by the database's clock; nobody else is handed them for the time of `LEASE`."""
-    query, seconds = catalog.lane.dialect.fill(_DUE), LEASE.total_seconds()
-    if not await catalog.lane.fetch(query, source_id, seconds, 1):
+    query, seconds = catalog.driver.dialect.fill(_DUE), LEASE.total_seconds()
+    if not await catalog.driver.fetch(query, source_id, seconds, 1):
         return []
 
     def lease(dialect: Dialect) -> Steps[list[LetterRow]]:
@@ -164,16 +164,16 @@ async def due(catalog: Catalog, source_id: int, limit: int, most_bytes: int = BY
         yield Statement(dialect.fill(_LEASE), (seconds, dialect.listed(ids)))
         return _in_order(ids, rows)
 
-    return await catalog.lane.write(lease)
+    return await catalog.driver.write(lease)
 
 
-async def to_publish(catalog: Catalog, source_id: int, place: Place, now: datetime, limit: int) -> list[LetterRow]:
+async def to_publish(catalog: Catalog, source_id: int, place: TopicPlace, now: datetime, limit: int) -> list[LetterRow]:
     """Letters that are to be written to the topic of dead letters now, the longest due first."""
-    dialect, aside = catalog.lane.dialect, f"{place.topic} (until "
+    dialect, aside = catalog.driver.dialect, f"{place.topic} (until "
     ours = (place.topic, len(aside), aside, dialect.listed(list(place.partitions)), place.beyond)
     times = (dialect.time(now), dialect.time(now + LEASE))
     query = _TO_PUBLISH.format(among=dialect.among)
-    ids = _within(BYTES_AT_ONCE, await catalog.lane.fetch(query, source_id, *times, *ours, limit))
+    ids = _within(BYTES_AT_ONCE, await catalog.driver.fetch(query, source_id, *times, *ours, limit))
     return await _rows(catalog, ids)
 
 
@@ -184,17 +184,17 @@ async def published(catalog: Catalog, ids: Sequence[int], *, again_at: datetime 
         again = None if again_at is None else dialect.time(again_at)
         yield Statement(f"{_PUBLISHED} {dialect.among}", (again, dialect.listed(list(ids))))
 
-    await catalog.lane.write(note)
+    await catalog.driver.write(note)
 
 
 async def unpublished(catalog: Catalog, source_id: int) -> int:
     """How many letters are still to be written to the topic of dead letters."""
-    return int((await catalog.lane.fetch(_UNPUBLISHED, source_id))[0][0])
+    return int((await catalog.driver.fetch(_UNPUBLISHED, source_id))[0][0])
 
 
 async def lost(catalog: Catalog, source_id: int) -> int:
     """How many messages the broker has removed unread, as far as anybody noticed (and nobody has discarded it)."""
-    rows = await catalog.lane.fetch(_LOST, source_id, REMOVED_UNREAD)
+    rows = await catalog.driver.fetch(_LOST, source_id, REMOVED_UNREAD)
     return sum(int(attempt.get("messages", 0)) for (kept,) in rows for attempt in json.loads(kept))
 
 
@@ -204,7 +204,7 @@ async def letters(
 ) -> list[LetterRow]:  # fmt: skip
     """The next letters of a source by their ids, oldest first: at most `limit`, and no more than `BYTES_AT_ONCE`, but
     one at least if there is one. `begun` reads no more than the beginning of each message, and so more of them."""
-    dialect = catalog.lane.dialect
+    dialect = catalog.driver.dialect
     query = f"{_SIZED} AND id > ?"
     values: list[Any] = [source_id, after]
     for condition, value in (("id <= ?", upto), ("state = ?", state.value if state else None)):
@@ -215,20 +215,20 @@ async def letters(
     query = f"{query} ORDER BY id LIMIT ?"
     if begun:
         query = query.replace("coalesce(length(value), 0)", "0")
-    found = _within(BYTES_AT_ONCE, await catalog.lane.fetch(query, *values, limit, leisurely=True))
+    found = _within(BYTES_AT_ONCE, await catalog.driver.fetch(query, *values, limit, leisurely=True))
     return await _rows(catalog, found, begun=begun)
 
 
 async def highest(catalog: Catalog, source_id: int) -> int:
     """The id of the newest letter; 0 where there is none."""
-    return int((await catalog.lane.fetch(_HIGHEST, source_id))[0][0])
+    return int((await catalog.driver.fetch(_HIGHEST, source_id))[0][0])
 
 
 async def missing(catalog: Catalog, source_id: int, ids: Collection[int]) -> list[int]:
     """Those of `ids` that no letter has."""
-    dialect = catalog.lane.dialect
+    dialect = catalog.driver.dialect
     query = f"SELECT id FROM dead_letters WHERE source_id = ? AND id {dialect.among}"  # noqa: S608 - as above
-    found = await catalog.lane.fetch(query, source_id, dialect.listed(sorted(ids)))
+    found = await catalog.driver.fetch(query, source_id, dialect.listed(sorted(ids)))
     return sorted(set(ids) - {row[0] for row in found})
 
 
@@ -261,7 +261,7 @@ async def discard(
             yield from audit.append(dialect, run_id, source_id, datetime.now(UTC), [*map(_discarded, found)])
         return len(found), found[-1][0] if len(found) == AT_ONCE else None
 
-    return await catalog.lane.write(remove)
+    return await catalog.driver.write(remove)
 
 
 def _discarded(row: tuple[Any, ...]) -> Audit:
@@ -272,9 +272,9 @@ def _discarded(row: tuple[Any, ...]) -> Audit:
 async def _rows(catalog: Catalog, ids: Sequence[int], *, begun: bool = False) -> list[LetterRow]:
     if not ids:
         return []
-    dialect = catalog.lane.dialect
+    dialect = catalog.driver.dialect
     query = _ROW.replace(", value,", f", substr(value, 1, {_SHOWN_OF_VALUE}),", 1) if begun else _ROW
-    return _in_order(ids, await catalog.lane.fetch(f"{query} id {dialect.among}", dialect.listed(list(ids))))
+    return _in_order(ids, await catalog.driver.fetch(f"{query} id {dialect.among}", dialect.listed(list(ids))))
 
 
 def _within(most_bytes: int, sized: Rows) -> list[int]:

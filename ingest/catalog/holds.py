@@ -20,7 +20,7 @@ from ingest.catalog.conditions import among, under
 from ingest.catalog.schema.tables import holds, objects
 from ingest.catalog.sql.engine import lock_source, upsert, within
 from ingest.model import Audit, State
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 
 
 class Hold(NamedTuple):
@@ -60,14 +60,14 @@ class Holder:
             changed = {name: statement.excluded[name] for name in ("reason", "placed_by", "placed_at")}
             conflict = {"index_elements": ["source_id", "key", "is_prefix"], "set_": changed}
             await connection.execute(statement.on_conflict_do_update(**conflict), rows)
-            here("hold.recorded")
+            failpoint("hold.recorded")
             if not is_prefix:
                 await self._mark(connection, keys, held=True)
-                here("hold.marked")
+                failpoint("hold.marked")
             covered = await self._covered(connection, keys, is_prefix=is_prefix)
             lines = [Audit("held", key, detail) for key in keys]
             await within(connection, audit.appending(self.run_id, self.source_id, at, lines))
-            here("hold.written")
+            failpoint("hold.written")
         return covered
 
     async def release(self, keys: Sequence[str], *, is_prefix: bool, by: str, at: datetime) -> list[str]:
@@ -86,13 +86,13 @@ class Holder:
                 holds.c.is_prefix == bindparam("by_prefix"),
             )
             await connection.execute(delete(holds).where(*matching), recorded)
-            here("release.deleted")
+            failpoint("release.deleted")
             if not is_prefix:
                 await self._mark(connection, keys, held=False)
-                here("release.marked")
+                failpoint("release.marked")
             lines = [Audit("released", key, {"prefix": is_prefix, "by": by}) for key in keys]
             await within(connection, audit.appending(self.run_id, self.source_id, at, lines))
-            here("release.written")
+            failpoint("release.written")
         return found
 
     async def _existing(self, connection: AsyncConnection, keys: Sequence[str], *, is_prefix: bool) -> list[str]:

@@ -24,7 +24,7 @@ from ingest.catalog.in_line import PUT_IN_LINE
 from ingest.catalog.sql.driver import Dialect, Statement, Steps, read_time
 from ingest.model import SUPERSEDED, Audit, DeliveryState
 from ingest.plan.rulings import LONGEST_PAUSE
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.system.processes import is_alive
 
 LEASE = timedelta(minutes=2)
@@ -158,18 +158,18 @@ class Outbox:
                 return []
             ids = dialect.listed([row[0] for row in due])
             yield Statement(dialect.fill(_CLAIM), (self.owner, _LEASE_SECONDS, ids))
-            here("outbox.claiming")
+            failpoint("outbox.claiming")
             found = {row[0]: row for row in (yield Statement(f"{_WITH_OBJECT} {dialect.among}", (ids,)))}
             return [found[row[0]] for row in due]
 
-        rows = await self.catalog.lane.write(take)
-        here("outbox.claimed")
+        rows = await self.catalog.driver.write(take)
+        failpoint("outbox.claimed")
         return [_as_claimed(row) for row in rows]
 
     async def look(self, claimed: Claimed) -> Claimed | None:
         """The claim with what the catalog knows of the object now; None when the claim is not ours any more."""
         sql = f"{_WITH_OBJECT} = ? AND d.claimed_by = ?"
-        rows = await self.catalog.lane.fetch(sql, claimed.id, self.owner)
+        rows = await self.catalog.driver.fetch(sql, claimed.id, self.owner)
         return _as_claimed(rows[0]) if rows else None
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
@@ -201,13 +201,13 @@ class Outbox:
             results = [self._values(one, now, dialect) for one in taken if not _is_given_back(one)]
             if results:
                 yield Statement(dialect.fill(_SETTLE), rows=results)
-            here("outbox.settling")
+            failpoint("outbox.settling")
             yield from audit.append(dialect, self.run_id, self.source_id, now, [*_audits(taken)])
-            here("outbox.audited")
+            failpoint("outbox.audited")
             return taken
 
-        settled = await self.catalog.lane.write(settling)
-        here("outbox.settled")
+        settled = await self.catalog.driver.write(settling)
+        failpoint("outbox.settled")
         return settled
 
     def _supersede(self, taken: Sequence[Settlement], dialect: Dialect) -> Steps[list[Settlement]]:
@@ -234,14 +234,14 @@ class Outbox:
             values = (_LEASE_SECONDS, self.owner, dialect.listed(list(ids)))
             return {row[0] for row in (yield Statement(dialect.fill(_RENEW), values))}
 
-        return await self.catalog.lane.write(hold)
+        return await self.catalog.driver.write(hold)
 
     async def take_back(self) -> int:
         """Frees what killed processes of this machine held; returns how many rows.
 
         What a wrong clock put off, or claimed, waits no longer than the longest pause, or the lease, allows.
         """
-        holders = await self.catalog.lane.fetch(_HOLDERS, *self._mine)
+        holders = await self.catalog.driver.fetch(_HOLDERS, *self._mine)
         dead = [owner for (owner,) in holders if _is_gone(owner)]
 
         def free(dialect: Dialect) -> Steps[int]:
@@ -252,20 +252,20 @@ class Outbox:
             freed = yield Statement(dialect.fill(_FREE), (*self._mine, dialect.listed(dead)))
             return len(freed)
 
-        return await self.catalog.lane.write(free)
+        return await self.catalog.driver.write(free)
 
     async def due_in(self) -> float | None:
         """Seconds until the next row that nobody has in hand is due; None when none waits."""
-        rows = await self.catalog.lane.fetch(self.catalog.lane.dialect.fill(_NEXT_DUE), *self._mine)
+        rows = await self.catalog.driver.fetch(self.catalog.driver.dialect.fill(_NEXT_DUE), *self._mine)
         return max(0.0, (read_time(rows[0][0]) - read_time(rows[0][1])).total_seconds()) if rows else None
 
     async def has_delivered(self) -> bool:
         """Whether our address ever took anything of this source."""
-        return bool(await self.catalog.lane.fetch(_DELIVERED, *self._mine))
+        return bool(await self.catalog.driver.fetch(_DELIVERED, *self._mine))
 
     async def elsewhere(self) -> dict[DeliveryState, int]:
         """How many rows for other addresses than ours wait, were rejected, or were given up: nobody delivers them."""
-        found = await self.catalog.lane.fetch(_COUNT_ELSEWHERE, *self._mine, SUPERSEDED, leisurely=True)
+        found = await self.catalog.driver.fetch(_COUNT_ELSEWHERE, *self._mine, SUPERSEDED, leisurely=True)
         return {DeliveryState(state): int(count) for state, count in found}
 
     async def take_over(self, states: Collection[DeliveryState] = ()) -> int:
@@ -280,7 +280,7 @@ class Outbox:
             yield Statement(dialect.fill(_DROP_ELSEWHERE), self._mine)
             return len(moved)
 
-        return await self.catalog.lane.write(readdress)
+        return await self.catalog.driver.write(readdress)
 
     async def reopen(self, states: Collection[DeliveryState]) -> int:
         """Puts rows in these states back in line, with no attempts against them; returns how many."""
@@ -290,7 +290,7 @@ class Outbox:
             rows = yield Statement(dialect.fill(_REOPEN), (*self._mine, dialect.listed(wanted)))
             return len(rows)
 
-        return await self.catalog.lane.write(put_back)
+        return await self.catalog.driver.write(put_back)
 
     def _values(self, settlement: Settlement, now: datetime, dialect: Dialect) -> tuple[Any, ...]:
         delivered = dialect.time(now) if settlement.state is DeliveryState.DELIVERED else None
@@ -305,7 +305,7 @@ class Outbox:
 
 async def totals(catalog: Catalog, source_id: int) -> dict[str, int]:
     """How many deliveries are in which state, over all targets."""
-    return dict(await catalog.lane.fetch(_TOTALS, source_id, leisurely=True))
+    return dict(await catalog.driver.fetch(_TOTALS, source_id, leisurely=True))
 
 
 def _as_claimed(row: tuple[Any, ...]) -> Claimed:

@@ -53,7 +53,7 @@ _HANDS_OVER = "SELECT 1 FROM deliveries WHERE source_id = ? AND target = ? LIMIT
 
 async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
     """Objects and bytes by state, the gone ones, the copies that are the only ones, and the span of downloads."""
-    rows = await catalog.lane.fetch(_TOTALS, source_id, leisurely=True)
+    rows = await catalog.driver.fetch(_TOTALS, source_id, leisurely=True)
     return {
         "states": {row[0]: {"objects": row[1], "bytes": int(row[2])} for row in rows},
         "objects": sum(row[1] for row in rows),
@@ -70,7 +70,7 @@ async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
 async def order_shown(catalog: Catalog, source_id: int) -> tuple[datetime | None, str]:
     """Since when a source counts as listed in the order that is on record, and what has shown that it is another than
     it was taken for; empty where nothing has."""
-    rows = await catalog.lane.fetch("SELECT order_since, order_reason FROM sources WHERE id = ?", source_id)
+    rows = await catalog.driver.fetch("SELECT order_since, order_reason FROM sources WHERE id = ?", source_id)
     since, reason = rows[0] if rows else (None, None)
     return (read_time(since) if since else None), reason or ""
 
@@ -78,21 +78,21 @@ async def order_shown(catalog: Catalog, source_id: int) -> tuple[datetime | None
 async def recent_runs(catalog: Catalog, source_id: int, limit: int) -> list[dict[str, Any]]:
     """The runs of a source, the newest first, by their columns' names."""
     sql = f"{_RUNS} WHERE {OF_SOURCE} {NEWEST_OF_SOURCE} ?"
-    return _as_runs(await catalog.lane.fetch(sql, source_id, source_id, limit))
+    return _as_runs(await catalog.driver.fetch(sql, source_id, source_id, limit))
 
 
 async def last_runs(catalog: Catalog, source_id: int) -> list[dict[str, Any]]:
     """The last run of each command, the newest first; where that was a dry run, the last one that was none as well."""
     found: dict[int, dict[str, Any]] = {}
-    for (command,) in await catalog.lane.fetch(COMMANDS, source_id, source_id):
+    for (command,) in await catalog.driver.fetch(COMMANDS, source_id, source_id):
         for sql in (_LAST, _LAST_DONE):
-            found |= {run["id"]: run for run in _as_runs(await catalog.lane.fetch(sql, *(source_id, command) * 2))}
+            found |= {run["id"]: run for run in _as_runs(await catalog.driver.fetch(sql, *(source_id, command) * 2))}
     return [found[number] for number in sorted(found, reverse=True)]
 
 
 async def run_of(catalog: Catalog, source_id: int, run_id: int) -> dict[str, Any] | None:
     """One run by its columns' names; None where this source has no such run."""
-    return next(iter(_as_runs(await catalog.lane.fetch(_RUN_SHOWN, source_id, run_id))), None)
+    return next(iter(_as_runs(await catalog.driver.fetch(_RUN_SHOWN, source_id, run_id))), None)
 
 
 async def troubles(catalog: Catalog, run: dict[str, Any], limit: int) -> list[dict[str, Any]]:
@@ -100,10 +100,10 @@ async def troubles(catalog: Catalog, run: dict[str, Any], limit: int) -> list[di
 
     The reason in full is the one on record now, where it is of the same kind.
     """
-    dialect = catalog.lane.dialect
-    before = (await catalog.lane.fetch(_TRAIL_BEFORE, dialect.time(run["started_at"])))[0][0]
+    dialect = catalog.driver.dialect
+    before = (await catalog.driver.fetch(_TRAIL_BEFORE, dialect.time(run["started_at"])))[0][0]
     bounds = (before or 0, run["audit_id"] or _NEWEST)  # the trail of a run is a part of all of it
-    rows = await catalog.lane.fetch(_TROUBLES, *bounds, run["id"], limit)
+    rows = await catalog.driver.fetch(_TROUBLES, *bounds, run["id"], limit)
     return [_as_trouble(*row) for row in rows]
 
 
@@ -122,12 +122,12 @@ def _as_trouble(key: str, at: Any, what: str, written: str, last_error: str | No
 
 async def newest_run(catalog: Catalog) -> dict[str, Any] | None:
     """The newest run of all sources."""
-    return next(iter(_as_runs(await catalog.lane.fetch(f"{_RUNS} ORDER BY id DESC LIMIT 1"))), None)
+    return next(iter(_as_runs(await catalog.driver.fetch(f"{_RUNS} ORDER BY id DESC LIMIT 1"))), None)
 
 
 async def letters(catalog: Catalog, source_id: int) -> dict[str, int]:
     """How many messages that could not be carried out are in which state."""
-    found: dict[str, int] = dict(await catalog.lane.fetch(_LETTERS, source_id, leisurely=True))
+    found: dict[str, int] = dict(await catalog.driver.fetch(_LETTERS, source_id, leisurely=True))
     return {state.value: found.get(state.value, 0) for state in LetterState}
 
 
@@ -136,9 +136,9 @@ async def unannounced(catalog: Catalog, source_id: int, since: datetime, until: 
 
     A message that waits or was given up has named its object, too.
     """
-    time = catalog.lane.dialect.time
+    time = catalog.driver.dialect.time
     upto, values = ("", []) if until is None else (" AND downloaded_at <= ?", [time(until)])
-    return int((await catalog.lane.fetch(_UNANNOUNCED + upto, source_id, time(since), *values, leisurely=True))[0][0])
+    return int((await catalog.driver.fetch(_UNANNOUNCED + upto, source_id, time(since), *values, leisurely=True))[0][0])
 
 
 def _as_runs(rows: Rows) -> list[dict[str, Any]]:
@@ -151,4 +151,4 @@ def _as_runs(rows: Rows) -> list[dict[str, Any]]:
 
 async def hands_over(catalog: Catalog, source_id: int, target: str) -> bool:
     """Whether anything of this source was ever in line for this address."""
-    return bool(await catalog.lane.fetch(_HANDS_OVER, source_id, target))
+    return bool(await catalog.driver.fetch(_HANDS_OVER, source_id, target))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ingest.catalog.batch import Batch, Settled
-from ingest.catalog.sql.driver import Dialect, Lane, Statement, Steps
+from ingest.catalog.sql.driver import Dialect, Driver, Statement, Steps
 from ingest.model import KnownPage, Shard
 from ingest.plan.shards import key_range
 
@@ -49,9 +49,9 @@ _REMEMBER = (
 since this page was asked for: in a version that it does not show, gone, or in vain."""
 
 
-async def read(lane: Lane, source_id: int, prefix: str, start: str, limit: int) -> list[KnownPage]:
+async def read(driver: Driver, source_id: int, prefix: str, start: str, limit: int) -> list[KnownPage]:
     """Up to `limit` pages from `start` on, in byte order."""
-    return [KnownPage._make(row) for row in await lane.fetch(_READ, source_id, prefix, start, VOUCHED, limit)]
+    return [KnownPage._make(row) for row in await driver.fetch(_READ, source_id, prefix, start, VOUCHED, limit)]
 
 
 def keep(batch: Batch, dialect: Dialect) -> Steps[None]:

@@ -17,7 +17,7 @@ from ingest.catalog.runs import NEWEST_OF_COMMAND, NO_DRY_RUN, OF_COMMAND
 from ingest.catalog.schema.tables import objects
 from ingest.catalog.sql.engine import lock_source
 from ingest.model import State
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 
 _CLEANUPS = (
     f"SELECT counts FROM runs WHERE {OF_COMMAND} AND id < ? AND {NO_DRY_RUN} "  # noqa: S608 - our own words
@@ -76,7 +76,7 @@ async def count_behind(catalog: Catalog, sought: Sought, after: CopyRow) -> int:
 async def only_copies_before(catalog: Catalog, source_id: int, run_id: int) -> int:
     """How many copies the last cleanup before this run kept since the bucket no longer had their objects."""
     own = (source_id, "cleanup") * 2
-    last = await catalog.lane.fetch(_CLEANUPS, *own, run_id)
+    last = await catalog.driver.fetch(_CLEANUPS, *own, run_id)
     return int(json.loads(last[0][0]).get("only_copies", 0)) if last else 0
 
 
@@ -104,7 +104,7 @@ async def intend(
         intended = {str(row[0]) for row in still if row in looked_at}
         marked = objects.c.source_id == source_id, objects.c.key.in_(intended)
         await connection.execute(update(objects).where(*marked).values(pruned_at=at))
-        here("cleanup.intent-written")
+        failpoint("cleanup.intent-written")
     return intended
 
 

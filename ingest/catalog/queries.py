@@ -84,7 +84,7 @@ async def copies_of(catalog: Catalog, source_id: int, keys: Sequence[str]) -> di
 
 async def check_chain(catalog: Catalog) -> list[int]:
     """Ids of audit events that break the chain."""
-    return await audit.broken_links(catalog.lane)
+    return await audit.broken_links(catalog.driver)
 
 
 def _copies(source_id: int) -> Any:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ingest.catalog import audit, runs, sources
 from ingest.catalog.sources import Known, Source
-from ingest.catalog.sql.driver import Dialect, Lane, Statement, Steps, read_time
+from ingest.catalog.sql.driver import Dialect, Driver, Statement, Steps, read_time
 from ingest.model import Audit, Counts, RunStatus
 from ingest.plan.clock import Reading
 
@@ -47,9 +47,9 @@ class Holdings(NamedTuple):
     last_complete_sync: datetime | None
 
 
-async def holdings(lane: Lane) -> dict[int, Holdings]:
+async def holdings(driver: Driver) -> dict[int, Holdings]:
     """By the source's number."""
-    rows = await lane.fetch(_OVERVIEW)
+    rows = await driver.fetch(_OVERVIEW)
     return {
         int(number): Holdings(int(objects), int(present), read_time(last) if last else None)
         for number, objects, present, last in rows

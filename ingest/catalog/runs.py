@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from ingest.catalog import audit, writes
 from ingest.catalog.sources import Source
 from ingest.catalog.sql.continuity import REVISION, Continuity
-from ingest.catalog.sql.driver import Dialect, Lane, Statement, Steps, read_time
+from ingest.catalog.sql.driver import Dialect, Driver, Statement, Steps, read_time
 from ingest.errors import LockedError
 from ingest.model import LISTS_THE_BUCKET, Counts, RunStatus, Shard
 from ingest.plan.clock import Reading, believed_after
@@ -82,11 +82,11 @@ def start(
     return Continuity(int(run_id), started, str(revision))
 
 
-async def under_way(lane: Lane) -> list[str]:
+async def under_way(driver: Driver) -> list[str]:
     """Those that nobody can know to be dead, of all sources, each in a few words; on a schema of any version."""
     return [
         f"{command} (run {run_id}, pid {pid} on {host})"
-        for run_id, host, pid, heartbeat, command, _ in await lane.fetch(_RUNNING_ON_ANY)
+        for run_id, host, pid, heartbeat, command, _ in await driver.fetch(_RUNNING_ON_ANY)
         if not is_dead(host, pid, None, read_time(heartbeat))
     ]
 
@@ -128,11 +128,11 @@ def is_dead(host: str, pid: int, process: str | None, heartbeat: datetime) -> bo
     processes: so a run is dead when its heart has stopped, and here no process has been there for as long. Elsewhere it
     takes longer: clocks differ, and may be set. A run that was taken for dead and is not says so with its next beat.
     """
-    here = host == socket.gethostname()
-    if here and process is not None and (running := is_running(pid, process)) is not None:
+    failpoint = host == socket.gethostname()
+    if failpoint and process is not None and (running := is_running(pid, process)) is not None:
         return not running
     silent = datetime.now(UTC) - heartbeat
-    if not here:
+    if not failpoint:
         return silent > _SILENT_ELSEWHERE
     return silent > _SILENT and not is_alive(pid, since=heartbeat.timestamp())
 
@@ -168,36 +168,36 @@ def finish(
     yield Statement(_FINISH, (now, now, status.value, json.dumps(tallies), error, *trail, ahead, run_id))
 
 
-async def last_died(lane: Lane, source_id: int) -> bool:
+async def last_died(driver: Driver, source_id: int) -> bool:
     """Whether the newest finished run of this source left work behind: files without rows may exist."""
-    rows = await lane.fetch(_LAST_STATUS, source_id, source_id)
+    rows = await driver.fetch(_LAST_STATUS, source_id, source_id)
     return bool(rows) and rows[0][0] not in (RunStatus.OK, RunStatus.PARTIAL)
 
 
-async def to_go_on(lane: Lane, source_id: int, command: str, told: Told, run_id: int) -> Earlier | None:
+async def to_go_on(driver: Driver, source_id: int, command: str, told: Told, run_id: int) -> Earlier | None:
     """The run before `run_id` that it may go on with (see `plan.resuming`)."""
-    found, planned, _ = await _earlier(lane, source_id, command, run_id)
+    found, planned, _ = await _earlier(driver, source_id, command, run_id)
     return newest_to_go_on(found, told, planned)
 
 
-async def unfinished(lane: Lane, source_id: int, command: str) -> list[int]:
+async def unfinished(driver: Driver, source_id: int, command: str) -> list[int]:
     """The runs that a later one would go on with, were it told the same: none that another one has ended since."""
-    found, planned, left = await _earlier(lane, source_id, command, _MOST)
+    found, planned, left = await _earlier(driver, source_id, command, _MOST)
     return [run.id for run in found if run.id in left and newest_to_go_on(found, run.told, planned) is run]
 
 
 async def _earlier(
-    lane: Lane, source_id: int, command: str, before: int
+    driver: Driver, source_id: int, command: str, before: int
 ) -> tuple[list[Earlier], dict[int, bool], set[int]]:
     """The newest runs before that one; which of them have made a plan; and which have something of it left to do."""
-    rows = await lane.fetch(_EARLIER, *(source_id, command) * 2, before)
+    rows = await driver.fetch(_EARLIER, *(source_id, command) * 2, before)
     found = [Earlier(int(number), status, json.loads(told)) for number, status, told, _, _ in rows]
     return found, {int(row[0]): bool(row[3]) for row in rows}, {int(row[0]) for row in rows if row[4]}
 
 
-async def unmarked(lane: Lane, source_id: int, prefix: object) -> int:
+async def unmarked(driver: Driver, source_id: int, prefix: object) -> int:
     """How many objects the last listing of this prefix (as it was told) missed, and by itself did not mark as gone."""
-    listings = [row for command in LISTS_THE_BUCKET for row in await lane.fetch(_LISTINGS, *(source_id, command) * 2)]
+    listings = [row for command in LISTS_THE_BUCKET for row in await driver.fetch(_LISTINGS, *(source_id, command) * 2)]
     for _, told, counts in sorted(listings, reverse=True):
         arguments = json.loads(told)
         if (arguments.get("prefix") or None) == (prefix or None) and not arguments.get("dry_run"):
@@ -211,9 +211,9 @@ def take_over(run_id: int, told: Told, plan: Sequence[Cursor]) -> Steps[None]:
     yield from writes.move_cursors(run_id, plan)
 
 
-async def cursors(lane: Lane, run_id: int) -> list[Cursor]:
+async def cursors(driver: Driver, run_id: int) -> list[Cursor]:
     """The plan of a run, and how far it got."""
     return [
         Cursor(Shard(prefix, start_after, end, bool(level)), cursor, bool(done))
-        for prefix, start_after, end, level, cursor, done in await lane.fetch(_CURSORS, run_id)
+        for prefix, start_after, end, level, cursor, done in await driver.fetch(_CURSORS, run_id)
     ]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from ingest.catalog.sql.driver import Dialect, Lane, Statement, Steps, read_time
+from ingest.catalog.sql.driver import Dialect, Driver, Statement, Steps, read_time
 from ingest.errors import DirectoryTaken
 from ingest.model import ListingOrder
-from ingest.plan.identity import Place, canonical_endpoint, same_directory
+from ingest.plan.identity import DirectoryPlace, canonical_endpoint, same_directory
 
 _SOURCES = (
     "SELECT sources.id, endpoint, bucket, listing_order, last_complete_sync IS NULL, directory, directory_id, "
@@ -46,7 +46,7 @@ _DISOWN_SOURCE = (
 class Known(NamedTuple):
     """A data directory as it was last seen. `catalog_place` is where the catalog itself was then."""
 
-    place: Place
+    place: DirectoryPlace
     catalog_place: str
 
 
@@ -73,9 +73,9 @@ def unknown(endpoint: str, bucket: str) -> Source:
     return Source(0, bucket, ListingOrder.UNKNOWN, True, bucket, None, endpoint)
 
 
-async def all_sources(lane: Lane) -> list[Source]:
+async def all_sources(driver: Driver) -> list[Source]:
     """Every source that was not forgotten, the oldest first."""
-    return [_as_source(row) for row in await lane.fetch(_SOURCES)]
+    return [_as_source(row) for row in await driver.fetch(_SOURCES)]
 
 
 def find(sources: Sequence[Source], endpoint: str, bucket: str, *, secure: bool) -> Source | None:
@@ -145,14 +145,14 @@ def disown(run_id: int, source_id: int, _dialect: Dialect) -> Steps[None]:
         yield Statement(_DISOWN_SOURCE, (source_id,))
 
 
-async def has_copies(lane: Lane, source_id: int) -> bool:
+async def has_copies(driver: Driver, source_id: int) -> bool:
     """Whether a copy of it is recorded as present."""
-    return bool((await lane.fetch(_HAS_COPIES, source_id))[0][0])
+    return bool((await driver.fetch(_HAS_COPIES, source_id))[0][0])
 
 
-async def catalog_id(lane: Lane) -> str | None:
+async def catalog_id(driver: Driver) -> str | None:
     """The catalog's own id; None before it has one."""
-    rows = await lane.fetch(_CATALOG_ID)
+    rows = await driver.fetch(_CATALOG_ID)
     return str(rows[0][0]) if rows else None
 
 
@@ -162,15 +162,15 @@ def name_catalog(proposed: str, dialect: Dialect) -> Steps[str]:
     return str((yield Statement(_CATALOG_ID))[0][0])
 
 
-async def directory(lane: Lane, directory_id: str) -> Known | None:
+async def directory(driver: Driver, directory_id: str) -> Known | None:
     """What is on record of a data directory."""
-    rows = await lane.fetch(_DIRECTORY, directory_id)
-    return Known(Place(*rows[0][:3]), rows[0][3]) if rows else None
+    rows = await driver.fetch(_DIRECTORY, directory_id)
+    return Known(DirectoryPlace(*rows[0][:3]), rows[0][3]) if rows else None
 
 
-async def other_directories(lane: Lane, directory_id: str) -> list[str]:
+async def other_directories(driver: Driver, directory_id: str) -> list[str]:
     """Where the data directories with other ids were last seen."""
-    return [path for own, path, _ in await lane.fetch(_DIRECTORIES) if own != directory_id]
+    return [path for own, path, _ in await driver.fetch(_DIRECTORIES) if own != directory_id]
 
 
 def bind(directory_id: str, known: Known, source_id: int | None, dialect: Dialect) -> Steps[None]:
@@ -183,7 +183,7 @@ def bind(directory_id: str, known: Known, source_id: int | None, dialect: Dialec
 
 def _as_source(row: tuple[Any, ...]) -> Source:
     number, endpoint, bucket, order, is_new, directory, directory_id, clock_at, *known = row
-    seen = Known(Place(*known[:3]), known[3]) if known[0] is not None else None
+    seen = Known(DirectoryPlace(*known[:3]), known[3]) if known[0] is not None else None
     order = ListingOrder(order)
     clock = None if clock_at is None else read_time(clock_at)
     return Source(int(number), bucket, order, bool(is_new), directory or "", directory_id, endpoint, seen, clock)

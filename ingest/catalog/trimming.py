@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from ingest.catalog.overview import COMMANDS
 from ingest.catalog.runs import NEWEST_OF_COMMAND, NEWEST_OF_SOURCE, NO_DRY_RUN, OF_COMMAND, OF_SOURCE, unfinished
-from ingest.catalog.sql.driver import VERSION, Dialect, Lane, Statement, Steps
+from ingest.catalog.sql.driver import VERSION, Dialect, Driver, Statement, Steps
 from ingest.plan.behind import KEPT_MARKS
 
 MOST = 50_000
@@ -62,41 +62,41 @@ class Old(NamedTuple):
     letters: list[int]
 
 
-async def find_old(lane: Lane, source_id: int, before: datetime, letters_before: datetime) -> Old:
+async def find_old(driver: Driver, source_id: int, before: datetime, letters_before: datetime) -> Old:
     """Rows are read in the order of their numbers, until none of them is older than that."""
     old = Old([], [], [], [])
-    dialect = lane.dialect
-    for (whose,) in await lane.fetch(_SOURCES, source_id):
-        marked = [int(row[0]) for row in await lane.fetch(_NEWEST_OF_ALL, whose, whose)]
-        for (command,) in await lane.fetch(COMMANDS, whose, whose):
+    dialect = driver.dialect
+    for (whose,) in await driver.fetch(_SOURCES, source_id):
+        marked = [int(row[0]) for row in await driver.fetch(_NEWEST_OF_ALL, whose, whose)]
+        for (command,) in await driver.fetch(COMMANDS, whose, whose):
             own = (whose, command) * 2
-            newest = [int(row[0]) for sql in _NEWEST for row in await lane.fetch(sql, *own)]
-            kept = newest + marked + (await unfinished(lane, whose, command) if command == "backfill" else [])
+            newest = [int(row[0]) for sql in _NEWEST for row in await driver.fetch(sql, *own)]
+            kept = newest + marked + (await unfinished(driver, whose, command) if command == "backfill" else [])
             sql = _RUNS_BEHIND.format(among=dialect.among)
             between = partial(_between, whose, command)
-            async for number, may_go in _behind(lane, sql, before, kept, between):
+            async for number, may_go in _behind(driver, sql, before, kept, between):
                 if may_go and len(old.runs) < MOST:
                     old.runs.append(number)
-    taken = [int(row[0]) for row in await lane.fetch(_NEWEST_TAKEN, source_id, leisurely=True)]
+    taken = [int(row[0]) for row in await driver.fetch(_NEWEST_TAKEN, source_id, leisurely=True)]
     sql = _DELIVERIES_BEHIND.format(among=dialect.among, version=VERSION)
-    async for number, may_go, has_answer in _behind(lane, sql, before, taken, lambda last: (source_id, last)):
+    async for number, may_go, has_answer in _behind(driver, sql, before, taken, lambda last: (source_id, last)):
         if may_go and len(old.deliveries) < MOST:
             old.deliveries.append(number)
         elif has_answer and not may_go and len(old.answers) < MOST:
             old.answers.append(number)
-    async for number, may_go in _behind(lane, _LETTERS_BEHIND, letters_before, None, lambda last: (source_id, last)):
+    async for number, may_go in _behind(driver, _LETTERS_BEHIND, letters_before, None, lambda last: (source_id, last)):
         if may_go and len(old.letters) < MOST:
             old.letters.append(number)
     return old
 
 
 async def _behind(
-    lane: Lane, sql: str, before: datetime, kept: list[int] | None, own: Callable[[int], tuple[Any, ...]]
+    driver: Driver, sql: str, before: datetime, kept: list[int] | None, own: Callable[[int], tuple[Any, ...]]
 ) -> AsyncIterator[tuple[Any, ...]]:
     """The rows that are old: their numbers, and what else the query says of them."""
-    last, dialect = 0, lane.dialect
+    last, dialect = 0, driver.dialect
     told = (dialect.time(before), *([] if kept is None else [dialect.listed(kept)]))
-    while rows := await lane.fetch(sql, *told, *own(last), _READ_AT_ONCE):
+    while rows := await driver.fetch(sql, *told, *own(last), _READ_AT_ONCE):
         if not any(row[1] for row in rows):
             return
         for number, is_old, *said in rows:

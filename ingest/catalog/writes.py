@@ -12,7 +12,7 @@ from ingest.catalog.sql.driver import VERSION, Dialect, Insert, Statement, Steps
 from ingest.model import RemoteObject, Shard, State
 from ingest.plan.etags import etag_of
 from ingest.plan.resuming import Cursor
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 
 _LISTED = ("source_id", "key", "size", "etag", "version", "last_modified", "storage_class", "source_s3_path", "state")
 _COPIED = (*_LISTED, "local_path", "digest", "verified", "downloaded_at")
@@ -108,13 +108,13 @@ def write(batch: Batch, dialect: Dialect) -> Steps[Committed]:
         yield Statement("UPDATE objects SET listed_etag = ? WHERE source_id = ? AND key = ?", rows=rows)
     if batch.pages.etags is not None:
         yield Statement("UPDATE sources SET etags = ? WHERE id = ?", (batch.pages.etags, batch.source_id))
-    here("batch.rows-written")
+    failpoint("batch.rows-written")
     yield from audit.append(dialect, batch.run_id, batch.source_id, batch.at, batch.audits)
     yield from page_memory.keep(batch, dialect)
-    here("batch.pages-written")
+    failpoint("batch.pages-written")
     if batch.cursors:
         yield from move_cursors(batch.run_id, batch.cursors)
-    here("batch.cursors-written")
+    failpoint("batch.cursors-written")
     return committed
 
 

@@ -126,7 +126,7 @@ def check(context: Context) -> None:
     async def work(_stop: object) -> list[int]:
         await admit(context.settings, must_exist=True)
         async with Catalog.open(context.settings.database_url.get_secret_value(), asked=True) as catalog:
-            await schema.require_sound(catalog.lane, catalog.target.shown)
+            await schema.require_sound(catalog.driver, catalog.target.shown)
             return await queries.check_chain(catalog)
 
     broken = run_async(work, at_once=True)

@@ -67,7 +67,7 @@ class WrongBytes(Exception):
     """The local copy is not what the catalog says; the service was not given a complete request."""
 
 
-class Parcel(NamedTuple):
+class Submission(NamedTuple):
     """What is to be posted: the copy's size and digest (``md5:…``, ``sha256:…``) are checked on the way."""
 
     key: str
@@ -88,7 +88,7 @@ class Answer(NamedTuple):
 
 
 @dataclass
-class Verifier:
+class Service:
     """The service at VERIFY_URL; use ``async with Verifier(settings)``. `connections` bounds the requests at once."""
 
     settings: Settings
@@ -129,23 +129,23 @@ class Verifier:
         """Seconds that one delivery of `size` bytes may take."""
         return self.settings.verify_timeout.total_seconds() + size / SLOWEST
 
-    async def post(self, parcel: Parcel, descriptor: int) -> Answer:
+    async def post(self, submission: Submission, descriptor: int) -> Answer:
         """Posts the copy that `descriptor` reads. The endpoint's faults are the answer, never an exception.
 
         Raises:
-            WrongBytes: the copy is not what `parcel` says. OSError: it cannot be read.
+            WrongBytes: the copy is not what `submission` says. OSError: it cannot be read.
         """
-        fields = {"s3_path": f"s3://{self._source[1]}/{parcel.key}", "etag": etag_of(parcel.etag)}
+        fields = {"s3_path": f"s3://{self._source[1]}/{submission.key}", "etag": etag_of(submission.etag)}
         # An event's own field never speaks for ours.
-        fields |= {name: value for name, value in parcel.fields.items() if name not in (*fields, "file")}
-        envelope = wrap(secrets.token_hex(16), parcel.key, fields)
-        first = await _read(descriptor, min(parcel.size, CHUNK) + 1, 0)
-        if parcel.size <= CHUNK:
-            _check(parcel, len(first), _digest(parcel, first))
-            return await self._send(parcel, envelope, b"".join((envelope.head, first, envelope.tail)))
-        return await self._send(parcel, envelope, _Stream(parcel, descriptor, envelope, first).pieces)
+        fields |= {name: value for name, value in submission.fields.items() if name not in (*fields, "file")}
+        envelope = wrap(secrets.token_hex(16), submission.key, fields)
+        first = await _read(descriptor, min(submission.size, CHUNK) + 1, 0)
+        if submission.size <= CHUNK:
+            _check(submission, len(first), _digest(submission, first))
+            return await self._send(submission, envelope, b"".join((envelope.head, first, envelope.tail)))
+        return await self._send(submission, envelope, _Stream(submission, descriptor, envelope, first).pieces)
 
-    async def _send(self, parcel: Parcel, envelope: Envelope, body: Body) -> Answer:
+    async def _send(self, submission: Submission, envelope: Envelope, body: Body) -> Answer:
         head = self._route.head(
             "POST",
             self._path,
@@ -153,12 +153,12 @@ class Verifier:
                 **self._headers,
                 "Accept": "application/json",
                 "Content-Type": envelope.content_type,
-                "Content-Length": str(len(envelope.head) + parcel.size + len(envelope.tail)),
-                "Idempotency-Key": self.idempotency_key(parcel.key, parcel.etag),
+                "Content-Length": str(len(envelope.head) + submission.size + len(envelope.tail)),
+                "Idempotency-Key": self.idempotency_key(submission.key, submission.etag),
             },
         )
         try:
-            async with asyncio.timeout(self.deadline(parcel.size)):
+            async with asyncio.timeout(self.deadline(submission.size)):
                 response = await self._pool.fetch(Exchange(head, MOST_ANSWER_BYTES, body=body, lenient=True))
         except TimeoutError:
             return self._failed(EndpointTimedOut(f"{self.shown}: no answer in time"))
@@ -220,7 +220,7 @@ def retry_after(header: str | None, now: datetime) -> float | None:
 class _Stream:
     """A large form in pieces. The last piece leaves only when every byte was right: a damaged copy is never taken."""
 
-    parcel: Parcel
+    submission: Submission
     descriptor: int
     envelope: Envelope
     first: bytes
@@ -228,17 +228,17 @@ class _Stream:
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """From the start, as often as it is called. Raises `WrongBytes` and `OSError`."""
         yield self.envelope.head
-        hasher, sent, chunk = _hasher(self.parcel), 0, self.first
-        while chunk and sent + len(chunk) <= self.parcel.size:
+        hasher, sent, chunk = _hasher(self.submission), 0, self.first
+        while chunk and sent + len(chunk) <= self.submission.size:
             sent += len(chunk)
             if hasher is not None:
                 await asyncio.to_thread(hasher.update, chunk)
             following = await _read(self.descriptor, CHUNK, sent)
             if not following:
-                _check(self.parcel, sent, hasher.hexdigest() if hasher is not None else None)
+                _check(self.submission, sent, hasher.hexdigest() if hasher is not None else None)
             yield chunk
             chunk = following
-        _check(self.parcel, sent + len(chunk), None)
+        _check(self.submission, sent + len(chunk), None)
         yield self.envelope.tail
 
 
@@ -249,23 +249,23 @@ async def _read(descriptor: int, size: int, offset: int) -> bytes:
     return await asyncio.to_thread(os.pread, descriptor, size, offset)
 
 
-def _hasher(parcel: Parcel) -> hashlib._Hash | None:
-    algorithm = (parcel.digest or "").partition(":")[0]
+def _hasher(submission: Submission) -> hashlib._Hash | None:
+    algorithm = (submission.digest or "").partition(":")[0]
     return hashlib.new(algorithm, usedforsecurity=False) if algorithm in (Algorithm.MD5, Algorithm.SHA256) else None
 
 
-def _digest(parcel: Parcel, content: bytes) -> str | None:
-    hasher = _hasher(parcel)
+def _digest(submission: Submission, content: bytes) -> str | None:
+    hasher = _hasher(submission)
     if hasher is None:
         return None
     hasher.update(content)
     return hasher.hexdigest()
 
 
-def _check(parcel: Parcel, size: int, digest: str | None) -> None:
-    if size != parcel.size:
-        raise WrongBytes(f"the copy has {size} bytes and not {parcel.size}")
-    if digest is not None and digest != (parcel.digest or "").partition(":")[2]:
+def _check(submission: Submission, size: int, digest: str | None) -> None:
+    if size != submission.size:
+        raise WrongBytes(f"the copy has {size} bytes and not {submission.size}")
+    if digest is not None and digest != (submission.digest or "").partition(":")[2]:
         raise WrongBytes("the copy's bytes are not those that were downloaded")
 
 

@@ -33,15 +33,15 @@ from ingest.errors import (
     UnsafePath,
 )
 from ingest.observe.logs import log
-from ingest.plan.identity import Mark, Place, Recorded, Seen, Verdict, belongs, catalog_fits, seen_at
+from ingest.plan.identity import DirectoryMark, DirectoryPlace, Fit, Recorded, Seen, belongs, catalog_fits, seen_at
 from ingest.settings import Settings
 from ingest.store import identity
 from ingest.store.directories import disk_error
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.system.private_dirs import make_directories, owner_kept_out
 from ingest.system.redaction import protecting
 
-_GOOD = frozenset({Verdict.FITS, Verdict.NEW})
+_GOOD = frozenset({Fit.FITS, Fit.NEW})
 _NOT_MADE = "`ingest sync` makes it; nothing is recorded yet."
 _SHOWN_DIGITS = 8
 """Of an id: enough to tell a few apart."""
@@ -54,8 +54,8 @@ class Installation:
     """What the settings name, as it is found."""
 
     settings: Settings
-    inside: Mark | None = field(init=False)
-    outside: Mark | None = field(init=False)
+    inside: DirectoryMark | None = field(init=False)
+    outside: DirectoryMark | None = field(init=False)
     catalog_id: str | None = None
 
     def __post_init__(self) -> None:
@@ -118,32 +118,32 @@ class Installation:
                 f"s3://{source.bucket} at {source.endpoint} has no directory: another bucket of that name has it"
             )
 
-    def _require(self, judge: Callable[[], Verdict], source: Source | None) -> None:
+    def _require(self, judge: Callable[[], Fit], source: Source | None) -> None:
         if judge() not in _GOOD:
             self._read_marks()  # another first run may have just written them
             if (verdict := judge()) not in _GOOD:
                 self._refuse(verdict, source)
 
-    def _refuse(self, verdict: Verdict, source: Source | None) -> NoReturn:
+    def _refuse(self, verdict: Fit, source: Source | None) -> NoReturn:
         data_dir, inside, known = self.settings.data_dir, self.inside, source.known if source else None
         ours = "copies and catalog" if self.is_embedded else "copies"
         whose = f"the copies of s3://{source.bucket}" if source else ours
-        if verdict is Verdict.DIRECTORY_MISSING and known is not None and known.place.path != str(data_dir):
+        if verdict is Fit.DIRECTORY_MISSING and known is not None and known.place.path != str(data_dir):
             raise DirectoryForeign(
                 f"{data_dir} is not the data directory of s3://{source.bucket if source else ''}: its copies lie in "
                 f"{known.place.path} on {known.place.host}"
             )
-        if verdict is Verdict.DIRECTORY_MISSING:
+        if verdict is Fit.DIRECTORY_MISSING:
             raise DirectoryMissing(
                 f"the data directory {data_dir} is missing: {identity.describe(data_dir)}; {whose} lie in it"
             )
-        if verdict is Verdict.OTHER_DIRECTORY or inside is None:
+        if verdict is Fit.OTHER_DIRECTORY or inside is None:
             recorded = source.directory_id if source else None
             expected = _short(recorded or (self.outside.directory if self.outside else None))
             last = f", last seen at {known.place.path}" if known else ""
             found = _short(inside.directory if inside else None)
             raise DirectoryForeign(f"{data_dir} is data directory {found}, and {whose} lie in {expected}{last}")
-        if verdict is Verdict.CATALOG_MISSING and inside.catalog_at == self.shown:
+        if verdict is Fit.CATALOG_MISSING and inside.catalog_at == self.shown:
             how = (
                 f"there is no {self.shown}"
                 if self.catalog_is_absent
@@ -156,10 +156,10 @@ class Installation:
             f"DATABASE_URL leads to {self.shown}, {state}"
         )
 
-    def place(self) -> Place:
+    def place(self) -> DirectoryPlace:
         """Where the data directory is now."""
         data_dir = self.settings.data_dir
-        return Place(str(data_dir), socket.gethostname(), identity.inode_of(data_dir))
+        return DirectoryPlace(str(data_dir), socket.gethostname(), identity.inode_of(data_dir))
 
 
 def _short(found: str | None) -> str:
@@ -199,7 +199,7 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
         directory_id = await _bind(catalog, found, known, source)
         if source is None or source.directory_id is None:
             adding = partial(sources.add, endpoint, bucket, bucket, directory_id, secure=settings.secure)
-            source = await catalog.lane.write(adding)
+            source = await catalog.driver.write(adding)
             found.require(source, Recorded(source.directory_id, embedded=found.is_embedded))  # another was faster
         yield catalog, source
 
@@ -240,14 +240,14 @@ async def _look(
     catalog: Catalog, found: Installation, endpoint: str, bucket: str
 ) -> tuple[list[Source], Source | None]:
     """The sources on record, and the one that is named, after all that can be compared was compared."""
-    known = await sources.all_sources(catalog.lane)
+    known = await sources.all_sources(catalog.driver)
     source = sources.find(known, endpoint, bucket, secure=found.settings.secure)
     recorded = Recorded(embedded=found.is_embedded)
     if source is not None:
         astray = False
         if found.inside is None and source.directory_id is None:
             there = identity.holds_anything(found.settings.data_dir, source.directory or bucket)
-            astray = not there and await sources.has_copies(catalog.lane, source.id)
+            astray = not there and await sources.has_copies(catalog.driver, source.id)
         recorded = Recorded(source.directory_id, astray, found.is_embedded)
     found.require(source, recorded)
     if source is not None and source.known is not None and not found.is_embedded:
@@ -262,7 +262,7 @@ async def catalog_place(catalog: Catalog, found: Installation, known: Known | No
     file = found.settings.sqlite_path
     if file is not None:
         return str(os.stat(file).st_ino)
-    rows = await catalog.lane.fetch("SELECT oid FROM pg_database WHERE datname = current_database()")
+    rows = await catalog.driver.fetch("SELECT oid FROM pg_database WHERE datname = current_database()")
     return str(rows[0][0]) if rows else ""
 
 
@@ -284,24 +284,24 @@ async def _bind(catalog: Catalog, found: Installation, known: list[Source], sour
     """Gives ids to what has none, and notes on each side what the other is. Returns the data directory's id."""
     data_dir, inside = found.settings.data_dir, found.inside
     if found.catalog_id is None:
-        found.catalog_id = await catalog.lane.write(partial(sources.name_catalog, identity.new_id()))
-        here("identity.catalog-named")
+        found.catalog_id = await catalog.driver.write(partial(sources.name_catalog, identity.new_id()))
+        failpoint("identity.catalog-named")
         if not known:
             announce(found)
     if inside is None:
         inside = found.inside = await asyncio.to_thread(_mark, data_dir, found.catalog_id, found.shown)
-        others = await sources.other_directories(catalog.lane, inside.directory)
+        others = await sources.other_directories(catalog.driver, inside.directory)
         if others:
             said = f"{data_dir} is a new data directory of this catalog, which has others: {', '.join(others)}"
             log().warning("new_directory", message=said)
     elif inside.catalog_at != found.shown:
         inside = found.inside = inside._replace(catalog_at=found.shown)
         await asyncio.to_thread(identity.write_inside, data_dir, inside)
-    noted = source.known if source else await sources.directory(catalog.lane, inside.directory)
+    noted = source.known if source else await sources.directory(catalog.driver, inside.directory)
     if noted is None or noted.place != found.place():
         seen = Known(found.place(), await catalog_place(catalog, found, None))
-        await catalog.lane.write(partial(sources.bind, inside.directory, seen, source.id if source else None))
-        here("identity.bound")
+        await catalog.driver.write(partial(sources.bind, inside.directory, seen, source.id if source else None))
+        failpoint("identity.bound")
     if found.outside != inside:
         written = await asyncio.to_thread(identity.write_outside, data_dir, inside)
         if written is None and found.is_embedded:
@@ -314,12 +314,12 @@ async def _bind(catalog: Catalog, found: Installation, known: list[Source], sour
     return inside.directory
 
 
-def _mark(data_dir: Path, catalog_id: str, shown: str) -> Mark:
+def _mark(data_dir: Path, catalog_id: str, shown: str) -> DirectoryMark:
     """The directory's mark: a new one, unless another process has just given it one."""
     with identity.alone(data_dir):
         mark = identity.read_inside(data_dir)
         if mark is None:
-            mark = Mark(identity.new_id(), catalog_id, shown)
+            mark = DirectoryMark(identity.new_id(), catalog_id, shown)
             identity.write_inside(data_dir, mark)
         return mark
 

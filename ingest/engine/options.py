@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from ingest.model import Action, DeliveryState
-from ingest.plan.patience import PATIENCE
+from ingest.plan.patience import MESSAGE_PATIENCE
 from ingest.plan.selection import Selection
 from ingest.plan.vanishing import MostGone
 
@@ -121,7 +121,7 @@ class ConsumeOptions:
     """
 
     transfers: int | None = None
-    patience: timedelta = PATIENCE
+    patience: timedelta = MESSAGE_PATIENCE
     until_idle: timedelta | None = None
     listen: str | None = None
 

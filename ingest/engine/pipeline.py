@@ -18,9 +18,9 @@ from ingest.engine.record.page_notes import Tallied
 from ingest.engine.record.places import Places
 from ingest.engine.record.recorder import Recorder
 from ingest.engine.run import Run
-from ingest.engine.scan.lister import Listing
+from ingest.engine.scan.lister import Lister
 from ingest.engine.scan.resuming import take_up
-from ingest.engine.scan.scan import LISTERS, crawl
+from ingest.engine.scan.scan import LISTERS, scan
 from ingest.engine.scan.vanished import Vanished
 from ingest.engine.transfer.fetch import Fetch
 from ingest.engine.transfer.session import GRACE, concurrency_for, log_outcome, log_retry
@@ -50,8 +50,8 @@ from ingest.model import (
 )
 from ingest.observe.logs import log
 from ingest.plan.concurrency import RetryBudget
-from ingest.plan.cursors import Ticket
-from ingest.plan.decide_page import sift
+from ingest.plan.cursors import Part
+from ingest.plan.decide_page import decide_page
 from ingest.plan.page_memory import filters_of
 from ingest.plan.resuming import Cursor
 from ingest.plan.storable import refusal
@@ -59,7 +59,7 @@ from ingest.plan.tally import tally_many, tally_plan
 from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore
 from ingest.store.progress import note_end
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 
 
 @dataclass
@@ -79,23 +79,23 @@ class Pipeline:
         self._unmet = set(self.options.selection.roots)
         """Prefixes of which nothing has been listed yet."""
 
-    async def crawl(self) -> None:
+    async def scan(self) -> None:
         """Lists, decides and hands on, until the listing ends.
 
         Raises:
             IngestError: a listing failed, or what it hands to has stopped.
         """
         run, options = self.run, self.options
-        listing = Listing(self.bucket, run.catalog, run.source, self, options.listers or LISTERS)
+        lister = Lister(self.bucket, run.catalog, run.source, self, options.listers or LISTERS)
         filters, roots = filters_of(options.selection), options.selection.roots
         failure: SourceError | None = None
         try:
-            await crawl(listing, roots, self.resumed, filters, remembers=options.page_memory)
+            await scan(lister, roots, self.resumed, filters, remembers=options.page_memory)
         except SourceError as error:
             failure = error
-        here("shards.listed")
+        failpoint("shards.listed")
         run.progress.listing_done()
-        if not any(isinstance(error, OutOfOrder) for error in (failure, *listing.failures)):
+        if not any(isinstance(error, OutOfOrder) for error in (failure, *lister.failures)):
             failure = await self._mark_gone() or failure
         if failure is not None:
             raise failure
@@ -112,10 +112,10 @@ class Pipeline:
             run.counts.unmarked = self.vanished.gone
             return refused
         for rows in self.vanished.batches():
-            await self.recorder.room()
+            await self.recorder.ready()
             # What an event or another run has recorded since is newer than this listing.
             now = await run.catalog.rows_for(run.source.id, [row.key for row in rows])
-            here("gone.read")
+            failpoint("gone.read")
             for row in rows:
                 if self.options.dry_run:
                     self._show(MarkGone(row))
@@ -127,27 +127,27 @@ class Pipeline:
         """See `PageSink`."""
         if shards and not self.options.dry_run:
             await self.run.catalog.plan_shards(self.run.id, shards)
-            here("shards.planned")
+            failpoint("shards.planned")
 
-    def open(self, ticket: Ticket) -> None:
+    def open(self, part: Part) -> None:
         """See `PageSink`."""
         if not self.options.dry_run:
-            self.recorder.open(ticket)
+            self.recorder.open(part)
 
-    def seal(self, ticket: Ticket) -> None:
+    def seal(self, part: Part) -> None:
         """See `PageSink`."""
         if not self.options.dry_run:
-            self.recorder.seal(ticket)
+            self.recorder.seal(part)
 
-    async def take(self, page: Page, rows: dict[str, CatalogRow], ticket: Ticket, *, all_rows: bool) -> Sequence[str]:
+    async def take(self, page: Page, rows: dict[str, CatalogRow], part: Part, *, all_rows: bool) -> Sequence[str]:
         """See `PageSink`."""
-        await self.recorder.room()
+        await self.recorder.ready()
         self.run.progress.listed(len(page.objects))
         self._refuse(page)
         self._saw(page.shard, len(page.objects) + len(page.undecodable), sum(not row.gone for row in rows.values()))
-        ticket.shows(page)
-        found = sift(page.objects, rows, self.options.selection, all_rows=all_rows, seen_before=page.seen_before)
-        self._add(Tallied(found.unchanged, len(found.skipped), found.known), ticket)
+        part.shows(page)
+        found = decide_page(page.objects, rows, self.options.selection, all_rows=all_rows, seen_before=page.seen_before)
+        self._add(Tallied(found.unchanged, len(found.skipped), found.known), part)
         self.vanished.set_aside(found.gone)
         downloads: list[Download] = []
         for action in found.actions:
@@ -156,19 +156,19 @@ class Pipeline:
             elif isinstance(action, Download):
                 downloads.append(action)
             else:
-                self._add(Outcome(action, Status.DONE), ticket)
-        ticket.remaining += len(downloads)
+                self._add(Outcome(action, Status.DONE), part)
+        part.remaining += len(downloads)
         self.run.progress.planned(len(downloads), sum(action.remote.size for action in downloads))
         for action in downloads:
-            await self.pool.submit(action, ticket)
+            await self.pool.submit(action, part)
         return found.without_copy
 
-    async def count(self, unchanged: int, skipped: int, ticket: Ticket) -> None:
+    async def count(self, unchanged: int, skipped: int, part: Part) -> None:
         """See `PageSink`."""
-        await self.recorder.room()
+        await self.recorder.ready()
         self.run.progress.listed(unchanged + skipped)
-        self._saw(ticket.shard, unchanged + skipped, unchanged + skipped)
-        self._add(Tallied(unchanged, skipped), ticket)
+        self._saw(part.shard, unchanged + skipped, unchanged + skipped)
+        self._add(Tallied(unchanged, skipped), part)
 
     def _saw(self, shard: Shard, listed: int, live: int) -> None:
         self.vanished.saw(listed, live)
@@ -180,14 +180,14 @@ class Pipeline:
         self.vanished.saw(0, len(rows))
         self.vanished.set_aside(rows)
 
-    def _add(self, result: Outcome | Tallied, ticket: Ticket) -> None:
+    def _add(self, result: Outcome | Tallied, part: Part) -> None:
         if self.options.dry_run and isinstance(result, Tallied):
             tally_many(self.run.counts, result.unchanged, result.skipped + len(result.known))
             for remote in result.known:
                 self._show_line(Record(remote, str(self.options.selection.unwanted(remote))))
         else:
-            ticket.remaining += 1
-            self.recorder.add(result, ticket)
+            part.remaining += 1
+            self.recorder.add(result, part)
 
     def _refuse(self, page: Page) -> None:
         """Keys that the catalog cannot keep, or that no request can name: each is a failed object."""
@@ -262,21 +262,21 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         if nothing_left and options.selection.roots == [""] and not options.dry_run:
             await run.catalog.complete(run.source.id, datetime.now(UTC))
             note_end(run.settings.data_dir, run.record.mark, whole=True)
-            here("sync.completed")
+            failpoint("sync.completed")
             store.sweep(all_done=True)
 
 
 async def _drive(run: Run, pipeline: Pipeline) -> None:
-    """Crawls until the end or until asked to stop; then drains the transfers and closes the recorder."""
-    crawling = asyncio.create_task(pipeline.crawl())
+    """Scans until the end or until asked to stop; then drains the transfers and closes the recorder."""
+    scanning = asyncio.create_task(pipeline.scan())
     stopping = asyncio.create_task(run.stop.wait())
     recording = asyncio.create_task(pipeline.recorder.failed())
-    tasks = [crawling, stopping, recording]
+    tasks = [scanning, stopping, recording]
     failure: IngestError | None = None
     try:
-        await asyncio.wait({crawling, stopping, recording}, return_when=asyncio.FIRST_COMPLETED)
-        if crawling.done():
-            failure = await _result(crawling)
+        await asyncio.wait({scanning, stopping, recording}, return_when=asyncio.FIRST_COMPLETED)
+        if scanning.done():
+            failure = await _result(scanning)
             if failure is None or isinstance(failure, SourceError):
                 drained = asyncio.create_task(pipeline.pool.drain())
                 tasks.append(drained)

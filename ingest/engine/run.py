@@ -44,7 +44,7 @@ from ingest.source.clock import Clock, utc_now
 from ingest.store.locks import file_lock
 from ingest.store.progress import note_end, note_mark, noted
 from ingest.store.temporaries import sweep_left
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.system.redaction import protecting, redact_causes
 from ingest.tasks.stop import Stop
 from ingest.tasks.threads import until_ended
@@ -114,20 +114,20 @@ async def execute(
             # First, since what closing the rest has to say is shown as well.
             stack.enter_context(protecting(settings.secrets))
             catalog, source = await stack.enter_async_context(opened(settings))
-            stack.enter_context(stop.calling(catalog.lane.hurry))
+            stack.enter_context(stop.calling(catalog.driver.hurry))
             held: RunLock | None = None
             if lock is not None:
                 lock_file = settings.own_dir / "locks" / f"{source.directory}-{lock}.lock"
                 stack.enter_context(file_lock(lock_file, command))
                 held = await stack.enter_async_context(catalog.lock(f"{lock} of source {source.id}"))
-            here("run.locked")
+            failpoint("run.locked")
             before = noted(settings.data_dir)  # asked first: a run that begins after this one may end before it
             standing = await catalog.standing(before.marks)
             record = await catalog.begin_run(command, arguments, source, alone=lock is not None)
             report.run_id = record.run_id
             if held is not None:
                 held.run = record
-            here("run.started")
+            failpoint("run.started")
             stack.enter_context(bound_to_run(report.run_id))
             # Of a new source nothing whole was ever seen, and its run may be taken back.
             behind = not source.is_new and await found_behind(catalog, settings.data_dir, record, before, standing)
@@ -151,7 +151,7 @@ async def _disown(settings: Settings, catalog: Catalog, source: Source, report: 
     """Nothing ever answered under this address: a mistyped one is to leave no source behind, and no directory."""
     run_id, report.run_id = report.run_id, None
     if run_id is not None:
-        await catalog.lane.write(partial(sources.disown, run_id, source.id))
+        await catalog.driver.write(partial(sources.disown, run_id, source.id))
     with suppress(OSError):  # it was not made yet, or somebody else keeps something there
         (settings.data_dir / source.directory).rmdir()
 
@@ -164,7 +164,7 @@ async def _work(run: Run, catalog: Catalog, held: RunLock | None, work: Callable
         await undo_left(run.catalog, run.source.id, run.settings.data_dir, run.source.directory, run.stop)
         losing = [beating] if held is None else [beating, asyncio.ensure_future(held.lost())]
         await _unless_lost(work(run), losing)
-        here("run.worked")
+        failpoint("run.worked")
     except IngestError as error:
         redact_causes(error)
         run.report.error = error
@@ -199,7 +199,7 @@ async def _write_end(run: Run, catalog: Catalog) -> None:
     conclude(run.report)
     shown = run.report.error.message if run.report.error else None
     await catalog.finish_run(run.id, run.report.status, run.report.tallies, shown, run.clock.reading)
-    here("run.finished")
+    failpoint("run.finished")
 
 
 async def _unless_lost(work: Awaitable[None], losing: Sequence[asyncio.Future[Any]]) -> None:

@@ -21,12 +21,12 @@ _REMOVE: dict[str, Callable[[list[int], Dialect], Steps[None]]] = {
 
 async def trim(run: Run, now: datetime, *, dry_run: bool) -> None:
     """Removes what is older than the settings say and nobody needs, and notes in the report how much that was."""
-    lane, settings = run.catalog.lane, run.settings
-    found = await trimming.find_old(lane, run.source.id, now - settings.keep_runs, now - settings.keep_letters)
+    driver, settings = run.catalog.driver, run.settings
+    found = await trimming.find_old(driver, run.source.id, now - settings.keep_runs, now - settings.keep_letters)
     for name, ids in found._asdict().items():
         for batch in [] if dry_run else trimming.batches(ids):
             run.stop.raise_if_requested()
-            await lane.write(partial(_REMOVE[name], batch))
+            await driver.write(partial(_REMOVE[name], batch))
         if ids:
             run.report.notes[f"trimmed_{name}"] = len(ids)
             log().info("trimmed", what=name, number=len(ids), more=len(ids) == trimming.MOST, dry_run=dry_run)

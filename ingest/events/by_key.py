@@ -15,12 +15,12 @@ from ingest.catalog.catalog import Catalog
 from ingest.engine.record.batch_builder import Announced
 from ingest.engine.record.recorder import Recorder
 from ingest.errors import IngestError, Poison
-from ingest.events.handler import Visited, Visitor
-from ingest.events.in_flight import Errand
+from ingest.events.handler import EventHandler, Handled
+from ingest.events.in_flight import InFlight
 from ingest.model import CatalogRow, Outcome, Status, key_of
 from ingest.observe.logs import log
-from ingest.plan.event_names import Kind
-from ingest.system.failpoints import here
+from ingest.plan.event_names import EventKind
+from ingest.system.failpoints import failpoint
 
 _KEYS_AT_ONCE = 1_000
 _SAID_SECONDS = 60.0
@@ -53,8 +53,8 @@ class _Lane:
     """One key: the events that wait, and those that are being settled now."""
 
     key: str
-    waiting: list[tuple[Errand, Event]] = field(default_factory=list)
-    serving: list[tuple[Errand, Event]] = field(default_factory=list)
+    waiting: list[tuple[InFlight, Event]] = field(default_factory=list)
+    serving: list[tuple[InFlight, Event]] = field(default_factory=list)
     object_keys: set[str] = field(default_factory=set)
     """The keys that `serving` turned out to mean."""
     unrecorded: int = 0
@@ -62,11 +62,11 @@ class _Lane:
 
 
 @dataclass
-class Intake:
+class ByKey:
     """`announced` is the batch builder's: while a key is at work, what its events say."""
 
     parser: Parser
-    visitor: Visitor
+    handler: EventHandler
     catalog: Catalog
     source_id: int
     recorder: Recorder
@@ -85,29 +85,29 @@ class Intake:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _failed: asyncio.Future[None] | None = None
 
-    def take(self, errands: Sequence[Errand]) -> None:
+    def take(self, flights: Sequence[InFlight]) -> None:
         """Starts on messages, in this order. Each is settled in its time; poison at once."""
-        for errand in errands:
+        for flight in flights:
             self.in_flight += 1
-            self.bytes_in_flight += errand.letter.size
+            self.bytes_in_flight += flight.letter.size
             try:
-                reading = self.parser.parse(errand.letter.value, errand.letter.headers)
+                reading = self.parser.parse(flight.letter.value, flight.letter.headers)
             except Poison as error:
-                self._settle(errand, None, error)
+                self._settle(flight, None, error)
                 continue
             events = reading.events
             self.passed_over.note(reading)
             if not events:
-                self._settle(errand)
+                self._settle(flight)
                 continue
-            errand.remaining, errand.key, errand.fault = len(events), events[0].key, reading.fault
+            flight.remaining, flight.key, flight.fault = len(events), events[0].key, reading.fault
             self.events += len(events)
             for event in events:
                 lane = self._lanes.get(event.key)
                 if lane is None:
                     lane = self._lanes[event.key] = _Lane(event.key)
                     self._ready.append(lane)
-                lane.waiting.append((errand, event))
+                lane.waiting.append((flight, event))
         self._news.set()
 
     async def run(self) -> None:
@@ -140,10 +140,10 @@ class Intake:
             await self._news.wait()
             self._news.clear()
             while self._ready:
-                await self.recorder.room()
+                await self.recorder.ready()
                 lanes, self._ready = self._ready[:_KEYS_AT_ONCE], self._ready[_KEYS_AT_ONCE:]
                 rows = await self.catalog.rows_for(self.source_id, [lane.key for lane in lanes])
-                here("events.joined")
+                failpoint("events.joined")
                 for lane in lanes:
                     task = asyncio.create_task(self._serve(lane, rows.get(lane.key)))
                     self._tasks.add(task)
@@ -152,17 +152,17 @@ class Intake:
     async def _serve(self, lane: _Lane, row: CatalogRow | None) -> None:
         lane.serving, lane.waiting = _of_one_kind(lane.waiting)
         event = _last_word([event for _, event in lane.serving])
-        visited = await self.visitor(event, row)
-        lane.error = visited.error
-        self._record(lane, visited)
+        handled = await self.handler(event, row)
+        lane.error = handled.error
+        self._record(lane, handled)
 
-    def _record(self, lane: _Lane, visited: Visited) -> None:
-        if not visited.results:
+    def _record(self, lane: _Lane, handled: Handled) -> None:
+        if not handled.results:
             self._leave(lane)
             return
-        lane.unrecorded = len(visited.results)
+        lane.unrecorded = len(handled.results)
         said = _announced([event for _, event in lane.serving])
-        for result in visited.results:
+        for result in handled.results:
             action = result.action
             self._recording[id(action)] = (action, lane)
             lane.object_keys.add(key_of(action))
@@ -175,23 +175,23 @@ class Intake:
         for key in lane.object_keys:
             self.announced.pop(key, None)
         lane.object_keys.clear()
-        for errand, _ in served:
-            if errand.remaining == 1:
-                self._land(errand)
-            errand.finish(lane.key, error)
+        for flight, _ in served:
+            if flight.remaining == 1:
+                self._land(flight)
+            flight.finish(lane.key, error)
         if lane.waiting:
             self._ready.append(lane)
             self._news.set()
         else:
             del self._lanes[lane.key]
 
-    def _settle(self, errand: Errand, key: str | None = None, error: IngestError | None = None) -> None:
-        self._land(errand)
-        errand.finish(key, error)
+    def _settle(self, flight: InFlight, key: str | None = None, error: IngestError | None = None) -> None:
+        self._land(flight)
+        flight.finish(key, error)
 
-    def _land(self, errand: Errand) -> None:
+    def _land(self, flight: InFlight) -> None:
         self.in_flight -= 1
-        self.bytes_in_flight -= errand.letter.size
+        self.bytes_in_flight -= flight.letter.size
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -199,7 +199,9 @@ class Intake:
             self._failed.set_exception(task.exception() or RuntimeError())
 
 
-def _of_one_kind(waiting: list[tuple[Errand, Event]]) -> tuple[list[tuple[Errand, Event]], list[tuple[Errand, Event]]]:
+def _of_one_kind(
+    waiting: list[tuple[InFlight, Event]],
+) -> tuple[list[tuple[InFlight, Event]], list[tuple[InFlight, Event]]]:
     """What can be settled by one visit, and what must wait for the next one."""
     first = waiting[0][1]
     alike = ((event.kind, event.other_keys) == (first.kind, first.other_keys) for _, event in waiting)
@@ -216,5 +218,5 @@ def _last_word(events: Sequence[Event]) -> Event:
 def _announced(events: Sequence[Event]) -> Announced:
     """What they say, of one key. Of a removal that names no version nothing follows for what is there now."""
     named = frozenset(event.etag for event in events if event.etag is not None)
-    whatever = any(event.etag is None and event.kind is not Kind.REMOVED for event in events)
+    whatever = any(event.etag is None and event.kind is not EventKind.REMOVED for event in events)
     return Announced(dict(events[-1].fields), named, whatever)

@@ -15,31 +15,31 @@ from datetime import UTC, datetime, timedelta
 from ingest.broker.messages import Letter
 from ingest.catalog import deadletters
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.deadletters import LetterRow, Place
+from ingest.catalog.deadletters import LetterRow, TopicPlace
 from ingest.engine.record.patient import Outage
 from ingest.errors import BrokerError, DatabaseError, DeadLetterRefused
 from ingest.events.retry_queue import as_letter
 from ingest.observe.logs import log
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 
 _LOOK_SECONDS = 5.0
 """How often letters are looked for that others have marked, or that have waited for their next try."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _SAID_SECONDS = 60.0
 
-Bury = Callable[[Letter, str], Awaitable[None]]
+GiveUp = Callable[[Letter, str], Awaitable[None]]
 """Writes a message and the reason to the topic of dead letters. Raises `BrokerError`."""
 
 
 @dataclass
-class Burials:
+class DeadLetterTopic:
     """`place` says which letters are this consumer's to write: those of its partitions."""
 
     catalog: Catalog
     source_id: int
     outage: Outage
-    bury: Bury
-    place: Callable[[], Place]
+    give_up_on: GiveUp
+    place: Callable[[], TopicPlace]
     trouble: str = ""
     """Why letters wait; empty while none does."""
     _idle: bool = False
@@ -83,13 +83,13 @@ class Burials:
         """Returns for how many seconds to pause."""
         catalog, source_id, now = self.catalog, self.source_id, datetime.now(UTC)
         place, limit = self.place(), 1 if self.trouble else deadletters.AT_ONCE
-        rows = await self.outage.outlast(lambda: deadletters.to_publish(catalog, source_id, place, now, limit))
+        rows = await self.outage.wait_out(lambda: deadletters.to_publish(catalog, source_id, place, now, limit))
         if not rows:
             self._idle = True
             return _LOOK_SECONDS
         self._idle = False
         failures = await asyncio.gather(*map(self._write, rows))
-        here("letters.published")
+        failpoint("letters.published")
         written = [row.id for row, failure in zip(rows, failures, strict=True) if failure is None and row.id]
         left = [row.id for row, failure in zip(rows, failures, strict=True) if failure is not None and row.id]
         failure = next((one for one in failures if one is not None), None)
@@ -101,14 +101,14 @@ class Burials:
                 self.trouble, self._pause = failure.message, min(_LONGEST_PAUSE, 2 * self._pause)
         again = now + timedelta(seconds=_LONGEST_PAUSE)
         if written:
-            await self.outage.outlast(lambda: deadletters.published(catalog, written))
+            await self.outage.wait_out(lambda: deadletters.published(catalog, written))
         if left:  # others first: it may be this one's own trouble
-            await self.outage.outlast(lambda: deadletters.published(catalog, left, again_at=again))
+            await self.outage.wait_out(lambda: deadletters.published(catalog, left, again_at=again))
         return 0.0 if written else self._pause
 
     async def _write(self, row: LetterRow) -> BrokerError | None:
         try:
-            await self.bury(as_letter(row), row.reason)
+            await self.give_up_on(as_letter(row), row.reason)
         except BrokerError as error:
             return error
         return None

@@ -28,12 +28,12 @@ from ingest.model import HAD_A_COPY, CatalogRow, Download, MarkGone, Outcome, Pa
 from ingest.observe.logs import log
 from ingest.plan.concurrency import Concurrency
 from ingest.plan.etags import etag_of, is_void, shape_of
-from ingest.plan.event_names import Kind
+from ingest.plan.event_names import EventKind
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
 from ingest.plan.spellings import is_meant
-from ingest.source.peek import SightedBucket
-from ingest.system.failpoints import here
+from ingest.source.peek import PeekingBucket
+from ingest.system.failpoints import failpoint
 
 _EVERYTHING = Selection()
 _NEVER = datetime.fromtimestamp(0, UTC)
@@ -44,14 +44,14 @@ _NOBODYS_KEY = ".ingest/nobody"
 """Asked for where it is not clear whether the bucket is at fault, or one object: it should not exist."""
 
 
-class Visited(NamedTuple):
+class Handled(NamedTuple):
     """What came of one event: results for the recorder, and the error that leaves the event undone."""
 
     results: tuple[Outcome | Taken, ...] = ()
     error: IngestError | None = None
 
-    def and_also(self, other: Visited) -> Visited:
-        return Visited(self.results + other.results, self.error or other.error)
+    def and_also(self, other: Handled) -> Handled:
+        return Handled(self.results + other.results, self.error or other.error)
 
 
 @dataclass
@@ -88,10 +88,10 @@ class Turns:
 
 
 @dataclass
-class Visitor:
+class EventHandler:
     """Visits objects. While nothing at all succeeds, the bucket is away, and every event waits for it."""
 
-    bucket: SightedBucket
+    bucket: PeekingBucket
     fetch: Fetch
     transfer: Transfer
     turns: Turns
@@ -108,7 +108,7 @@ class Visitor:
         """Why every event waits now; empty while none has to."""
         return self.trouble or self.bucket.trouble
 
-    async def __call__(self, event: Event, row: CatalogRow | None) -> Visited:
+    async def __call__(self, event: Event, row: CatalogRow | None) -> Handled:
         """Never raises for the object's own faults, nor for a bucket that is away: it waits.
 
         Raises:
@@ -119,20 +119,20 @@ class Visitor:
         while True:
             async with self.turns:
                 with self.bucket.attention(event.key):
-                    visited = await self._once(event, row)
-            if visited.error is None or not _may_be_the_bucket(visited.error):
+                    handled = await self._once(event, row)
+            if handled.error is None or not _may_be_the_bucket(handled.error):
                 self._succeeded_at = loop.time()
                 self.trouble = ""
-                return visited
+                return handled
             failed_at = failed_at or loop.time()
             if self._succeeded_at > failed_at:
-                return visited  # others fare better: it is this object's own trouble
-            if isinstance(visited.error, UnexpectedResponse) and await self._answers_for_another():
-                return visited
-            if getattr(visited.error, "away", False) or loop.time() + pause - failed_at > self._left():
-                raise visited.error
-            self.trouble = f"the bucket is away: {visited.error.code}"
-            log().warning("source_away", error=visited.error.code, message=visited.error.message, pause=pause)
+                return handled  # others fare better: it is this object's own trouble
+            if isinstance(handled.error, UnexpectedResponse) and await self._answers_for_another():
+                return handled
+            if getattr(handled.error, "away", False) or loop.time() + pause - failed_at > self._left():
+                raise handled.error
+            self.trouble = f"the bucket is away: {handled.error.code}"
+            log().warning("source_away", error=handled.error.code, message=handled.error.message, pause=pause)
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE, 2 * pause)
 
@@ -149,16 +149,16 @@ class Visitor:
             return False
         return False
 
-    async def _once(self, event: Event, row: CatalogRow | None) -> Visited:
-        visited = await self._visit(event, row)
-        if event.size is not None and isinstance(visited.error, UnexpectedResponse | DamagedTransfer):
+    async def _once(self, event: Event, row: CatalogRow | None) -> Handled:
+        handled = await self._visit(event, row)
+        if event.size is not None and isinstance(handled.error, UnexpectedResponse | DamagedTransfer):
             # The event's own figures may be wrong: it is to say where to look, not what to find.
-            visited = await self._visit(event._replace(etag=None, size=None), row)
-        return visited
+            handled = await self._visit(event._replace(etag=None, size=None), row)
+        return handled
 
-    async def _visit(self, event: Event, row: CatalogRow | None) -> Visited:
+    async def _visit(self, event: Event, row: CatalogRow | None) -> Handled:
         try:
-            if event.kind is not Kind.CREATED:
+            if event.kind is not EventKind.CREATED:
                 return await self._look_at_each(event, row)
             if event.is_ambiguous:
                 return await self._choose(event, row)
@@ -170,14 +170,14 @@ class Visitor:
                     raise
                 return await self._carry_out(*other)
         except SourceError as error:
-            return Visited(error=error)
+            return Handled(error=error)
 
-    async def _carry_out(self, remote: RemoteObject, row: CatalogRow | None) -> Visited:
+    async def _carry_out(self, remote: RemoteObject, row: CatalogRow | None) -> Handled:
         """
         Raises:
             NoSuchKey: it is not there.
         """
-        here("events.seen")
+        failpoint("events.seen")
         results: tuple[Outcome | Taken, ...] = ()
         for action in decide(Pair(remote, row), _EVERYTHING):
             if not isinstance(action, Download):
@@ -186,32 +186,32 @@ class Visitor:
             try:
                 result = await self.transfer(action)
             except SourceError as error:
-                return Visited(results, error)
+                return Handled(results, error)
             if isinstance(result, Outcome) and isinstance(result.error, NoSuchKey):
                 raise result.error
             results += (result,)
             if isinstance(result, Outcome) and result.status is Status.FAILED:
-                return Visited(results, result.error)
-        return Visited(results)
+                return Handled(results, result.error)
+        return Handled(results)
 
-    async def _look_at_each(self, event: Event, row: CatalogRow | None) -> Visited:
+    async def _look_at_each(self, event: Event, row: CatalogRow | None) -> Handled:
         """Something went, or nobody knows what: each spelling is judged by what the bucket says of it, so that none is
         marked gone for another. One that nobody has heard of is nobody's concern, unless it is all that there is."""
-        visited, found_one = Visited(), False
+        handled, found_one = Handled(), False
         for key in (event.key, *event.other_keys):
             row = row if key == event.key else await self.look_up(key)
-            if key != event.key and row is None and (found_one or event.kind is Kind.REMOVED):
+            if key != event.key and row is None and (found_one or event.kind is EventKind.REMOVED):
                 continue
             try:
                 remote = await (self._newest(key, row) if key == event.key else self.fetch.newest(_named(key)))
-                visited = visited.and_also(await self._carry_out(remote, row))
+                handled = handled.and_also(await self._carry_out(remote, row))
                 found_one = True
             except NoSuchKey:
                 if row is not None and not row.gone:
-                    visited = visited.and_also(Visited((Outcome(MarkGone(row), Status.DONE),)))
-        return visited
+                    handled = handled.and_also(Handled((Outcome(MarkGone(row), Status.DONE),)))
+        return handled
 
-    async def _choose(self, event: Event, row: CatalogRow | None) -> Visited:
+    async def _choose(self, event: Event, row: CatalogRow | None) -> Handled:
         """By the event's etag, where the key may be read in several ways; the likeliest way that exists, without."""
         found: list[tuple[RemoteObject, CatalogRow | None]] = []
         missing = NoSuchKey(f"{event.key!r}: there is no such object, however its key is read")
@@ -225,10 +225,10 @@ class Visitor:
                 found.append((remote, row if key == event.key else await self.look_up(key)))
         if not found:
             raise missing
-        visited = Visited()
+        handled = Handled()
         for remote, known in [one for one in found if etag_of(one[0].etag) == event.etag] or found[:1]:
-            visited = visited.and_also(await self._carry_out(remote, known))
-        return visited
+            handled = handled.and_also(await self._carry_out(remote, known))
+        return handled
 
     async def _facts(self, event: Event, row: CatalogRow | None) -> RemoteObject:
         """The object as it is. The bucket is asked, except where the event says all that matters."""
@@ -258,7 +258,7 @@ class Visitor:
         """What the object is now. Without a copy its bytes are wanted next: they may come along."""
         if row is not None and row.state in HAD_A_COPY:
             return await self.fetch.newest(_named(key))
-        seen = await self.bucket.look(key)
+        seen = await self.bucket.peek(key)
         return RemoteObject(key, seen.size, seen.version, seen.last_modified, seen.storage_class)
 
 

@@ -11,11 +11,11 @@ from ingest.errors import IngestError, Poison
 
 
 @dataclass(slots=True, eq=False)
-class Errand:
+class InFlight:
     """One message. `settle` is called once: with `error` unset when all it asked for is recorded."""
 
     letter: Letter
-    settle: Callable[[Errand], None]
+    settle: Callable[[InFlight], None]
     remaining: int = 0
     """Events that are not finished."""
     error: IngestError | None = None
@@ -45,6 +45,6 @@ class Errand:
 
 
 def _let_go(error: IngestError) -> None:
-    """Of the frames that it came through: they hold the message, and the message's errand holds the error. In such a
+    """Of the frames that it came through: they hold the message, and its entry in flight holds the error. In such a
     circle thousands of large messages would stay until somebody looks for circles, which is seldom (`cli.runner`)."""
     error.__traceback__ = error.__context__ = error.__cause__ = None

@@ -11,15 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.broker.messages import UNREADABLE, Letter
-from ingest.catalog.deadletters import REMOVED_UNREAD, LetterRow, Place
+from ingest.catalog.deadletters import REMOVED_UNREAD, LetterRow, TopicPlace
 from ingest.errors import BrokerError
-from ingest.events.in_flight import Errand
-from ingest.events.retry_queue import Letterbox
+from ingest.events.in_flight import InFlight
+from ingest.events.retry_queue import RetryQueue
 from ingest.model import LetterState
 from ingest.observe.logs import log
-from ingest.plan.offsets import Gap, OffsetTracker, removed
+from ingest.plan.offsets import OffsetGap, OffsetTracker, removed
 from ingest.plan.setback import Trail
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 
 if TYPE_CHECKING:
     from ingest.broker.kafka import Topic
@@ -35,14 +35,14 @@ class _Doubt(NamedTuple):
 
     partition: int
     tracker: OffsetTracker
-    gap: Gap
+    gap: OffsetGap
 
 
 @dataclass
 class Partitions:
-    """Turns messages into errands whose end moves the offsets of their partition, as long as it is ours."""
+    """Turns messages into entries in flight whose end moves the offsets of their partition, as long as it is ours."""
 
-    letterbox: Letterbox
+    retry_queue: RetryQueue
     topic: Topic | None = None
     run: Continuity | None = None
     """Whose transactions come of the messages."""
@@ -53,7 +53,7 @@ class Partitions:
     _doubts: list[_Doubt] = field(default_factory=list)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def errands(self, letters: Sequence[Letter]) -> list[Errand]:
+    def flights(self, letters: Sequence[Letter]) -> list[InFlight]:
         """One for each message of a partition that is ours."""
         found = []
         for letter in letters:
@@ -64,10 +64,10 @@ class Partitions:
                 log().warning("topic_starts_anew", partition=letter.partition, offset=letter.offset)
                 tracker = self._trackers[letter.partition] = OffsetTracker()
             if tracker.expected and letter.offset > tracker.expected:
-                self._doubt(letter.partition, tracker, Gap(tracker.expected, letter.offset))
+                self._doubt(letter.partition, tracker, OffsetGap(tracker.expected, letter.offset))
             self._trails.setdefault(letter.partition, Trail(letter.offset))
             tracker.take(letter.offset)
-            found.append(Errand(letter, partial(self._settled, tracker)))
+            found.append(InFlight(letter, partial(self._settled, tracker)))
         return found
 
     async def revoked(self, numbers: Sequence[int]) -> None:
@@ -90,15 +90,15 @@ class Partitions:
         """These are ours now, from what was committed last: unless that was removed before anybody read it."""
         self._trackers, self._doubts = {number: OffsetTracker() for number in numbers}, []
         for number, tracker in self._trackers.items():
-            self._doubt(number, tracker, Gap(None, None))
+            self._doubt(number, tracker, OffsetGap(None, None))
         log().info("partitions_assigned", partitions=sorted(numbers))
 
-    def place(self) -> Place:
+    def place(self) -> TopicPlace:
         """The letters that this consumer publishes: of its partitions, and of any that the topic no longer has."""
         topic = self.topic
         ours = topic.assigned if topic is not None else []
         beyond = topic.partitions if topic is not None and 0 in ours and topic.partitions else _NO_PARTITION
-        return Place(topic.name if topic is not None else "", ours, beyond)
+        return TopicPlace(topic.name if topic is not None else "", ours, beyond)
 
     async def commit(self) -> None:
         """Commits what is durable. A broker that is away, or partitions that are another's by now, are only logged."""
@@ -109,13 +109,13 @@ class Partitions:
         written = self.run.written if self.run is not None else 0
         if not positions or self.topic is None:
             return
-        here("offsets.committing")
+        failpoint("offsets.committing")
         try:
             await self.topic.commit(positions)
         except BrokerError as error:
             log().warning("offsets_not_committed", error=error.code, message=error.message)
             return
-        here("offsets.committed")
+        failpoint("offsets.committed")
         for number, position in positions.items():
             trackers[number].commit(position)
             self.positions[number] = position
@@ -168,11 +168,11 @@ class Partitions:
                 continue
             lost = removed(gap, starts.get(number), oldest.get(number, 0))
             if lost:
-                self.letterbox.note_lost(self._obituary(number, lost), len(lost), tracker.believe)
+                self.retry_queue.note_lost(self._obituary(number, lost), len(lost), tracker.believe)
             else:
                 tracker.believe()
 
-    def _doubt(self, number: int, tracker: OffsetTracker, gap: Gap) -> None:
+    def _doubt(self, number: int, tracker: OffsetTracker, gap: OffsetGap) -> None:
         tracker.doubts += 1
         self._doubts = [*self._doubts, _Doubt(number, tracker, gap)]
 
@@ -189,12 +189,12 @@ class Partitions:
         dead = LetterState.DEAD.value
         return LetterRow(topic, number, offsets[0], None, None, why, dead, REMOVED_UNREAD, (told,), now)
 
-    def _settled(self, tracker: OffsetTracker, errand: Errand) -> None:
-        finish = partial(self._finish, tracker, errand.letter.offset)
-        if errand.error is None:
+    def _settled(self, tracker: OffsetTracker, flight: InFlight) -> None:
+        finish = partial(self._finish, tracker, flight.letter.offset)
+        if flight.error is None:
             finish()
         else:
-            self.letterbox.keep(errand, finish)
+            self.retry_queue.keep(flight, finish)
 
     def _finish(self, tracker: OffsetTracker, offset: int) -> None:
         tracker.finish(offset)

@@ -17,14 +17,14 @@ from ingest.engine.run import Run
 from ingest.engine.transfer.fetch import Fetch
 from ingest.engine.transfer.session import concurrency_for, log_outcome, log_retry
 from ingest.engine.transfer.transfer import Transfer
-from ingest.events.by_key import Intake
-from ingest.events.handler import Turns, Visitor
-from ingest.events.retry_queue import Letterbox
+from ingest.events.by_key import ByKey
+from ingest.events.handler import EventHandler, Turns
+from ingest.events.retry_queue import RetryQueue
 from ingest.model import CatalogRow, Download, Outcome, Status
 from ingest.plan.concurrency import RetryBudget
-from ingest.plan.patience import PATIENCE
+from ingest.plan.patience import MESSAGE_PATIENCE
 from ingest.source.paths import normalise_key
-from ingest.source.peek import SightedBucket
+from ingest.source.peek import PeekingBucket
 from ingest.store.files import FileStore
 
 _FLUSH_SECONDS, _LOOK_SECONDS = 5.0, 0.02
@@ -33,13 +33,13 @@ _GATHER_SECONDS = 0.1
 
 
 @dataclass
-class Reception:
+class Processor:
     """Open and at work until `close`."""
 
     store: FileStore
     recorder: Recorder
-    intake: Intake
-    letterbox: Letterbox
+    by_key: ByKey
+    retry_queue: RetryQueue
     outage: Outage
     on_recorded: Callable[[], None] | None = None
     """Called for each outcome that is committed."""
@@ -49,16 +49,16 @@ class Reception:
     def trouble(self) -> str:
         """What everything waits for now; empty: nothing."""
         waiting = self.recorder.copies.waiting if self.recorder.copies is not None else ""
-        return self.outage.trouble or waiting or self.intake.visitor.away
+        return self.outage.trouble or waiting or self.by_key.handler.away
 
     @property
     def in_flight(self) -> int:
         """Messages and letters that are not settled."""
-        return self.intake.in_flight + self.letterbox.under_way
+        return self.by_key.in_flight + self.retry_queue.under_way
 
     @property
     def bytes_in_flight(self) -> int:
-        return self.intake.bytes_in_flight + self.letterbox.bytes_under_way
+        return self.by_key.bytes_in_flight + self.retry_queue.bytes_under_way
 
     @property
     def busy(self) -> bool:
@@ -67,7 +67,7 @@ class Reception:
 
     def start(self) -> None:
         self.recorder.start(self.outage.stop)
-        self._tasks = [asyncio.create_task(self.intake.run()), asyncio.create_task(self.letterbox.run())]
+        self._tasks = [asyncio.create_task(self.by_key.run()), asyncio.create_task(self.retry_queue.run())]
 
     async def failed(self) -> None:
         """Returns never.
@@ -98,7 +98,7 @@ class Reception:
             while self.busy and not failing.done():
                 if stop.requested:
                     deadline = min(deadline, asyncio.get_running_loop().time() + grace)
-                    if self.intake.visitor.away or asyncio.get_running_loop().time() >= deadline:
+                    if self.by_key.handler.away or asyncio.get_running_loop().time() >= deadline:
                         break
                 await asyncio.wait({failing}, timeout=_LOOK_SECONDS)
             if failing.done():
@@ -121,16 +121,16 @@ class Reception:
             await self.recorder.close()
         finally:
             deadline = asyncio.get_running_loop().time() + _FLUSH_SECONDS
-            while self.letterbox.under_way and not writing.done() and asyncio.get_running_loop().time() < deadline:
+            while self.retry_queue.under_way and not writing.done() and asyncio.get_running_loop().time() < deadline:
                 await asyncio.wait({writing}, timeout=_LOOK_SECONDS)
             await _end(writing)
-            self.letterbox.close()
+            self.retry_queue.close()
 
 
 @asynccontextmanager
-async def receiving(
-    run: Run, *, transfers: int | None = None, patience: timedelta = PATIENCE, endless: bool = True
-) -> AsyncIterator[Reception]:
+async def processing(
+    run: Run, *, transfers: int | None = None, patience: timedelta = MESSAGE_PATIENCE, endless: bool = True
+) -> AsyncIterator[Processor]:
     """Opens what messages need, and closes it. Where it is `endless`, so is the patience with a bucket that is away."""
     settings, outage = run.settings, Outage(run.stop)
     catalog = PatientCatalog.over(run.catalog, outage)
@@ -140,7 +140,7 @@ async def receiving(
         stack.callback(store.close)
         store.sweep()
         etags = await catalog.etags(run.source.id)
-        opening = SightedBucket.open(
+        opening = PeekingBucket.open(
             settings,
             connections=concurrency.ceiling,
             etags=etags,
@@ -159,25 +159,25 @@ async def receiving(
             log_outcome(outcome)
             if isinstance(outcome.action, Download):
                 run.progress.finished(outcome.action.remote.size, failed=outcome.status is Status.FAILED)
-            intake.recorded(outcome)
-            if reception.on_recorded is not None:
-                reception.on_recorded()
+            by_key.recorded(outcome)
+            if processor.on_recorded is not None:
+                processor.on_recorded()
 
         announced: dict[str, Announced] = {}
         where, target = (run.id, run.source.id, run.source.bucket), settings.verify_url
         builder = BatchBuilder(*where, deliver_to=target, etags=etags, now=run.clock.now, announced=announced)
         recorder = Recorder(catalog, store, builder, run.counts, recorded, interval=_GATHER_SECONDS)
         waits = inf if endless else settings.patience.total_seconds()
-        visitor = Visitor(bucket, fetch, transfer, Turns(concurrency), look_up, patience=waits)
+        handler = EventHandler(bucket, fetch, transfer, Turns(concurrency), look_up, patience=waits)
         parser = Parser(run.source.bucket, normalise_key, settings.endpoint)
-        intake = Intake(parser, visitor, catalog, run.source.id, recorder, announced)
-        letterbox = Letterbox(catalog, run.source.id, outage, patience=patience)
-        reception = Reception(store, recorder, intake, letterbox, outage)
-        reception.start()
+        by_key = ByKey(parser, handler, catalog, run.source.id, recorder, announced)
+        retry_queue = RetryQueue(catalog, run.source.id, outage, patience=patience)
+        processor = Processor(store, recorder, by_key, retry_queue, outage)
+        processor.start()
         try:
-            yield reception
+            yield processor
         finally:
-            await asyncio.shield(reception.close())
+            await asyncio.shield(processor.close())
 
 
 async def _end(task: asyncio.Task[None]) -> None:

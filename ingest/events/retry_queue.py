@@ -20,12 +20,12 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow
 from ingest.engine.record.patient import Outage
 from ingest.errors import DatabaseDataError, Poison
-from ingest.events.in_flight import Errand
+from ingest.events.in_flight import InFlight
 from ingest.model import LetterState
 from ingest.observe.logs import log
 from ingest.observe.sparing import Sparing
-from ingest.plan.patience import PATIENCE, next_try
-from ingest.system.failpoints import here
+from ingest.plan.patience import MESSAGE_PATIENCE, next_try
+from ingest.system.failpoints import failpoint
 
 _GATHER_SECONDS = 0.05
 _BYTES_AT_ONCE = 8 << 20
@@ -46,13 +46,13 @@ class _Change(NamedTuple):
 
 
 @dataclass
-class Letterbox:
+class RetryQueue:
     """Writes the letters of one source. `on_dead` is told that there is something for the topic of dead letters."""
 
     catalog: Catalog
     source_id: int
     outage: Outage
-    patience: timedelta = PATIENCE
+    patience: timedelta = MESSAGE_PATIENCE
     on_dead: Callable[[], None] | None = None
     parked: int = 0
     """Messages of the topic that were put to wait; `died` were given up, `settled` succeeded after all."""
@@ -68,9 +68,9 @@ class Letterbox:
     _waits: Sparing = field(default_factory=lambda: Sparing("message_waits", "info", hint=_LISTED))
     _deaths: Sparing = field(default_factory=lambda: Sparing("message_dead", hint=_LISTED))
 
-    def keep(self, errand: Errand, then: Callable[[], None]) -> None:
+    def keep(self, flight: InFlight, then: Callable[[], None]) -> None:
         """A message of the topic failed; `then` is called when that is durable."""
-        self._change(_Change(self._next(None, errand), None, then))
+        self._change(_Change(self._next(None, flight), None, then))
 
     def note_lost(self, row: LetterRow, messages: int, then: Callable[[], None]) -> None:
         """The broker has removed so many messages unread: `row` stands for them, and `then` is called when it is
@@ -78,13 +78,13 @@ class Letterbox:
         self.lost += messages
         self._change(_Change(row, None, then))
 
-    def tried(self, row: LetterRow, errand: Errand) -> None:
+    def tried(self, row: LetterRow, flight: InFlight) -> None:
         """A kept letter was tried again."""
-        if errand.error is None:
+        if flight.error is None:
             log().info("letter_settled", letter=row.id, key=row.key, attempts=len(row.attempts) + 1)
             self._change(_Change(None, row.id, _nothing))
         else:
-            self._change(_Change(self._next(row, errand), None, _nothing))
+            self._change(_Change(self._next(row, flight), None, _nothing))
 
     async def run(self) -> None:
         """Writes changes as they come, until cancelled.
@@ -107,7 +107,7 @@ class Letterbox:
     async def due(self, limit: int, most_bytes: int = deadletters.BYTES_AT_ONCE) -> list[LetterRow]:
         """Letters to be tried again now."""
         attempt = partial(deadletters.due, self.catalog, self.source_id)
-        return await self.outage.outlast(lambda: attempt(limit, most_bytes))
+        return await self.outage.wait_out(lambda: attempt(limit, most_bytes))
 
     def _some(self) -> Iterator[_Change]:
         """The next changes, as many as one transaction takes; they stay under way."""
@@ -121,8 +121,8 @@ class Letterbox:
     async def _write(self, changes: list[_Change]) -> None:
         rows = [change.row for change in changes if change.row is not None]
         settled = [change.settled for change in changes if change.settled is not None]
-        await self.outage.outlast(lambda: deadletters.put(self.catalog, self.source_id, rows, settled))
-        here("letters.kept")
+        await self.outage.wait_out(lambda: deadletters.put(self.catalog, self.source_id, rows, settled))
+        failpoint("letters.kept")
         self.settled += len(settled)
         self.under_way -= len(changes)
         self.bytes_under_way -= sum(change.size for change in changes)
@@ -131,18 +131,18 @@ class Letterbox:
         for change in changes:
             change.then()
 
-    def _next(self, row: LetterRow | None, errand: Errand) -> LetterRow:
-        assert errand.error is not None  # noqa: S101 - only what failed is kept
+    def _next(self, row: LetterRow | None, flight: InFlight) -> LetterRow:
+        assert flight.error is not None  # noqa: S101 - only what failed is kept
         now = datetime.now(UTC)
-        attempts = (*(row.attempts if row else ()), errand.attempt)[-_KEPT_ATTEMPTS:]
+        attempts = (*(row.attempts if row else ()), flight.attempt)[-_KEPT_ATTEMPTS:]
         first_at = row.first_at if row else now
         was_dead = row is not None and row.state == LetterState.DEAD
-        may_wait = not was_dead and not isinstance(errand.error, Poison | DatabaseDataError)
+        may_wait = not was_dead and not isinstance(flight.error, Poison | DatabaseDataError)
         again = next_try(first_at, now, len(attempts), self.patience) if may_wait else None
-        reason = errand.error.reason if isinstance(errand.error, Poison) else errand.error.code
+        reason = flight.error.reason if isinstance(flight.error, Poison) else flight.error.code
         if row is not None and row.reason == deadletters.REMOVED_UNREAD:
             reason = row.reason  # there is nothing of it to be tried
-        letter = errand.letter
+        letter = flight.letter
         return LetterRow(
             letter.topic,
             letter.partition,
@@ -155,7 +155,7 @@ class Letterbox:
             attempts,
             first_at,
             again,
-            errand.key,
+            flight.key,
             now if again is None and not was_dead else None,
             row.id if row else None,
         )

@@ -35,7 +35,7 @@ from ingest.source.retries import retried
 from ingest.store import folding
 from ingest.store.files import FileStore
 from ingest.store.inspection import Expected, Inspector, Verdict
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.system.units import format_size
 from ingest.tasks.groups import task_group
 from ingest.tasks.stop import Stop
@@ -66,7 +66,7 @@ async def cleanup(
         await _check_clock(run, options)
         async with AsyncExitStack() as stack:
             store = stack.enter_context(closing(FileStore(settings.data_dir, run.source.directory)))
-            copies = stack.enter_context(closing(Copies(run.catalog, run.source.id, store.replacing, run.stop)))
+            copies = stack.enter_context(closing(Copies(run.catalog, run.source.id, store.undo_log, run.stop)))
             etags = await run.catalog.etags(run.source.id)
             opening = PatientBucket.open(settings, connections=_HEADS_AT_ONCE, etags=etags, clock=run.clock)
             bucket = await stack.enter_async_context(opening)
@@ -111,7 +111,7 @@ class _Cleanup:
         most = self.options.max_delete
         sought = Sought(self.run.source.id, self.clock() - self.age, self._delivering, oldest_first=most is not None)
         async for found in self._batches(sought):
-            here("cleanup.read")
+            failpoint("cleanup.read")
             self.run.stop.raise_if_requested()
             waiting = await self._finish(found)
             reasons = await self.run.stop.during(self._reasons(waiting))
@@ -221,16 +221,16 @@ class _Cleanup:
             return
         if not copies:
             return
-        here("cleanup.decided")
+        failpoint("cleanup.decided")
         async with self.copies.changing():  # nothing newer may come into a place between the intent and the unlink
             await self._remove(copies)
-        here("cleanup.done")
+        failpoint("cleanup.done")
 
     async def _remove(self, copies: Sequence[CopyRow]) -> None:
         catalog, source_id = self.run.catalog, self.run.source.id
         intended = await pruning.intend(catalog, source_id, copies, at=self.clock(), delivering=self._delivering)
         self.run.counts.kept += len(copies) - len(intended)
-        here("cleanup.intended")
+        failpoint("cleanup.intended")
         removed: list[CopyRow] = []
         missing: list[CopyRow] = []
         stuck: list[str] = []
@@ -239,12 +239,12 @@ class _Cleanup:
                 continue
             try:
                 found = copy.local_path is None or await asyncio.to_thread(self.store.remove, copy.local_path)
-                here("cleanup.unlinked")
+                failpoint("cleanup.unlinked")
                 (removed if found or copy.pruning else missing).append(copy)
             except DiskError as error:
                 log().error("prune_failed", key=copy.remote.key, error=error.code, message=error.message)
                 stuck.append(copy.remote.key)
-        here("cleanup.all-unlinked")
+        failpoint("cleanup.all-unlinked")
         await self._make_durable(removed)
         data_dir = self.run.settings.data_dir
         await asyncio.to_thread(note_pruned, data_dir, removed, self.clock())

@@ -14,11 +14,11 @@ from ingest.catalog.deadletters import AT_ONCE, BYTES_AT_ONCE, LetterRow
 from ingest.engine.options import ConsumeOptions
 from ingest.engine.run import Run, execute
 from ingest.errors import MessagesDied, MessagesLost
-from ingest.events.dead_letter_topic import Burials, left
-from ingest.events.in_flight import Errand
+from ingest.events.dead_letter_topic import DeadLetterTopic, left
+from ingest.events.in_flight import InFlight
 from ingest.events.partitions import Partitions
-from ingest.events.processor import Reception, receiving
-from ingest.events.retry_queue import Letterbox, as_letter
+from ingest.events.processor import Processor, processing
+from ingest.events.retry_queue import RetryQueue, as_letter
 from ingest.jobs.deliver import Dispatcher, dispatching
 from ingest.model import LetterState, RunReport
 from ingest.observe.endpoints import Endpoints, serving
@@ -48,10 +48,10 @@ class Consumer:
 
     run: Run
     options: ConsumeOptions
-    reception: Reception
+    processor: Processor
     partitions: Partitions
     topic: Topic
-    burials: Burials
+    dead_letter_topic: DeadLetterTopic
     dispatcher: Dispatcher | None
     notifier: Notifier
     messages: int = 0
@@ -69,7 +69,13 @@ class Consumer:
             IngestError: the broker refuses us; the disk failed, or the database for too long.
         """
         ending = Stop()
-        endless = (self._read(), self._commit_often(), self.reception.failed(), self.topic.watch(), self.burials.run())
+        endless = (
+            self._read(),
+            self._commit_often(),
+            self.processor.failed(),
+            self.topic.watch(),
+            self.dead_letter_topic.run(),
+        )
         tasks = [asyncio.create_task(work) for work in endless]
         burying = tasks[-1]
         if self.dispatcher is not None:
@@ -79,8 +85,8 @@ class Consumer:
             for task in done:
                 task.result()
             self.notifier.send("STOPPING=1")
-            await self.reception.settle(grace=DRAIN_SECONDS)
-            await self.burials.end(burying, BURIAL_SECONDS)
+            await self.processor.settle(grace=DRAIN_SECONDS)
+            await self.dead_letter_topic.end(burying, BURIAL_SECONDS)
         finally:
             for task in tasks[: len(endless)]:
                 task.cancel()
@@ -90,7 +96,7 @@ class Consumer:
 
     async def _wind_down(self, delivering: list[asyncio.Task[None]]) -> None:
         try:
-            await self.reception.close()
+            await self.processor.close()
         finally:
             stands = self.run.record.stands
             await (self.partitions.commit() if stands is None else self.partitions.set_back(stands))
@@ -102,16 +108,16 @@ class Consumer:
         while not self.run.stop.requested:
             self._turned_at = loop.time()
             self.notifier.alive()
-            room = MOST_IN_FLIGHT - self.reception.in_flight
-            self._held = self._must_wait(room)
+            capacity = MOST_IN_FLIGHT - self.processor.in_flight
+            self._held = self._must_wait(capacity)
             self.topic.hold(self._held)
-            letters = await self.topic.poll(self._most(room), _POLL_SECONDS)
+            letters = await self.topic.poll(self._most(capacity), _POLL_SECONDS)
             self.messages += len(letters)
             if letters:
                 self._usual_size = 1 + sum(letter.size for letter in letters) // len(letters)
-            self.reception.intake.take(self.partitions.errands(letters))
+            self.processor.by_key.take(self.partitions.flights(letters))
             if not self._held:
-                await self._try_letters(room)
+                await self._try_letters(capacity)
             if self.options.until_idle is not None:
                 if letters or await self._is_busy():
                     busy_at = loop.time()
@@ -119,41 +125,41 @@ class Consumer:
                     return
             await asyncio.sleep(0)  # a poll that finds messages in memory does not let others run
 
-    def _most(self, room: int) -> int:
+    def _most(self, capacity: int) -> int:
         """How many messages to ask for: what is under way, in number and, as far as can be told before, in bytes."""
-        bytes_left = MOST_BYTES_IN_FLIGHT - self.reception.bytes_in_flight
-        return max(1, min(room, _POLL_MESSAGES, bytes_left // self._usual_size))
+        bytes_left = MOST_BYTES_IN_FLIGHT - self.processor.bytes_in_flight
+        return max(1, min(capacity, _POLL_MESSAGES, bytes_left // self._usual_size))
 
-    def _must_wait(self, room: int) -> bool:
+    def _must_wait(self, capacity: int) -> bool:
         if self.dispatcher is not None and self.dispatcher.paused:
             return True
         part = 2 if self._held else 1
-        if self.reception.bytes_in_flight >= MOST_BYTES_IN_FLIGHT // part:
+        if self.processor.bytes_in_flight >= MOST_BYTES_IN_FLIGHT // part:
             return True
-        return room < (MOST_IN_FLIGHT // 2 if self._held else 1)
+        return capacity < (MOST_IN_FLIGHT // 2 if self._held else 1)
 
-    async def _try_letters(self, room: int) -> None:
+    async def _try_letters(self, capacity: int) -> None:
         now = asyncio.get_running_loop().time()
         if now < self._letters_at:
             return
         self._letters_at = now + _LETTERS_SECONDS
-        most_bytes = MOST_BYTES_IN_FLIGHT - self.reception.bytes_in_flight
-        rows = await self.reception.letterbox.due(max(1, min(room, AT_ONCE)), min(most_bytes, BYTES_AT_ONCE))
-        self.reception.intake.take([Errand(as_letter(row), partial(self._tried, row)) for row in rows])
+        most_bytes = MOST_BYTES_IN_FLIGHT - self.processor.bytes_in_flight
+        rows = await self.processor.retry_queue.due(max(1, min(capacity, AT_ONCE)), min(most_bytes, BYTES_AT_ONCE))
+        self.processor.by_key.take([InFlight(as_letter(row), partial(self._tried, row)) for row in rows])
 
-    def _tried(self, row: LetterRow, errand: Errand) -> None:
-        self.reception.letterbox.tried(row, errand)
+    def _tried(self, row: LetterRow, flight: InFlight) -> None:
+        self.processor.retry_queue.tried(row, flight)
 
     async def _is_busy(self) -> bool:
         """Whether something is under way, or will be soon."""
-        outlast, catalog, source_id = self.reception.outage.outlast, self.run.catalog, self.run.source.id
+        wait_out, catalog, source_id = self.processor.outage.wait_out, self.run.catalog, self.run.source.id
         if (
-            self.reception.busy
-            or self.burials.busy
-            or (await outlast(partial(overview.letters, catalog, source_id)))[LetterState.WAITING]
+            self.processor.busy
+            or self.dead_letter_topic.busy
+            or (await wait_out(partial(overview.letters, catalog, source_id)))[LetterState.WAITING]
         ):
             return True
-        return self.dispatcher is not None and await outlast(self.dispatcher.is_busy)
+        return self.dispatcher is not None and await wait_out(self.dispatcher.is_busy)
 
     async def _commit_often(self) -> None:
         while True:
@@ -172,28 +178,28 @@ class Consumer:
             return "stopping"
         if self.dispatcher is not None and self.dispatcher.paused:
             return "paused: the verification service is down"
-        return self.topic.trouble or self.reception.trouble
+        return self.topic.trouble or self.processor.trouble
 
     def snapshot(self) -> Snapshot:
         """The figures of now."""
-        counts, letterbox = self.run.counts, self.reception.letterbox
+        counts, retry_queue = self.run.counts, self.processor.retry_queue
         counters = {
             "messages": self.messages,
-            "foreign": self.reception.intake.passed_over.foreign,
+            "foreign": self.processor.by_key.passed_over.foreign,
             "downloaded": counts.downloaded,
             "downloaded_bytes": counts.bytes,
             "failed": counts.failed,
             "gone": counts.gone,
-            "waiting": letterbox.parked,
-            "dead_letters": letterbox.died,
-            "lost": letterbox.lost,
+            "waiting": retry_queue.parked,
+            "dead_letters": retry_queue.died,
+            "lost": retry_queue.lost,
             "delivered": counts.delivered,
             "rejected": counts.rejected,
             "undeliverable": counts.dead,
         }
         paused = self.dispatcher is not None and self.dispatcher.paused
         lag = {} if self.topic.trouble else self.lag
-        return Snapshot(lag, self.reception.intake.in_flight, paused, counters)
+        return Snapshot(lag, self.processor.by_key.in_flight, paused, counters)
 
 
 @dataclass
@@ -226,53 +232,55 @@ async def consume(settings: Settings, options: ConsumeOptions, *, progress: Prog
     topic = settings.required("kafka_topic")
 
     async def work(run: Run) -> None:
-        letterbox = await _follow(run, options)
+        retry_queue = await _follow(run, options)
         stop.raise_if_requested()
-        if letterbox.lost:
-            raise MessagesLost(f"{letterbox.lost} messages were removed by the broker before they were read")
-        if letterbox.died:
-            raise MessagesDied(f"{letterbox.died} messages were given up")
+        if retry_queue.lost:
+            raise MessagesLost(f"{retry_queue.lost} messages were removed by the broker before they were read")
+        if retry_queue.died:
+            raise MessagesDied(f"{retry_queue.died} messages were given up")
 
     arguments: dict[str, object] = {"topic": topic, "group": settings.kafka_group_id}
     return await execute("consume", settings, arguments, work, lock=None, progress=progress, stop=stop)
 
 
-async def _follow(run: Run, options: ConsumeOptions) -> Letterbox:
+async def _follow(run: Run, options: ConsumeOptions) -> RetryQueue:
     """Returns what counted the messages that were not carried out."""
     notifier, health = Notifier(), Health(run)
     async with AsyncExitStack() as stack:
         if options.listen:
             endpoints = Endpoints(health.trouble, health.unready, health.snapshot)
             await stack.enter_async_context(serving(options.listen, endpoints))
-        reception = await stack.enter_async_context(
-            receiving(run, transfers=options.transfers, patience=options.patience)
+        processor = await stack.enter_async_context(
+            processing(run, transfers=options.transfers, patience=options.patience)
         )
         dispatcher = None
         if run.settings.verify_url:
-            dispatcher = await stack.enter_async_context(dispatching(run, reception.store))
-            reception.on_recorded = dispatcher.wake
-        partitions = Partitions(reception.letterbox)
+            dispatcher = await stack.enter_async_context(dispatching(run, processor.store))
+            processor.on_recorded = dispatcher.wake
+        partitions = Partitions(processor.retry_queue)
         joining = stack.enter_async_context(join(run.settings, partitions.revoked, partitions.assigned))
         topic = await run.stop.during(joining)
         partitions.topic, partitions.run = topic, run.record
-        burials = Burials(run.catalog, run.source.id, reception.outage, topic.bury, partitions.place)
-        reception.letterbox.on_dead = burials.wake
-        consumer = Consumer(run, options, reception, partitions, topic, burials, dispatcher, notifier)
+        dead_letter_topic = DeadLetterTopic(
+            run.catalog, run.source.id, processor.outage, topic.give_up_on, partitions.place
+        )
+        processor.retry_queue.on_dead = dead_letter_topic.wake
+        consumer = Consumer(run, options, processor, partitions, topic, dead_letter_topic, dispatcher, notifier)
         health.consumer = consumer
         notifier.send("READY=1")
         try:
             await consumer.follow()
         finally:
-            letterbox = reception.letterbox
+            retry_queue = processor.retry_queue
             run.report.notes |= {
                 "messages": consumer.messages,
-                "events": reception.intake.events,
-                "foreign": reception.intake.passed_over.foreign,
-                "waiting": letterbox.parked,
-                "dead_letters": letterbox.died,
-                "lost": letterbox.lost,
+                "events": processor.by_key.events,
+                "foreign": processor.by_key.passed_over.foreign,
+                "waiting": retry_queue.parked,
+                "dead_letters": retry_queue.died,
+                "lost": retry_queue.lost,
                 "unpublished": await left(run.catalog, run.source.id),
             }
         if dispatcher is not None and dispatcher.trouble is not None and not run.stop.requested:
             raise dispatcher.trouble
-        return letterbox
+        return retry_queue

@@ -13,13 +13,13 @@ from ingest.engine.installation import asked
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.session import GRACE
 from ingest.errors import MessagesDied, RowNotFound
-from ingest.events.in_flight import Errand
-from ingest.events.processor import receiving
+from ingest.events.in_flight import InFlight
+from ingest.events.processor import processing
 from ingest.events.retry_queue import as_letter
 from ingest.model import LetterState, RunReport
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
 
 
@@ -52,20 +52,20 @@ async def retry_letters(
         await _require(run, ids)
         state, upto = (LetterState.DEAD if ids is None else None), await deadletters.highest(catalog, source_id)
         tried = after = 0
-        async with receiving(run, endless=False) as reception:
-            letterbox = reception.letterbox
+        async with processing(run, endless=False) as processor:
+            retry_queue = processor.retry_queue
             try:
                 while not stop.requested:
                     rows = await deadletters.letters(catalog, source_id, after=after, upto=upto, state=state, ids=ids)
-                    here("letters.read")
+                    failpoint("letters.read")
                     if not rows:
                         break
                     after, tried = rows[-1].id or upto, tried + len(rows)
-                    reception.intake.take([Errand(as_letter(row), partial(letterbox.tried, row)) for row in rows])
-                    await reception.settle(grace=GRACE)
+                    processor.by_key.take([InFlight(as_letter(row), partial(retry_queue.tried, row)) for row in rows])
+                    await processor.settle(grace=GRACE)
             finally:
-                left = tried - letterbox.settled
-                run.report.notes |= {"retried": tried, "settled": letterbox.settled, "dead_letters": left}
+                left = tried - retry_queue.settled
+                run.report.notes |= {"retried": tried, "settled": retry_queue.settled, "dead_letters": left}
         stop.raise_if_requested()
         if left:
             raise MessagesDied(f"{left} of {tried} messages failed again")

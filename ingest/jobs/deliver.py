@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 
 from ingest.catalog import outbox
-from ingest.delivery.service import Verifier
+from ingest.delivery.service import Service
 from ingest.engine.options import DeliverOptions
 from ingest.engine.record.copies import Copies
 from ingest.engine.run import Run, execute
@@ -14,7 +14,7 @@ from ingest.engine.transfer.recall import recalling
 from ingest.model import DeliveryState, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
-from ingest.outbox.dispatcher import PATIENCE, Dispatcher
+from ingest.outbox.dispatcher import SOON, Dispatcher
 from ingest.settings import Settings
 from ingest.store.files import FileStore
 from ingest.tasks.stop import Stop
@@ -24,17 +24,17 @@ __all__ = ["Dispatcher", "deliver", "dispatching"]
 
 @asynccontextmanager
 async def dispatching(
-    run: Run, store: FileStore, *, limit: int | None = None, patience: float = PATIENCE
+    run: Run, store: FileStore, *, limit: int | None = None, patience: float = SOON
 ) -> AsyncIterator[Dispatcher]:
     """A dispatcher for the run's source and VERIFY_URL, with everything it needs; call its `run`."""
-    with closing(Copies(run.catalog, run.source.id, store.replacing, run.stop)) as copies:
-        async with Verifier(run.settings) as verifier, recalling(run, store) as recall:
+    with closing(Copies(run.catalog, run.source.id, store.undo_log, run.stop)) as copies:
+        async with Service(run.settings) as service, recalling(run, store) as recall:
             yield Dispatcher(
                 run.catalog,
                 run.source,
                 store,
                 copies,
-                verifier,
+                service,
                 run.id,
                 recall=recall,
                 counts=run.counts,

@@ -24,8 +24,8 @@ from ingest.observe.logs import log
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.source.paths import other_prefixes, spellings
-from ingest.store.undo_log import Replacing
-from ingest.system.failpoints import here
+from ingest.store.undo_log import UndoLog
+from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
 
 
@@ -36,10 +36,10 @@ async def place(settings: Settings, options: HoldOptions, reason: str, stop: Sto
         holder = Holder(run.catalog, run.id, run.source.id)
         is_prefix = options.prefix is not None
         keys = await _keys(run, options)
-        here("hold.read")
+        failpoint("hold.read")
         # Not between a cleanup's intent and its unlinks: what is said to be held would be removed still.
-        replacing = Replacing(settings.data_dir, run.source.directory)
-        with closing(Copies(run.catalog, run.source.id, replacing, run.stop)) as copies:
+        undo_log = UndoLog(settings.data_dir, run.source.directory)
+        with closing(Copies(run.catalog, run.source.id, undo_log, run.stop)) as copies:
             async with copies.changing():
                 held = await holder.place(keys, is_prefix=is_prefix, reason=reason, by=_who(), at=datetime.now(UTC))
         run.report.notes.update(placed=len(keys), held=held)
@@ -60,7 +60,7 @@ async def release(settings: Settings, options: HoldOptions, stop: Stop) -> RunRe
         holder = Holder(run.catalog, run.id, run.source.id)
         is_prefix = options.prefix is not None
         keys = await _held_prefix(run, options.prefix or "") if is_prefix else await _keys(run, options)
-        here("release.read")
+        failpoint("release.read")
         found = await holder.release(keys, is_prefix=is_prefix, by=_who(), at=datetime.now(UTC))
         unheld = [key for key in keys if key not in found]
         if unheld:

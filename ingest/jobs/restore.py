@@ -20,7 +20,7 @@ from ingest.source.paths import spellings
 from ingest.store.apart import require_apart
 from ingest.store.inspection import Expected, Inspector, Verdict
 from ingest.store.placing import Strangers, in_the_way
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
 from ingest.tasks.threads import in_thread
 
@@ -87,7 +87,7 @@ async def _named(run: Run, spelled: list[list[str]]) -> list[CopyRow]:
         return []
     found = await queries.copies_of(run.catalog, run.source.id, [key for keys in spelled for key in keys])
     known = [next((key for key in keys if key in found), None) for keys in spelled]
-    here("restore.read")
+    failpoint("restore.read")
     unknown = [keys[0] for keys, key in zip(spelled, known, strict=True) if key is None]
     if unknown:
         raise RowNotFound(f"{unknown[0]!r} is not in the catalog; nothing was restored")
@@ -109,7 +109,7 @@ async def _wanted(run: Run, options: RestoreOptions, named: list[CopyRow]) -> As
     after, prefix = "", await read_recorded(run, options.prefix)
     states = [State.PRUNED, State.PRESENT] if options.to else [State.PRUNED]
     while rows := await queries.copies(run.catalog, run.source.id, states, after=after, limit=_BATCH, prefix=prefix):
-        here("restore.read")
+        failpoint("restore.read")
         after = rows[-1].remote.key
         for row in rows:
             yield row

@@ -20,11 +20,11 @@ from ingest.catalog.sources import Known, Source
 from ingest.catalog.sql.driver import Dialect, Steps
 from ingest.engine.installation import Installation, announce, catalog_place, make_own_dir
 from ingest.errors import SettingsError, SourceUnknown
-from ingest.plan.identity import Mark, canonical_endpoint
+from ingest.plan.identity import DirectoryMark, canonical_endpoint
 from ingest.settings import Settings, sendable
 from ingest.store import identity
 from ingest.store.progress import note_other_catalog
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.system.redaction import protecting
 
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
@@ -33,8 +33,8 @@ _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 async def listed(settings: Settings) -> list[dict[str, Any]]:
     """Every source of the catalog: its address, where its copies lie, and how many there are."""
     async with _catalog(settings, asked=True) as catalog:
-        held = await registry.holdings(catalog.lane)
-        return [_shown(source, held[source.id], settings) for source in await sources.all_sources(catalog.lane)]
+        held = await registry.holdings(catalog.driver)
+        return [_shown(source, held[source.id], settings) for source in await sources.all_sources(catalog.driver)]
 
 
 async def rename(settings: Settings, old: str, new: str, *, dry_run: bool) -> list[str]:
@@ -48,9 +48,9 @@ async def rename(settings: Settings, old: str, new: str, *, dry_run: bool) -> li
     except ValueError as error:
         raise SettingsError(f"{new!r} is {error}; write host or host:port") from None
     async with _catalog(settings, asked=dry_run) as catalog:
-        known = await sources.all_sources(catalog.lane)
+        known = await sources.all_sources(catalog.driver)
         chosen = _called(known, old, settings)
-        held = await registry.holdings(catalog.lane)
+        held = await registry.holdings(catalog.driver)
         for source in chosen:
             there = sources.find(known, endpoint, source.bucket, secure=settings.secure)
             if there is not None and there.id != source.id and held[there.id].objects:
@@ -58,10 +58,10 @@ async def rename(settings: Settings, old: str, new: str, *, dry_run: bool) -> li
                     f"s3://{source.bucket} at {there.endpoint} is another source, of {held[there.id].objects} objects",
                     hint=f"If it is the same bucket, forget that one first: `ingest source forget {there.id} --force`.",
                 )
-        here("sources.read")
+        failpoint("sources.read")
         steps = [f"s3://{source.bucket} at {source.endpoint} is at {endpoint} from now on" for source in chosen]
         if not dry_run:
-            await catalog.lane.write(partial(registry.rename, chosen, endpoint))
+            await catalog.driver.write(partial(registry.rename, chosen, endpoint))
         return steps
 
 
@@ -73,24 +73,24 @@ async def forget(settings: Settings, called: str, *, force: bool, dry_run: bool)
         LockedError: a run of it is under way.
     """
     async with _catalog(settings, asked=dry_run) as catalog:
-        chosen = _called(await sources.all_sources(catalog.lane), called, settings)
+        chosen = _called(await sources.all_sources(catalog.driver), called, settings)
         if len(chosen) > 1:
             numbers = ", ".join(str(source.id) for source in chosen)
             raise SourceUnknown(f"{called!r} is the name of several: say one number of {numbers}")
         source = chosen[0]
-        found = (await registry.holdings(catalog.lane))[source.id]
+        found = (await registry.holdings(catalog.driver))[source.id]
         if found.objects and not force:
             raise SettingsError(
                 f"s3://{source.bucket} at {source.endpoint} has {found.objects} objects on record, {found.present} "
                 "with a copy",
                 hint="Say --force to forget what is known of them; the copies stay, and belong to nobody then.",
             )
-        here("sources.read")
+        failpoint("sources.read")
         steps = [f"s3://{source.bucket} at {source.endpoint} is forgotten, with {found.objects} objects"]
         if found.present:
             steps.append(f"{found.present} copies stay in {settings.data_dir / source.directory}, known to nobody")
         if not dry_run:
-            await catalog.lane.write(partial(registry.forget, source))
+            await catalog.driver.write(partial(registry.forget, source))
         return steps
 
 
@@ -120,14 +120,14 @@ async def attach(settings: Settings, directory: str | None, *, dry_run: bool) ->
         if steps:
             await schema.upgrade(found.url)
         async with Catalog.open(found.url, found.note) as catalog:
-            known = await sources.all_sources(catalog.lane)
+            known = await sources.all_sources(catalog.driver)
             source = sources.find(known, endpoint, bucket, secure=settings.secure)
             if not is_absent and found.inside is not None and found.inside.catalog != found.catalog_id:
                 steps.append(f"the copies in {settings.data_dir} belong to the catalog at {found.shown} from now on")
             chosen = _moved_along(found, known, source)
             steps += _of_directory(found, chosen)
             steps += await _of_place(catalog, found, source, directory)
-            here("sources.read")
+            failpoint("sources.read")
             if steps and not dry_run:
                 await _write(catalog, found, _Change(known, chosen, source, directory))
     return steps or ["everything belongs together already; there is nothing to attach"]
@@ -162,7 +162,7 @@ async def _of_place(catalog: Catalog, found: Installation, source: Source | None
     data_dir = found.settings.data_dir
     if source is None:
         return [f"a new source: its copies lie in {data_dir / directory}"]
-    present = (await registry.holdings(catalog.lane))[source.id].present
+    present = (await registry.holdings(catalog.driver))[source.id].present
     if present and source.directory and not identity.holds_anything(data_dir, directory):
         raise SettingsError(
             f"{present} copies lie in {data_dir / source.directory}, and {data_dir / directory} is empty",
@@ -216,8 +216,8 @@ async def _write(catalog: Catalog, found: Installation, change: _Change) -> None
         return own
 
     is_new = found.catalog_id is None
-    found.catalog_id = await catalog.lane.write(write)
-    mark = Mark(directory_id, found.catalog_id, found.shown)
+    found.catalog_id = await catalog.driver.write(write)
+    mark = DirectoryMark(directory_id, found.catalog_id, found.shown)
     await asyncio.to_thread(identity.write_inside, settings.data_dir, mark)
     await asyncio.to_thread(identity.write_outside, settings.data_dir, mark)
     if found.inside is not None and found.inside.catalog != found.catalog_id:

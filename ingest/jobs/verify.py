@@ -29,7 +29,7 @@ from ingest.settings import Settings
 from ingest.store import folding
 from ingest.store.inspection import Expected, Finding, Inspector, Verdict
 from ingest.store.paths import is_place
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
 from ingest.tasks.threads import in_thread
 
@@ -91,11 +91,11 @@ class _Verify:
     async def work(self, transfers: Refetch | None) -> None:
         after = ""
         while rows := await self._next(after):
-            here("verify.read")
+            failpoint("verify.read")
             await self.places.refresh()
             after = rows[-1].remote.key
             suspects = await self._suspects(rows)
-            here("verify.looked")
+            failpoint("verify.looked")
             self.run.stop.raise_if_requested()
             self.checked += len(rows)
             self.run.progress.listed(len(rows))
@@ -249,7 +249,7 @@ class _Verify:
             detail: dict[str, object] = {"found": verdict, "detail": finding.detail, "digest": row.digest}
             batch.audits.append(Audit("damaged", key, detail))
         await self.run.catalog.commit(batch)
-        here("verify.noted")
+        failpoint("verify.noted")
         missing = sum(finding.verdict is Verdict.MISSING for _, finding in suspects)
         self.missing += missing
         self.run.counts.damaged += len(suspects) - missing

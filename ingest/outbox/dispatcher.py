@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ingest.catalog.catalog import Catalog, Source
 from ingest.catalog.outbox import LEASE, Claimed, Outbox, Settlement
-from ingest.delivery.service import Answer, Parcel, Verifier, WrongBytes
+from ingest.delivery.service import Answer, Service, Submission, WrongBytes
 from ingest.engine.record.copies import Copies
 from ingest.engine.record.patient import MOVED
 from ingest.errors import (
@@ -26,7 +26,7 @@ from ingest.outbox.judge import Judge, given_up
 from ingest.plan.breaker import Breaker, Circuit
 from ingest.plan.rulings import Ruling
 from ingest.store.files import FileStore
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
 
 IN_HAND = 256
@@ -35,7 +35,7 @@ SETTLE_BATCH, SETTLE_SECONDS = 64, 0.05
 """Results that are settled at once, and the seconds that fewer wait for more."""
 POLL_SECONDS = 5.0
 """After which an idle dispatcher looks for what other processes put in line."""
-PATIENCE = 30.0
+SOON = 30.0
 """Seconds without any progress after which a run that drains leaves the rest to the next one."""
 GRACE = 5.0
 """Seconds that requests under way get when the run is asked to stop."""
@@ -61,12 +61,12 @@ class Dispatcher:
     source: Source
     store: FileStore
     copies: Copies
-    verifier: Verifier
+    service: Service
     run_id: int
     recall: Recall | None = None
     counts: Counts = field(default_factory=Counts)
     limit: int | None = None
-    patience: float = PATIENCE
+    patience: float = SOON
     breaker: Breaker = field(default_factory=Breaker)
     in_flight: int = 0
     """Requests under way."""
@@ -76,10 +76,10 @@ class Dispatcher:
     """Of the dead: a newer version stands in line itself."""
 
     def __post_init__(self) -> None:
-        self.outbox = Outbox(self.catalog, self.source.id, self.verifier.target, self.run_id)
+        self.outbox = Outbox(self.catalog, self.source.id, self.service.target, self.run_id)
         self.postponed: set[int] = set()
         """Rows that failed in this run, and wait for another attempt."""
-        self.judge = Judge(self.verifier.shown, self.breaker)
+        self.judge = Judge(self.service.shown, self.breaker)
         self._is_known = False
         """Whether the judge was told of what this address took before."""
         self._in_hand: dict[int, Claimed] = {}
@@ -123,7 +123,7 @@ class Dispatcher:
             DatabaseError: with `until_empty`; otherwise the database is waited for, unless it is another one by now.
             What was not settled then is delivered once more, when its lease has run out.
         """
-        workers = [asyncio.create_task(self._work()) for _ in range(self.verifier.connections)]
+        workers = [asyncio.create_task(self._work()) for _ in range(self.service.connections)]
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self.wake())
         self._progress_at = self._now()
@@ -166,7 +166,7 @@ class Dispatcher:
             await self._settle()
         if not self._in_hand:
             due = await self._next_due()
-            if until_empty and (due is None or due > self._progress_at + self.patience or self._room() <= 0):
+            if until_empty and (due is None or due > self._progress_at + self.patience or self._capacity() <= 0):
                 return False
             until = self.breaker.wait(self._now()) if self.paused else POLL_SECONDS
             self._look_at = min(self._now() + until, due if due is not None else float("inf"))
@@ -176,24 +176,24 @@ class Dispatcher:
             await _wait(self._full, SETTLE_SECONDS)
         return True
 
-    def _room(self) -> int:
+    def _capacity(self) -> int:
         left = IN_HAND if self.limit is None else self.limit - self.concluded
         return min(IN_HAND, left) - len(self._in_hand)
 
     async def _claim(self) -> None:
-        now, room = self._now(), self._room()
+        now, capacity = self._now(), self._capacity()
         if (now < self._look_at and not self._woken) or self.breaker.wait(now) > 0:
             return
         if self.paused:
-            room = 0 if self._in_hand else min(room, 1)
+            capacity = 0 if self._in_hand else min(capacity, 1)
         elif len(self._in_hand) > IN_HAND // 2:
             return
-        if room <= 0:
+        if capacity <= 0:
             return
         self._woken = False  # before the question: what comes while it is answered counts
         # What failed before may be at fault itself: it makes a poor probe.
-        claimed = await self.outbox.claim(room, untried_first=self.paused)
-        self._came_short = len(claimed) < room
+        claimed = await self.outbox.claim(capacity, untried_first=self.paused)
+        self._came_short = len(claimed) < capacity
         if self._came_short:
             self._look_at = now + POLL_SECONDS
         if not claimed and self.paused:
@@ -326,21 +326,21 @@ class Dispatcher:
     def _opened(self, claimed: Claimed) -> AbstractContextManager[int]:
         if claimed.object_state != State.PRESENT or claimed.local_path is None or claimed.size is None:
             raise FileNotFoundError("there is no local copy")
-        here("delivery.opening")
+        failpoint("delivery.opening")
         return self.store.open_copy(claimed.local_path)
 
     async def _post(self, claimed: Claimed, descriptor: int) -> list[Settlement]:
         if not self.breaker.may_start(self._now()):
             return [Settlement(claimed, DeliveryState.PENDING)]
-        here("delivery.opened")
+        failpoint("delivery.opened")
         size, sent = claimed.size or 0, self._now()
         try:
-            parcel = Parcel(claimed.key, claimed.etag, size, claimed.digest, claimed.fields)
-            answer = await self.verifier.post(parcel, descriptor)
+            submission = Submission(claimed.key, claimed.etag, size, claimed.digest, claimed.fields)
+            answer = await self.service.post(submission, descriptor)
         except BaseException:
             self.breaker.unused()
             raise
-        here("delivery.answered")
+        failpoint("delivery.answered")
         return self.judge.settle(claimed, answer, sent)
 
     async def _wind_down(self, workers: list[asyncio.Task[None]]) -> None:

@@ -13,7 +13,7 @@ from ingest.errors import EndpointAstray, IngestError
 from ingest.model import DeliveryState
 from ingest.observe.logs import log
 from ingest.plan.breaker import Breaker, Circuit
-from ingest.plan.rulings import MOST_ATTEMPTS, Ruling, pause_after
+from ingest.plan.rulings import MOST_DELIVERIES, Ruling, pause_after
 from ingest.plan.verdicts import Verdicts, Whose
 
 _LONGEST_HOLD = 60.0
@@ -68,7 +68,7 @@ class Judge:
                 claimed, DeliveryState.PENDING, answer.status, answer.body, reason, 2 * self.breaker.wait(now)
             )
         blamed = answer.ruling is Ruling.FAULT or answer.retry_after is None
-        if blamed and attempts >= MOST_ATTEMPTS:
+        if blamed and attempts >= MOST_DELIVERIES:
             return given_up(claimed, f"given up after {attempts} attempts: {reason}", answer)
         pause = pause_after(attempts if blamed else 1, random.random())  # noqa: S311 - no secret
         # Longer than the circuit's: what failed leaves the probe to others, and where there are none, to what comes.

@@ -12,7 +12,7 @@ from ingest.plan.resuming import Cursor
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
+class Part:
     """One part of a shard on its way to being recorded: `remaining` results are still to be committed."""
 
     shard: Shard
@@ -43,31 +43,31 @@ class Ticket:
 
 
 @dataclass(slots=True)
-class CursorBook:
+class Cursors:
     """Orders the parts of each shard, so that a cursor never passes one that is still at work, or in which something is
     left to do: who goes on from there tries again what failed."""
 
-    finished: list[Ticket] = field(default_factory=list)
+    finished: list[Part] = field(default_factory=list)
     """Parts whose end is not recorded yet."""
-    _parts: dict[Shard, deque[Ticket]] = field(default_factory=dict)
+    _parts: dict[Shard, deque[Part]] = field(default_factory=dict)
     _stuck: set[Shard] = field(default_factory=set)
 
-    def open(self, ticket: Ticket) -> None:
+    def open(self, part: Part) -> None:
         # A shard that is split gets another end, and stays the same shard.
-        shard = ticket.shard._replace(end=None)
+        shard = part.shard._replace(end=None)
         if shard not in self._stuck:
-            self._parts.setdefault(shard, deque()).append(ticket)
+            self._parts.setdefault(shard, deque()).append(part)
 
     def advance(self) -> Iterator[Cursor]:
         """How far each shard is done, where that is further than before."""
-        for shard, tickets in list(self._parts.items()):
-            passed: Ticket | None = None
-            while tickets and tickets[0].is_finished and not tickets[0].unsettled:
-                passed = tickets.popleft()
-            if tickets and tickets[0].is_finished:
+        for shard, parts in list(self._parts.items()):
+            passed: Part | None = None
+            while parts and parts[0].is_finished and not parts[0].unsettled:
+                passed = parts.popleft()
+            if parts and parts[0].is_finished:
                 self._stuck.add(shard)
-                tickets.clear()
-            if not tickets:
+                parts.clear()
+            if not parts:
                 del self._parts[shard]
             if passed is not None:
                 yield Cursor(passed.shard, passed.last_key, passed.complete)

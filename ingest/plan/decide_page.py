@@ -17,7 +17,7 @@ _KNOWN = State.KNOWN.value
 
 
 @dataclass(slots=True)
-class Sifted:
+class PageDecision:
     """A page's decisions."""
 
     unchanged: int = 0
@@ -40,21 +40,21 @@ class Sifted:
 _NEWEST = 1 << 62
 
 
-def sift(
+def decide_page(
     objects: Sequence[RemoteObject],
     rows: dict[str, CatalogRow],
     selection: Selection,
     *,
     all_rows: bool,
     seen_before: int = _NEWEST,
-) -> Sifted:
+) -> PageDecision:
     """Joins `objects` with `rows` (by key; it is used up) and decides.
 
     A key that stands twice in the page is taken once. With `all_rows`, `rows` are all that the catalog has in the
     page's range, so those without an object are gone; otherwise nothing is concluded from them. What another run has
     seen since the page was asked for (see `Page`) is left alone; a download is not, since it asks for itself.
     """
-    found = Sifted()
+    found = PageDecision()
     unchanged, take_row = 0, rows.pop
     unwanted = None if selection.takes_everything else selection.unwanted
     seen: set[str] = set()
@@ -83,7 +83,7 @@ def sift(
     return found
 
 
-def _decide(remote: RemoteObject, row: CatalogRow, selection: Selection, found: Sifted, seen_before: int) -> None:
+def _decide(remote: RemoteObject, row: CatalogRow, selection: Selection, found: PageDecision, seen_before: int) -> None:
     actions = decide(Pair(remote, row), selection)
     if row.seen > seen_before and any(isinstance(action, Return | Record | Block) for action in actions):
         found.skipped.append(remote.key)

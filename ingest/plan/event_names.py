@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class EventKind(StrEnum):
     CREATED = "created"
     """There are bytes to come: an object that is not there yet is waited for."""
     REMOVED = "removed"
@@ -43,16 +43,16 @@ _REMOVED: tuple[str, ...] = (
 _UNCLEAR: tuple[str, ...] = ("objectcreated:initiatemultipartupload", "objectcreated:uploadpart")
 """Called creations by OSS, and the object may never come."""
 
-_MEANINGS: dict[str, Kind | None] = {
+_MEANINGS: dict[str, EventKind | None] = {
     **dict.fromkeys(_NOTHING),
-    **dict.fromkeys(_CREATED, Kind.CREATED),
-    **dict.fromkeys(_REMOVED, Kind.REMOVED),
-    **dict.fromkeys(_UNCLEAR, Kind.UNCLEAR),
+    **dict.fromkeys(_CREATED, EventKind.CREATED),
+    **dict.fromkeys(_REMOVED, EventKind.REMOVED),
+    **dict.fromkeys(_UNCLEAR, EventKind.UNCLEAR),
 }
 _LONGEST_FIRST = sorted(_MEANINGS, key=len, reverse=True)
 
 
-def kind_of(name: str) -> Kind | None:
+def kind_of(name: str) -> EventKind | None:
     """What became of the object; None where its bytes are left alone. The longest known beginning decides.
 
     AWS (also EventBridge), MinIO, Ceph, OSS, OBS, R2 and Google Cloud Storage, with ``s3:`` before it or without.
@@ -61,10 +61,10 @@ def kind_of(name: str) -> Kind | None:
     for prefix in _PREFIXES:
         plain = plain.removeprefix(prefix)
     known = next((known for known in _LONGEST_FIRST if plain.startswith(known)), None)
-    return _MEANINGS[known] if known is not None else Kind.UNCLEAR
+    return _MEANINGS[known] if known is not None else EventKind.UNCLEAR
 
 
-def kind_of_type(type_: str) -> Kind:
+def kind_of_type(type_: str) -> EventKind:
     """The same for the type of a CloudEvent, whose words are anybody's: all it is asked is whether the object went."""
     lowered = type_.lower()
-    return Kind.REMOVED if "removed" in lowered or "deleted" in lowered else Kind.CREATED
+    return EventKind.REMOVED if "removed" in lowered or "deleted" in lowered else EventKind.CREATED

@@ -60,7 +60,7 @@ LONGEST_HOLD = 60.0
 _NEVER = -inf
 
 
-class Kind(Enum):
+class RequestKind(Enum):
     """What is asked for: an object's bytes, what it is (HEAD), or a page of the listing. A server may still give one of
     them when it has lost sight of the others."""
 
@@ -69,7 +69,7 @@ class Kind(Enum):
     NAMES = "names"
 
 
-class Verdict(Enum):
+class Blame(Enum):
     AGAIN = "again"
     OWN = "own"
     UNKNOWN = "unknown"
@@ -79,7 +79,7 @@ class Verdict(Enum):
 class Trial:
     """One request whose last try failed, with `error`."""
 
-    kind: Kind
+    kind: RequestKind
     error: SourceError
     key: str | None = None
     busy: bool = False
@@ -107,7 +107,7 @@ class Gate:
 
     patience: float
     pace: Pace = field(default_factory=Pace)
-    closed: Kind | None = None
+    closed: RequestKind | None = None
     """What failed; None while the gate is open."""
     lost: bool = False
     probes: int = 0
@@ -125,11 +125,11 @@ class Gate:
     _refusals: int = 0
     _dry: int = 0
     """Cuts of the pace with nothing answered in between."""
-    _witnesses: dict[Kind, _Witness] = field(default_factory=lambda: {kind: _Witness() for kind in Kind})
+    _witnesses: dict[RequestKind, _Witness] = field(default_factory=lambda: {kind: _Witness() for kind in RequestKind})
 
     # What the source does.
 
-    def answered(self, kind: Kind, sent_at: float) -> None:
+    def answered(self, kind: RequestKind, sent_at: float) -> None:
         """A request was answered, with what it asked for or with a refusal that is none of ours."""
         self.proved = True
         self._dry = 0
@@ -175,26 +175,26 @@ class Gate:
             return inf
         return max(0.0, self._held_until - now, self.pace.wait(now))
 
-    def judge(self, trial: Trial) -> Verdict:
+    def judge(self, trial: Trial) -> Blame:
         """What is to become of a request that failed, when its turn has come again."""
         if trial.tries >= _MOST_TRIES:
-            return Verdict.OWN
+            return Blame.OWN
         outage, crowd = self._outage_ended >= trial.failed_at, self._crowd_ended >= trial.failed_at
         if trial.excused < _MOST_EXCUSES if outage else crowd and not trial.excused:
             trial.excused += 1
-            return Verdict.AGAIN
+            return Blame.AGAIN
         answered = self._witnesses[trial.kind].answered >= trial.failed_at
         if not trial.busy:
-            return Verdict.OWN if answered else Verdict.UNKNOWN
+            return Blame.OWN if answered else Blame.UNKNOWN
         if answered:
             return self._judge_refused(trial)
-        return Verdict.AGAIN if self._dry < 2 and trial.tries < 2 else Verdict.UNKNOWN
+        return Blame.AGAIN if self._dry < 2 and trial.tries < 2 else Blame.UNKNOWN
 
-    def _judge_refused(self, trial: Trial) -> Verdict:
+    def _judge_refused(self, trial: Trial) -> Blame:
         if self._refusals == trial.refusals:
             trial.alone += 1
             self._doubts += trial.alone == 1 and self._held_until >= trial.failed_at
-        return Verdict.OWN if trial.alone >= MOST_ALONE else Verdict.AGAIN
+        return Blame.OWN if trial.alone >= MOST_ALONE else Blame.AGAIN
 
     @property
     def longest_hold(self) -> float:
@@ -203,7 +203,7 @@ class Gate:
 
     # The outage.
 
-    def close(self, kind: Kind, now: float) -> None:
+    def close(self, kind: RequestKind, now: float) -> None:
         if self.closed is None:
             self.closed, self.closed_at, self.probes = kind, now, 0
             self._crowded = len(self._witnesses[kind].failing) >= CROWD
@@ -227,7 +227,7 @@ class Gate:
 
     def probe_answered(self, sent_at: float, now: float) -> None:
         """The gate opens."""
-        kind, self.closed = self.closed or Kind.NAMES, None
+        kind, self.closed = self.closed or RequestKind.NAMES, None
         if self.probes:
             self._outage_ended = now
         elif self._crowded:

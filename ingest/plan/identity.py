@@ -29,7 +29,7 @@ from typing import NamedTuple
 _PORT = re.compile("[0-9]{1,5}")
 
 
-class Mark(NamedTuple):
+class DirectoryMark(NamedTuple):
     """What is written in a data directory, and outside it."""
 
     directory: str
@@ -40,7 +40,7 @@ class Mark(NamedTuple):
     """Where that was, without a password: for people."""
 
 
-class Verdict(StrEnum):
+class Fit(StrEnum):
     FITS = "fits"
     NEW = "new"
     """No id is known on either side yet."""
@@ -64,31 +64,34 @@ class Recorded(NamedTuple):
 _NOTHING_RECORDED = Recorded()
 
 
-def catalog_fits(inside: Mark | None, outside: Mark | None, catalog: str | None) -> Verdict:
+def catalog_fits(inside: DirectoryMark | None, outside: DirectoryMark | None, catalog: str | None) -> Fit:
     """The part of `belongs` that needs the catalog's id alone; `catalog` of None: there is none, or it has no id."""
     if inside is not None and inside.catalog != catalog:
-        return Verdict.CATALOG_MISSING if catalog is None else Verdict.OTHER_CATALOG
+        return Fit.CATALOG_MISSING if catalog is None else Fit.OTHER_CATALOG
     if inside is None and outside is not None:
-        return Verdict.DIRECTORY_MISSING
-    return Verdict.FITS if inside is not None else Verdict.NEW
+        return Fit.DIRECTORY_MISSING
+    return Fit.FITS if inside is not None else Fit.NEW
 
 
 def belongs(
-    inside: Mark | None, outside: Mark | None, catalog: str | None, recorded: Recorded = _NOTHING_RECORDED
-) -> Verdict:
+    inside: DirectoryMark | None,
+    outside: DirectoryMark | None,
+    catalog: str | None,
+    recorded: Recorded = _NOTHING_RECORDED,
+) -> Fit:
     """The table above. `recorded` is empty for a source that the catalog does not know."""
     verdict = catalog_fits(inside, outside, catalog)
-    if verdict not in (Verdict.FITS, Verdict.NEW):
+    if verdict not in (Fit.FITS, Fit.NEW):
         return verdict
     if inside is None:
-        return Verdict.DIRECTORY_MISSING if recorded.directory_id or recorded.copies_astray else Verdict.NEW
+        return Fit.DIRECTORY_MISSING if recorded.directory_id or recorded.copies_astray else Fit.NEW
     if recorded.directory_id is not None and (recorded.directory_id != inside.directory or not recorded.embedded):
-        return Verdict.FITS if recorded.directory_id == inside.directory else Verdict.OTHER_DIRECTORY
+        return Fit.FITS if recorded.directory_id == inside.directory else Fit.OTHER_DIRECTORY
     replaced = outside is not None and outside.directory != inside.directory
-    return Verdict.OTHER_DIRECTORY if replaced else Verdict.FITS
+    return Fit.OTHER_DIRECTORY if replaced else Fit.FITS
 
 
-class Place(NamedTuple):
+class DirectoryPlace(NamedTuple):
     """Where a data directory was seen: by its path, the host, and the number of its mark's file there."""
 
     path: str
@@ -104,7 +107,7 @@ class Seen(StrEnum):
     """It is a copy of one that still stands where it was, or of which that cannot be told from here."""
 
 
-def seen_at(recorded: Place, now: Place, *, still_there: bool, copied_with_catalog: bool) -> Seen:
+def seen_at(recorded: DirectoryPlace, now: DirectoryPlace, *, still_there: bool, copied_with_catalog: bool) -> Seen:
     """Whether the directory of a recorded id is the recorded one: a copy of it has the same id.
 
     `still_there`: a directory of this id is at the recorded path now. `copied_with_catalog`: the catalog is a copy,

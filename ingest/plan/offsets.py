@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
-class Gap(NamedTuple):
+class OffsetGap(NamedTuple):
     """Offsets from `start` to before `end` that did not come. `start` of None: from where the group had got to; `end`
     of None: to the oldest that there is."""
 
@@ -15,7 +15,7 @@ class Gap(NamedTuple):
     end: int | None
 
 
-def removed(gap: Gap, committed: int | None, oldest: int) -> range:
+def removed(gap: OffsetGap, committed: int | None, oldest: int) -> range:
     """Which messages of a gap the broker has removed before they were read, `oldest` being the first that it has still.
 
     | gap | the broker's oldest | removed |

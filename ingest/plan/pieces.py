@@ -12,7 +12,7 @@ from typing import NamedTuple, overload
 PIECE = 8 << 20
 """Bytes at most that one request fetches: it is held in memory until it is written and hashed, and what a killed
 download loses of each request under way."""
-MOST_BYTES = 5 << 40
+LARGEST_OBJECT = 5 << 40
 """Of one object (S3 user guide, "Uploading objects"): what is said to be larger is not begun."""
 
 

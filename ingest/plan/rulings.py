@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-MOST_ATTEMPTS = 30
+MOST_DELIVERIES = 30
 """After as many the object is given up: with the pauses below, about four days."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 6 * 3600.0
 """Seconds before the first and at most before any further attempt."""

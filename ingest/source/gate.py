@@ -15,10 +15,10 @@ from typing import TypeVar
 
 from ingest.errors import ConnectionTimedOut, CredentialsExpired, IngestError, SlowDown, SourceError
 from ingest.observe.logs import log
-from ingest.plan.gate import ANSWERS, FAULTS, FIRST_PAUSE, Gate, Kind, Trial, Verdict
+from ingest.plan.gate import ANSWERS, FAULTS, FIRST_PAUSE, Blame, Gate, RequestKind, Trial
 
 T = TypeVar("T")
-Probe = Callable[[Kind, str | None], Awaitable[None]]
+Probe = Callable[[RequestKind, str | None], Awaitable[None]]
 """Asks for as little of that kind as may be: of an object by its key, or else of the bucket. Raises `SourceError`."""
 _PROBE_SECONDS = 10.0
 
@@ -34,7 +34,7 @@ class Gatekeeper:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._prober: asyncio.Task[None] | None = None
-        self._good: dict[Kind, str | None] = dict.fromkeys(Kind)
+        self._good: dict[RequestKind, str | None] = dict.fromkeys(RequestKind)
         """The key of what was answered last: what a probe asks for."""
         self._suspects: deque[Trial] = deque()
         """Requests that failed and may be sent again; the one to be asked for next stands first."""
@@ -52,7 +52,7 @@ class Gatekeeper:
     async def through(
         self,
         send: Callable[[], Awaitable[T]],
-        kind: Kind,
+        kind: RequestKind,
         key: str | None = None,
         *,
         again: Callable[[], bool] = lambda: True,
@@ -135,13 +135,13 @@ class Gatekeeper:
             await asyncio.sleep(FIRST_PAUSE * 2 ** min(trial.alone, 6) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
 
     async def _may_go_on(self, trial: Trial) -> bool:
-        while (verdict := self._gate.judge(trial)) is Verdict.UNKNOWN:
+        while (verdict := self._gate.judge(trial)) is Blame.UNKNOWN:
             self._gate.close(trial.kind, monotonic())
             self._begin(trial)
             await self._turn()
-        if verdict is Verdict.OWN and trial.busy:
+        if verdict is Blame.OWN and trial.busy:
             trial.error.retryable = False  # it was asked often enough
-        return verdict is Verdict.AGAIN
+        return verdict is Blame.AGAIN
 
     # Turns: at most one at a time is due, and the gate says when.
 
@@ -224,7 +224,7 @@ class Gatekeeper:
             else:
                 self._stay_closed(failure)
 
-    def _target(self, kind: Kind) -> str | None:
+    def _target(self, kind: RequestKind) -> str | None:
         """Something that is known to be good. Where nothing is, all that failed in turn; one alone proves nothing."""
         failed = {trial.key for trial in self._suspects if trial.kind is kind}
         if self._good[kind] is not None or len(failed) < 2:

@@ -11,7 +11,7 @@ from ingest.http.exchange import Exchange, Headers, Response
 from ingest.http.timeouts import Timeouts
 from ingest.model import MOST_KEYS
 from ingest.plan.etags import Etags
-from ingest.plan.gate import Gate, Kind
+from ingest.plan.gate import Gate, RequestKind
 from ingest.source.bucket import Bucket, OnChunks, RawPage
 from ingest.source.clock import Clock
 from ingest.source.endpoint import quote_key
@@ -77,20 +77,20 @@ class PatientBucket(Bucket):
         ask = super().list_page
         return await self._gate.through(
             lambda: ask(prefix, start_after=start_after, token=token, delimiter=delimiter, max_keys=max_keys),
-            Kind.NAMES,
+            RequestKind.NAMES,
         )
 
     async def get(self, key: str, *, etag: str | None = None, max_body: int) -> Response:
         ask = super().get
-        return await self._gate.through(lambda: ask(key, etag=etag, max_body=max_body), Kind.BYTES, key)
+        return await self._gate.through(lambda: ask(key, etag=etag, max_body=max_body), RequestKind.BYTES, key)
 
     async def get_into(self, key: str, *, etag: str | None, into: memoryview) -> Response:
         ask = super().get_into
-        return await self._gate.through(lambda: ask(key, etag=etag, into=into), Kind.BYTES, key)
+        return await self._gate.through(lambda: ask(key, etag=etag, into=into), RequestKind.BYTES, key)
 
     async def get_range(self, key: str, *, etag: str, first: int, into: memoryview) -> None:
         ask = super().get_range
-        await self._gate.through(lambda: ask(key, etag=etag, first=first, into=into), Kind.BYTES, key)
+        await self._gate.through(lambda: ask(key, etag=etag, first=first, into=into), RequestKind.BYTES, key)
 
     async def stream(self, key: str, *, etag: str | None = None, on_chunks: OnChunks) -> Headers:
         """As `Bucket.stream`. What broke when bytes had come is not begun again here, but waits for the source."""
@@ -102,20 +102,22 @@ class PatientBucket(Bucket):
             await on_chunks(chunks)
 
         return await self._gate.through(
-            lambda: ask(key, etag=etag, on_chunks=take), Kind.BYTES, key, again=lambda: untouched
+            lambda: ask(key, etag=etag, on_chunks=take), RequestKind.BYTES, key, again=lambda: untouched
         )
 
     async def head(self, key: str, *, part_number: int | None = None) -> ObjectHead:
         ask, known_to_all = super().head, part_number is None
-        return await self._gate.through(lambda: ask(key, part_number=part_number), Kind.FACTS, key, faults=known_to_all)
+        return await self._gate.through(
+            lambda: ask(key, part_number=part_number), RequestKind.FACTS, key, faults=known_to_all
+        )
 
-    async def _probe(self, kind: Kind, key: str | None) -> None:
+    async def _probe(self, kind: RequestKind, key: str | None) -> None:
         """Whether the source is there, asked as briefly as can be."""
-        if kind is Kind.NAMES:
+        if kind is RequestKind.NAMES:
             await super().list_page(max_keys=1)
         elif key is None:
             await self._knock()
-        elif kind is Kind.FACTS:
+        elif kind is RequestKind.FACTS:
             await super().head(key)
         else:
             await self._first_byte(key)

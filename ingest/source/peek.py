@@ -15,14 +15,14 @@ from ingest.source.object_head import ObjectHead, parse_head
 from ingest.source.patient import PatientBucket
 from ingest.source.signing import Signer
 
-TINY = 64 << 10
+MOST_PEEKED = 64 << 10
 """Bytes of a body that may come along unasked. They are held in memory until they are fetched, or let go."""
 _IN_A_ROW = 8
 """Objects that were small, one after the other, before the next is expected to be. One that is not costs a
 connection: its answer is cut short."""
 
 
-class SightedBucket(PatientBucket):
+class PeekingBucket(PatientBucket):
     """A `PatientBucket` whose `get` has in hand what `look` has brought."""
 
     def __init__(self, endpoint: Endpoint, pool: Pool, signer: Signer, credentials: CredentialSource) -> None:
@@ -38,11 +38,11 @@ class SightedBucket(PatientBucket):
         finally:
             self._in_hand.pop(key, None)
 
-    async def look(self, key: str) -> ObjectHead:
+    async def peek(self, key: str) -> ObjectHead:
         """As `head`: what the object is now. Its next `get` may need no further request. Use it in `attention`."""
         if self._small_in_a_row >= _IN_A_ROW:
             try:
-                answer = await super().get(key, max_body=TINY)
+                answer = await super().get(key, max_body=MOST_PEEKED)
                 seen = parse_head(answer.headers, f"GET {key!a}", is_part=False, opaque=self.etags.opaque)
             except NoSuchKey:
                 raise
@@ -52,7 +52,7 @@ class SightedBucket(PatientBucket):
                 self._in_hand[key] = answer
                 return seen
         head = await self.head(key)
-        self._small_in_a_row = self._small_in_a_row + 1 if head.size <= TINY else 0
+        self._small_in_a_row = self._small_in_a_row + 1 if head.size <= MOST_PEEKED else 0
         return head
 
     async def get(self, key: str, *, etag: str | None = None, max_body: int) -> Response:

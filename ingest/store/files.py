@@ -29,9 +29,9 @@ from ingest.store.paths import beside_namesake, is_place, require_place
 from ingest.store.placing import Placing, Strangers
 from ingest.store.regular import NotRegular, open_regular
 from ingest.store.temporaries import Owner
-from ingest.store.undo_log import Replaced, Replacing
+from ingest.store.undo_log import Replaced, UndoLog
 from ingest.store.writing import write_all
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.system.private_dirs import hand_over, make_directories
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -68,7 +68,7 @@ class FileStore:
     """Whose temporary files are whose."""
     partials: Partials = field(init=False)
     """Temporary files of large objects."""
-    replacing: Replacing = field(init=False)
+    undo_log: UndoLog = field(init=False)
     """The bytes of copies that are being replaced."""
     taken: TakenPlaces | None = field(init=False)
     """The places of present copies, which whoever publishes has to name first; None where no two names lead to one
@@ -97,7 +97,7 @@ class FileStore:
             self.placing = Placing(self.directory, self._temporaries, traits, self.taken, self.strangers)
             self.owner = Owner(self._temporaries)
             self.partials = Partials(self._temporaries, self.directory, self.owner)
-            self.replacing = Replacing(self.data_dir, self.directory)
+            self.undo_log = UndoLog(self.data_dir, self.directory)
         except OSError as error:
             raise disk_error(error, str(self.data_dir)) from error
         except TakenByFile as error:
@@ -124,18 +124,18 @@ class FileStore:
             descriptor = os.open(temporary, _NEW, 0o640, dir_fd=self._temporaries)
         except OSError as error:
             raise disk_error(error, str(self.data_dir)) from error
-        here("staging.opened")
+        failpoint("staging.opened")
         try:
             try:
                 hand_over(descriptor, self._temporaries)
                 write_all(descriptor, body)
-                here("staging.written")
+                failpoint("staging.written")
             finally:
                 os.close(descriptor)
         except OSError as error:
             self._unlink(temporary)
             raise disk_error(error, temporary) from error
-        here("staging.finished")
+        failpoint("staging.finished")
         return Staged(key, temporary, sum(map(len, body)), found.digest, found.verdict)
 
     def publish(
@@ -144,17 +144,17 @@ class FileStore:
         """Makes the batch durable and renames it into place; `previous` maps keys to the path of an older copy.
 
         The order is the promise: the bytes are durable before a rename shows them, and the renames before this returns.
-        The bytes of `replaced` copies stay at hand until `replacing.drop`. A fault of one file is its own result.
+        The bytes of `replaced` copies stay at hand until `undo_log.drop`. A fault of one file is its own result.
 
         Raises:
             DiskError: the barrier failed, so nothing of the batch may be recorded.
         """
         with self._publishing, self._walking() as directories:
             self._make_files_durable([staged.temporary for staged in batch])
-            here("batch.barrier-passed")
+            failpoint("batch.barrier-passed")
             replaced = self.placing.without_others(directories, replaced)
             if replaced:
-                self.replacing.keep(replaced)
+                self.undo_log.keep(replaced)
             results: dict[str, LocalCopy | DiskError] = {}
             touched: set[str] = set()
             for staged in batch:
@@ -166,16 +166,16 @@ class FileStore:
                     results[staged.key] = error
                     self.discard(staged)
                     continue
-                here("batch.renamed")
+                failpoint("batch.renamed")
                 self.partials.release(staged.temporary)
                 touched.add(path.rpartition("/")[0])
                 results[staged.key] = LocalCopy(path, staged.digest, staged.verified, staged.size)
-            here("batch.all-renamed")
+            failpoint("batch.all-renamed")
             # New directories have entries in their parents: those must be durable as well.
             ancestors = {directory[:cut] for directory in touched for cut in _cuts(directory)}
             self._make_directories_durable(directories, ancestors if self._is_entered else ancestors | {""})
             self._is_entered = True
-            here("batch.directories-durable")
+            failpoint("batch.directories-durable")
             return results
 
     def discard(self, staged: Staged) -> None:

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ingest.errors import DiskError, LockedError, UnsafePath
-from ingest.plan.identity import Mark
+from ingest.plan.identity import DirectoryMark
 from ingest.store.directories import disk_error
 from ingest.store.durability import sync_directory, sync_file
 from ingest.store.regular import NotRegular, open_regular
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.system.private_dirs import hand_over, make_directories
 
 OWN, NAME = ".ingest", "identity"
@@ -43,7 +43,7 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def read_inside(data_dir: Path) -> Mark | None:
+def read_inside(data_dir: Path) -> DirectoryMark | None:
     """The directory's own mark; None where there is none.
 
     Raises:
@@ -65,7 +65,7 @@ def read_inside(data_dir: Path) -> Mark | None:
         ) from error
 
 
-def read_outside(data_dir: Path) -> Mark | None:
+def read_outside(data_dir: Path) -> DirectoryMark | None:
     """The outer mark of this path. One that cannot be read, or is of another place, says nothing."""
     for place in _places(data_dir):
         with suppress(OSError, ValueError, TypeError, KeyError):
@@ -75,17 +75,17 @@ def read_outside(data_dir: Path) -> Mark | None:
     return None
 
 
-def write_inside(data_dir: Path, mark: Mark) -> None:
+def write_inside(data_dir: Path, mark: DirectoryMark) -> None:
     """Raises `DiskError`."""
     try:
         make_directories(data_dir / OWN)
         _write(data_dir / OWN / NAME, {**mark._asdict()})
     except OSError as error:
         raise disk_error(error, str(data_dir / OWN / NAME)) from error
-    here("identity.inside-written")
+    failpoint("identity.inside-written")
 
 
-def write_outside(data_dir: Path, mark: Mark) -> Path | None:
+def write_outside(data_dir: Path, mark: DirectoryMark) -> Path | None:
     """Where it was written: one place, and no other has one afterwards. None: no place takes it."""
     written = None
     for place in _places(data_dir):
@@ -99,7 +99,7 @@ def write_outside(data_dir: Path, mark: Mark) -> Path | None:
         except OSError:
             continue
         written = place
-    here("identity.outside-written")
+    failpoint("identity.outside-written")
     return written
 
 
@@ -221,11 +221,11 @@ def _load(path: Path) -> dict[str, object]:
     return written
 
 
-def _mark_of(written: dict[str, object]) -> Mark:
-    values = [written[name] for name in Mark._fields]
+def _mark_of(written: dict[str, object]) -> DirectoryMark:
+    values = [written[name] for name in DirectoryMark._fields]
     if not all(isinstance(value, str) for value in values):
         raise ValueError("no mark of ours")
-    return Mark(*map(str, values))
+    return DirectoryMark(*map(str, values))
 
 
 def _write(path: Path, document: dict[str, object]) -> None:

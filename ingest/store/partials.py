@@ -26,7 +26,7 @@ from ingest.store.regular import NotRegular, open_regular
 from ingest.store.resume_notes import DRAFT, NOTE, Identity, Note
 from ingest.store.temporaries import Owner
 from ingest.store.writing import write_all
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 
 PREFIX, DATA = "large-", ".part"
 _OWN = re.compile(r"(large-[0-9a-f]{40})\.(?:part|note|draft)")
@@ -57,7 +57,7 @@ class Partial:
                 write_all(descriptor, chunks, start)
             except OSError as error:
                 raise disk_error(error, self.temporary) from error
-        here("partial.written")
+        failpoint("partial.written")
 
     def finish_piece(self, number: int, start: int, end: int) -> None:
         """Notes that a piece is written, from `start` up to `end`."""
@@ -66,7 +66,7 @@ class Partial:
             self.finished.add(number)
             if self._note is not None:
                 self._note.mark(number)
-        here("partial.noted")
+        failpoint("partial.noted")
 
     def read(self, start: int, end: int, update: Callable[[memoryview], None]) -> None:
         """Hands what is written from `start` up to `end` to `update`, in order. Raises `DiskError`."""

@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 from ingest.errors import UnsafePath
 
-MOST_BYTES = 255
+MOST_NAME_BYTES = 255
 """Of one path segment, on every common file system (POSIX NAME_MAX)."""
 DIGEST_MARK = "%~"
 """What a path that cannot be decoded holds, and no other."""
@@ -139,7 +139,7 @@ def require_place(local_path: str, directory: str) -> None:
 def _is_name(segment: str) -> bool:
     if segment in ("", ".", "..") or _NO_NAME.search(segment):
         return False
-    return len(segment.encode("utf-8")) <= MOST_BYTES
+    return len(segment.encode("utf-8")) <= MOST_NAME_BYTES
 
 
 def _plain_for_windows(segment: str) -> str:
@@ -181,7 +181,7 @@ def _undot(segment: str) -> str:
     return segment.replace(".", "%2E") if segment in (".", "..") else segment
 
 
-def _shorten(segment: str, most: int = MOST_BYTES) -> str:
+def _shorten(segment: str, most: int = MOST_NAME_BYTES) -> str:
     raw = segment.encode("utf-8")
     if len(raw) <= most:
         return segment

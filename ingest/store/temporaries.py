@@ -23,7 +23,7 @@ from pathlib import Path
 from ingest.errors import UnsafePath
 from ingest.store.directories import Directories, TakenByFile
 from ingest.store.regular import open_regular
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.system.processes import is_alive
 
 TEMPORARY, OWNER = ".part", ".owner"
@@ -82,7 +82,7 @@ class Owner:
         token = f"run-{secrets.token_hex(12)}"
         name = token + OWNER
         descriptor = open_regular(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, dir_fd=self.directory)
-        here("staging.announced")
+        failpoint("staging.announced")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A sweep that came in between has taken it for a dead one's, and removed it: then there is no such name.

@@ -27,7 +27,7 @@ from ingest.store.durability import sync_directory, sync_file
 from ingest.store.names import on_disk
 from ingest.store.paths import require_place
 from ingest.store.writing import write_all
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.system.private_dirs import hand_over
 
 _INTENT = "intent"
@@ -45,7 +45,7 @@ class Replaced(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Replacing:
+class UndoLog:
     """The kept copies of one bucket. All but `is_left` need the lock of the copies, and raise `DiskError`."""
 
     data_dir: Path
@@ -62,7 +62,7 @@ class Replacing:
             intent = os.open(_INTENT, _WRITE, 0o640, dir_fd=place)
             try:
                 hand_over(intent, place)
-                here("batch.replaced-intended")
+                failpoint("batch.replaced-intended")
                 write_all(intent, [json.dumps(copies).encode()])
                 sync_file(intent)
             finally:
@@ -71,9 +71,9 @@ class Replacing:
                 with suppress(OSError, TakenByFile, UnsafePath):  # then it is not kept; a rename there meets it again
                     require_place(copy.local_path, self.directory)
                     _link(directories, copy.local_path, place, str(number))
-                here("batch.replaced-linked")
+                failpoint("batch.replaced-linked")
             sync_directory(place)
-        here("batch.replaced-kept")
+        failpoint("batch.replaced-kept")
 
     def drop(self) -> None:
         """The new rows are committed, or nothing was replaced: the kept bytes go, and the intent at the end."""
@@ -81,10 +81,10 @@ class Replacing:
             for name in os.listdir(place):
                 if name != _INTENT:
                     os.unlink(name, dir_fd=place)
-                    here("batch.replaced-dropped")
+                    failpoint("batch.replaced-dropped")
             with suppress(FileNotFoundError):
                 os.unlink(_INTENT, dir_fd=place)
-        here("batch.replaced-ended")
+        failpoint("batch.replaced-ended")
 
     def left(self) -> list[Replaced]:
         """What a killed batch replaced, or was about to.
@@ -114,7 +114,7 @@ class Replacing:
         `recorded` has the digests of the copies that are present, ``md5:<hex>`` or ``sha256:<hex>``, and None for those
         that are pruned.
         """
-        here("undo.begun")
+        failpoint("undo.begun")
         back: list[Replaced] = []
         with self._opened() as (directories, place):
             touched: set[str] = set()
@@ -125,7 +125,7 @@ class Replacing:
                 if digest is None:
                     if _take_away(directories, copy.local_path):
                         back.append(copy)
-                    here("undo.taken-away")
+                    failpoint("undo.taken-away")
                     continue
                 if not _has_digest(place, str(number), digest):
                     continue
@@ -134,10 +134,10 @@ class Replacing:
                     _put_back(directories, copy.local_path, place, str(number))
                     touched.add(copy.local_path.rpartition("/")[0])
                     back.append(copy)
-                here("undo.put-back")
+                failpoint("undo.put-back")
             for directory in sorted(touched):
                 sync_directory(directories.at(directory))
-        here("undo.done")
+        failpoint("undo.done")
         return back
 
     @contextmanager

@@ -149,5 +149,5 @@ def _chosen() -> Callable[[str], None]:
     return _pass
 
 
-here = _chosen()
+failpoint = _chosen()
 """Called with a label of `LABELS` where a kill should be survived."""

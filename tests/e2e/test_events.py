@@ -155,4 +155,4 @@ async def check_catalog(url: str, bodies: dict[str, bytes]) -> None:
         delivered = await rows(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
         assert [tuple(row) for row in delivered] == [("delivered", len(bodies))]
         assert await rows(select(dead_letters.c.id)) == []
-        assert await audit.broken_links(catalog.lane) == []
+        assert await audit.broken_links(catalog.driver) == []

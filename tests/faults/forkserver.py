@@ -22,7 +22,7 @@ from typing import Any
 
 import ingest.system.failpoints as crashpoints
 
-_passed: Callable[[str], None] = crashpoints.here
+_passed: Callable[[str], None] = crashpoints.failpoint
 
 
 _children: set[int] = set()
@@ -129,7 +129,7 @@ def serve(client: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    crashpoints.here = _here
+    crashpoints.failpoint = _here
     _import_everything()
     gc.collect()
     gc.freeze()

@@ -119,7 +119,7 @@ async def deliver_all(settings: Settings) -> None:
         yield Statement(_DELIVERED, (dialect.time(utc_now()), "x" * 1_000))
 
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        await catalog.lane.write(work)
+        await catalog.driver.write(work)
 
 
 async def figures(settings: Settings) -> dict[str, int]:
@@ -133,9 +133,9 @@ async def figures(settings: Settings) -> dict[str, int]:
         "answers": "deliveries WHERE response IS NOT NULL",
     }
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        found = {name: await catalog.lane.fetch(f"SELECT count(*) FROM {table}") for name, table in what.items()}
+        found = {name: await catalog.driver.fetch(f"SELECT count(*) FROM {table}") for name, table in what.items()}
         size = (
-            await catalog.lane.fetch("SELECT pg_database_size(current_database())")
+            await catalog.driver.fetch("SELECT pg_database_size(current_database())")
             if settings.sqlite_path is None
             else [(settings.sqlite_path.stat().st_size,)]
         )
@@ -145,8 +145,8 @@ async def figures(settings: Settings) -> dict[str, int]:
 async def require_well(settings: Settings) -> None:
     """The chain holds, and each copy that is on record is there."""
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        assert await audit.broken_links(catalog.lane) == []
-        paths = await catalog.lane.fetch("SELECT local_path FROM objects WHERE state = 'present'")
+        assert await audit.broken_links(catalog.driver) == []
+        paths = await catalog.driver.fetch("SELECT local_path FROM objects WHERE state = 'present'")
     assert all((settings.data_dir / path).is_file() for (path,) in paths)
     status = await show.status(settings)
     assert [run["command"] for run in status["last_runs"]] == ["cleanup", "sync"]

@@ -15,7 +15,7 @@ import pytest
 
 from ingest.catalog import audit
 from ingest.catalog.schema import schema
-from ingest.catalog.sql.readonly import ReadOnlyLane
+from ingest.catalog.sql.readonly import ReadOnlyDriver
 from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseBusy, DatabaseError
 from tests.faults.mortal import Mortal
@@ -114,9 +114,9 @@ async def test_a_question_is_asked_again_when_somebody_has_written_meanwhile(lef
     """Where it is opened as one that nobody changes, that holds only as long as it is true."""
     target = Target.of(left.settings.database_url.get_secret_value(), asked=True)
     question = "SELECT size FROM objects WHERE key = 'index.txt'"
-    async with ReadOnlyLane.open(target) as lane:
-        assert await lane.fetch(question) == [(30,)]
-        alone = "immutable" in lane.address
+    async with ReadOnlyDriver.open(target) as driver:
+        assert await driver.fetch(question) == [(30,)]
+        alone = "immutable" in driver.address
         writer = sqlite3.connect(target.file)
         writer.execute("UPDATE objects SET size = 31 WHERE key = 'index.txt'")
         writer.commit()
@@ -124,10 +124,12 @@ async def test_a_question_is_asked_again_when_somebody_has_written_meanwhile(lef
         writer.close()
         if alone:
             with pytest.raises(DatabaseBusy, match="written to while it was read"):
-                lane.require_unchanged()
-        assert await lane.fetch(question) == [(31 if alone or lane.address.startswith(f"file:{target.file}") else 30,)]
+                driver.require_unchanged()
+        assert await driver.fetch(question) == [
+            (31 if alone or driver.address.startswith(f"file:{target.file}") else 30,)
+        ]
         with pytest.raises(DatabaseError, match="can only be read"):
-            await lane.write(audit.appending(1, 1, MODIFIED, []))
+            await driver.write(audit.appending(1, 1, MODIFIED, []))
 
 
 async def test_a_role_that_may_only_select(

@@ -157,7 +157,7 @@ async def test_of_two_first_runs_in_two_data_directories_one_is_refused(
         if before != "a new catalog":
             async with Catalog.open(database_url) as catalog:
                 add = partial(add_source, server.endpoint.rpartition("/")[2], one.bucket, one.bucket, None)
-                await catalog.lane.write(add)
+                await catalog.driver.write(add)
         reports = await asyncio.gather(run_sync(one), run_sync(other))
         refused_ones = [report for report in reports if report.error is not None]
         assert [type(report.error) for report in refused_ones] == [DirectoryForeign], reports

@@ -30,8 +30,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tenacity import wait_none
 
 from ingest.catalog import audit
-from ingest.catalog.sql.connect import open_lane
-from ingest.catalog.sql.driver import Lane
+from ingest.catalog.sql.connect import open_driver
+from ingest.catalog.sql.driver import Driver
 from ingest.catalog.sql.url import Target
 from ingest.engine.transfer import transfer
 from ingest.errors import OutOfOrder
@@ -104,7 +104,7 @@ class World(RuleBasedStateMachine):
         server.objects.clear()
         server.versions.clear()
         self.url = self.wait(copy_of(self.template, self.home / "catalog.db"))
-        self.lane: Lane = self.wait(self.stack.enter_async_context(open_lane(Target.of(self.url))))
+        self.driver: Driver = self.wait(self.stack.enter_async_context(open_driver(Target.of(self.url))))
         self.settings = settings_for(server, self.home / "data", database_url=self.url)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -148,11 +148,11 @@ class World(RuleBasedStateMachine):
         """Every copy is as old as can be."""
 
         async def age() -> None:
-            if self.lane.dialect.is_postgres:
-                await self.lane.fetch(_TO_THE_PAST.replace(".000000'", "+00'"))
+            if self.driver.dialect.is_postgres:
+                await self.driver.fetch(_TO_THE_PAST.replace(".000000'", "+00'"))
             else:
-                async with open_lane(Target.of(self.url)) as lane:
-                    await lane.fetch(_TO_THE_PAST)
+                async with open_driver(Target.of(self.url)) as driver:
+                    await driver.fetch(_TO_THE_PAST)
 
         self.wait(age())
 
@@ -277,7 +277,7 @@ class World(RuleBasedStateMachine):
     async def _read(self) -> Rows:
         rows: Rows = {}
         self.copies = {}
-        for key, state, etag, gone, path, digest, pruning in await self.lane.fetch(_ROWS):
+        for key, state, etag, gone, path, digest, pruning in await self.driver.fetch(_ROWS):
             rows[key] = Row(state, etag, bool(gone))
             if state == "present" and not pruning:
                 self.copies[key] = (path, digest)
@@ -329,7 +329,7 @@ class World(RuleBasedStateMachine):
         assert (again.counts.downloaded, again.counts.failed, again.counts.gone) == (0, 0, 0)
         assert {asked.operation for asked in self.server.asked[requests:]} == {"list"}
         assert list((self.settings.data_dir / ".ingest" / "tmp").iterdir()) == []
-        assert self.wait(audit.broken_links(self.lane)) == []
+        assert self.wait(audit.broken_links(self.driver)) == []
         assert set(by_key(files_of(self.settings))) - self.spoilt <= {
             key for key, row in self.rows.items() if row.state == "present"
         }

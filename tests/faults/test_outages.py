@@ -47,7 +47,7 @@ def bodies(count: int, size: int) -> dict[str, bytes]:
     return {f"{number % 7}/k{number:04}": random.Random(number).randbytes(size) for number in range(count)}
 
 
-async def outlast(door: Door, running: asyncio.Task[Any], reached: Callable[[], bool], lines: Lines) -> None:
+async def wait_out(door: Door, running: asyncio.Task[Any], reached: Callable[[], bool], lines: Lines) -> None:
     """Shuts the door in the middle, and opens it when that was noticed."""
     await until(lambda: reached() or running.done())
     assert not running.done(), "it was too fast"
@@ -69,7 +69,7 @@ async def test_a_real_server_is_away_in_mid_run(
         settings = weed.settings(tmp_path / "data", endpoint=door.endpoint, patience=LONG)
         with lines_said() as lines:
             running = asyncio.create_task(run_sync(settings, transfers=4))
-            await outlast(door, running, lambda: bool(invariants.temporaries(settings)), lines)
+            await wait_out(door, running, lambda: bool(invariants.temporaries(settings)), lines)
             report = await running
     assert (report.exit_code, report.counts.downloaded, report.counts.failed) == (0, count, 0), report.error
     said = events(lines)
@@ -107,7 +107,7 @@ async def test_it_is_away_while_it_is_listed(
         server.faults = [Fault("list", faults.after(reached.set, faults.reset), after=3, times=1)]
         with lines_said() as lines:
             running = asyncio.create_task(run_sync(settings))
-            await outlast(door, running, reached.is_set, lines)
+            await wait_out(door, running, reached.is_set, lines)
             report = await running
     assert report.exit_code == 0, report.error
     assert (report.counts.listed, report.counts.gone) == (len(objects), 0)

@@ -25,7 +25,7 @@ REFUSALS = {
 
 
 @dataclass
-class Chain:
+class OrderedHash:
     """A `credential_process` that notes each walk."""
 
     home: Path
@@ -46,14 +46,14 @@ class Chain:
 
 
 @pytest.fixture
-def chain(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Chain:
+def chain(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> OrderedHash:
     home = tmp_path_factory.mktemp("chain")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    return Chain(home)
+    return OrderedHash(home)
 
 
 def of_the_chain(rig: Rig) -> Rig:
@@ -61,7 +61,7 @@ def of_the_chain(rig: Rig) -> Rig:
     return rig
 
 
-def rotating(chain: Chain, answer: Answer) -> Callable[[Asked, Answer], Deed | None]:
+def rotating(chain: OrderedHash, answer: Answer) -> Callable[[Asked, Answer], Deed | None]:
     """A whole flight of requests is there when the keys are replaced: all of it is refused, and whatever is signed by the
     old ones from then on."""
     arrived, rotated = 0, asyncio.Event()
@@ -87,7 +87,7 @@ def rotating(chain: Chain, answer: Answer) -> Callable[[Asked, Answer], Deed | N
 
 @pytest.mark.parametrize("said", REFUSALS.values(), ids=REFUSALS)
 async def test_a_whole_flight_is_tried_again_after_one_walk(
-    tmp_path: Path, sqlite_url: str, swift: None, chain: Chain, said: tuple[str, str]
+    tmp_path: Path, sqlite_url: str, swift: None, chain: OrderedHash, said: tuple[str, str]
 ) -> None:
     async with rigged(tmp_path, sqlite_url, OBJECTS) as rig:
         rig.server.faults.append(rotating(chain, refusal(*said)))
@@ -97,7 +97,7 @@ async def test_a_whole_flight_is_tried_again_after_one_walk(
         assert rig.server.count("get") == len(OBJECTS) + FLIGHT
 
 
-async def test_what_was_under_way_during_a_walk_needs_none_of_its_own(chain: Chain) -> None:
+async def test_what_was_under_way_during_a_walk_needs_none_of_its_own(chain: OrderedHash) -> None:
     """Also where it found nothing new: the server was faster than whoever writes the keys."""
     credentials = ChainCredentials()
     await credentials.refresh()

@@ -122,7 +122,7 @@ async def test_a_page_is_not_remembered_with_a_version_that_it_does_not_show(nig
 async def test_the_database_says_when_and_which_run_was_the_last_to_see(nights: Nights) -> None:
     await nights.sync()
     async with Catalog.open(nights.url) as catalog:
-        found = await catalog.lane.fetch("SELECT key, seen, seen_in, seen_at FROM objects")
+        found = await catalog.driver.fetch("SELECT key, seen, seen_in, seen_at FROM objects")
         rows = {key: row for key, *row in found}
         assert await catalog.seen(1) == max(seen for seen, *_ in rows.values()) == 3
     assert [rows[key][:2] for key in (OLD, BACK, "d/another")] == [[1, 1], [2, 2], [3, 3]]

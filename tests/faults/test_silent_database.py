@@ -16,7 +16,7 @@ import pytest_asyncio
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema
 from ingest.catalog.sql import advisory
-from ingest.catalog.sql.connect import open_lane
+from ingest.catalog.sql.connect import open_driver
 from ingest.catalog.sql.url import Target
 from ingest.engine import pipeline
 from ingest.engine import run as runs
@@ -125,17 +125,17 @@ async def test_the_first_signal_cuts_every_answer_short(
     """Also of a statement that waits already; after that it is asked no more than once, for a moment."""
     monkeypatch.setattr("ingest.catalog.sql.deadlines.HURRIED", 0.2)
     monkeypatch.setattr("ingest.catalog.sql.deadlines.HOPELESS", 0.1)
-    async with open_lane(Target.of(f"{url}&command_timeout=3600")) as lane:
-        asking = asyncio.create_task(lane.fetch("SELECT 1"))
+    async with open_driver(Target.of(f"{url}&command_timeout=3600")) as driver:
+        asking = asyncio.create_task(driver.fetch("SELECT 1"))
         assert await asking == [(1,)]
         freezing.freeze()
-        asking = asyncio.create_task(lane.fetch("SELECT 2", leisurely=True))
+        asking = asyncio.create_task(driver.fetch("SELECT 2", leisurely=True))
         await asyncio.sleep(0)
-        lane.hurry()
+        driver.hurry()
         with pytest.raises(DatabaseSilent):
             await asking
         with pytest.raises(DatabaseSilent):
-            await lane.fetch("SELECT 3")
+            await driver.fetch("SELECT 3")
 
 
 # A firewall that forgets.
@@ -155,10 +155,10 @@ def through(proxy: Proxy, url: str) -> str:
 
 async def test_a_firewall_forgets_the_idle_connections(url: str, proxy: Proxy) -> None:
     """All of them, so the second try is by a new one; nobody sees it."""
-    async with open_lane(Target.of(through(proxy, url))) as lane:
-        await asyncio.gather(*(lane.fetch("SELECT pg_sleep(0.1)") for _ in range(4)))
+    async with open_driver(Target.of(through(proxy, url))) as driver:
+        await asyncio.gather(*(driver.fetch("SELECT pg_sleep(0.1)") for _ in range(4)))
         proxy.forget()
-        assert await asyncio.gather(*(lane.fetch("SELECT 1") for _ in range(4))) == [[(1,)]] * 4
+        assert await asyncio.gather(*(driver.fetch("SELECT 1") for _ in range(4))) == [[(1,)]] * 4
         assert proxy.unheard > 0
 
 
@@ -215,13 +215,13 @@ async def end_the_locks_session(administrator: asyncpg.Connection) -> int:
 
 
 async def test_a_lock_that_is_free_is_taken_again(url: str, administrator: asyncpg.Connection) -> None:
-    async with open_lane(Target.of(url)) as lane, lane.lock("sync of source 1") as lock:
+    async with open_driver(Target.of(url)) as driver, driver.lock("sync of source 1") as lock:
         assert lock is not None
         before = await end_the_locks_session(administrator)
         now = await locks(administrator, 1)
         assert now[0]["pid"] != before
-        await lane.may_write()
-        async with lane.lock("sync of source 1") as another:
+        await driver.may_write()
+        async with driver.lock("sync of source 1") as another:
             assert another is None
 
 

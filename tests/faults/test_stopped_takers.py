@@ -17,7 +17,7 @@ EACH_CRAWLER = pytest.mark.parametrize("name", ["MinIO", "SeaweedFS"], ids=["by 
 
 
 @EACH_CRAWLER
-@pytest.mark.parametrize(("owner", "method"), [(Recorder, "room"), (TransferPool, "submit")], ids=["recorder", "pool"])
+@pytest.mark.parametrize(("owner", "method"), [(Recorder, "ready"), (TransferPool, "submit")], ids=["recorder", "pool"])
 async def test_the_listing_meets_that_nothing_is_taken_any_more(
     tmp_path: Path, sqlite_url: str, swift: None, name: str, owner: type, method: str
 ) -> None:
@@ -59,7 +59,7 @@ async def test_a_defect_is_named_for_what_it_is(tmp_path: Path, sqlite_url: str,
 
     async with rigged(tmp_path, sqlite_url, name=name) as rig:
         with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(Recorder, "room", fail)
+            monkeypatch.setattr(Recorder, "ready", fail)
             with pytest.raises(KeyError) as raised:
                 await rig.attempt()
         assert not isinstance(raised.value, IngestError)

@@ -208,7 +208,7 @@ async def test_a_run_does_not_begin_on_what_was_forgotten_meanwhile(rig: Rig) ->
 
 async def test_a_process_that_hangs_with_the_lock_is_named(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others do not wait for ever, nor do they go on without it."""
-    monkeypatch.setattr(copies, "PATIENCE", 0.05)
+    monkeypatch.setattr(copies, "COPIES_PATIENCE", 0.05)
     rig.put_second()
     with rig.held(SYNC, "batch.all-renamed") as first:
         report = await backfill(rig.settings, SyncOptions(), progress=Silence(), stop=Stop())

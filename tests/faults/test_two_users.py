@@ -59,12 +59,12 @@ def of_others(place: Path) -> list[str]:
 async def test_what_root_makes_belongs_to_whom_the_directory_belongs(home: Rig, as_service: Sequence[str]) -> None:
     """Whatever makes a file: the catalog and what lies beside it, locks, marks, notes, temporary files, and copies."""
     quiet: dict[str, Any] = {"progress": Silence(), "stop": Stop()}
-    with verify_service() as verifier:
-        own = home.settings.model_copy(update={"verify_url": verifier.url})
+    with verify_service() as service:
+        own = home.settings.model_copy(update={"verify_url": service.url})
         at_once = timedelta(0)
         commands: dict[str, Callable[[], Awaitable[Any]]] = {
             "db upgrade": lambda: schema.upgrade(own.database_url.get_secret_value()),
-            "sync": lambda: sync(own, SyncOptions(deliver_to=verifier.url), **quiet),
+            "sync": lambda: sync(own, SyncOptions(deliver_to=service.url), **quiet),
             "deliver": lambda: deliver(own, DeliverOptions(), **quiet),
             "hold add": lambda: hold.place(own, HoldOptions(("index.txt",)), "audit", Stop()),
             "cleanup": lambda: cleanup(own, CleanupOptions(at_once), **quiet),
@@ -78,7 +78,7 @@ async def test_what_root_makes_belongs_to_whom_the_directory_belongs(home: Rig, 
             assert of_others(home.home) == [], name
         home.server.put("letter.pdf", b"another version, which replaces a copy")
         for line in ("sync --deliver", "deliver", "cleanup --older-than 0s"):
-            said = await home.cli(*line.split(), under=as_service, VERIFY_URL=verifier.url)
+            said = await home.cli(*line.split(), under=as_service, VERIFY_URL=service.url)
             assert said.exit_code == 0, said.stderr
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.catalog.sql.connect import open_lane
+from ingest.catalog.sql.connect import open_driver
 from ingest.catalog.sql.url import Target
 from tests.faults.rig import Rig, rigged
 
@@ -23,8 +23,8 @@ LAYOUTS = {
 
 
 async def asked(rig: Rig, sql: str) -> Any:
-    async with open_lane(Target.of(rig.settings.database_url.get_secret_value())) as lane:
-        return (await lane.fetch(sql))[0][0]
+    async with open_driver(Target.of(rig.settings.database_url.get_secret_value())) as driver:
+        return (await driver.fetch(sql))[0][0]
 
 
 async def order(rig: Rig) -> str:

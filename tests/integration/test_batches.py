@@ -61,9 +61,9 @@ async def written(url: str) -> list[list[tuple[Any, ...]]]:
         source = await catalog.source("https://minio.example.com:9000", "statements")
         for batch in batches(await catalog.start_run("sync", {}, source.id), source.id):
             await catalog.commit(batch)
-        assert await audit.broken_links(catalog.lane) == []
-        tables = [await catalog.lane.fetch(query) for query in (_OBJECTS, _OUTBOX)]
-        trail = await catalog.lane.fetch("SELECT key, what, detail FROM events ORDER BY id")
+        assert await audit.broken_links(catalog.driver) == []
+        tables = [await catalog.driver.fetch(query) for query in (_OBJECTS, _OUTBOX)]
+        trail = await catalog.driver.fetch("SELECT key, what, detail FROM events ORDER BY id")
     assert len(trail) == 50
     return [
         [tuple(sqlite_time(value) if isinstance(value, datetime) else value for value in row) for row in rows]
@@ -119,8 +119,8 @@ async def test_a_row_that_is_there_takes_nothing_where_the_condition_does_not_ho
                 def transaction(_: object, order: str = order) -> Iterator[Statement]:
                     yield insert.of([("e", "first", order), ("e", "second", order)])
 
-                await catalog.lane.write(transaction)  # type: ignore[arg-type] # a generator without a result
-            found = await catalog.lane.fetch("SELECT listing_order FROM sources ORDER BY id")
+                await catalog.driver.write(transaction)  # type: ignore[arg-type] # a generator without a result
+            found = await catalog.driver.fetch("SELECT listing_order FROM sources ORDER BY id")
         assert found == [("unknown",), ("bytes",)]
 
 
@@ -138,8 +138,8 @@ async def test_a_failed_copy_leaves_nothing_and_the_connection_works(
                 yield insert.of(rows)
 
             if kept:
-                await catalog.lane.write(transaction)  # type: ignore[arg-type] # a generator without a result
+                await catalog.driver.write(transaction)  # type: ignore[arg-type] # a generator without a result
             else:
                 with pytest.raises(Exception, match="null value"):
-                    await catalog.lane.write(transaction)  # type: ignore[arg-type]
-            assert len(await catalog.lane.fetch("SELECT 1 FROM sources")) == kept
+                    await catalog.driver.write(transaction)  # type: ignore[arg-type]
+            assert len(await catalog.driver.fetch("SELECT 1 FROM sources")) == kept

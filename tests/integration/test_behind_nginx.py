@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from ingest import errors
-from ingest.delivery.service import Parcel, Verifier
+from ingest.delivery.service import Service, Submission
 from ingest.errors import ExitCode, IngestError
 from tests.fixtures.clients import CLIENTS, Client, answering, settings
 from tests.fixtures.nginx import needs_nginx, nginx
@@ -88,10 +88,10 @@ async def test_it_refuses_a_copy_before_it_has_read_it(tls: bool, tmp_path: Path
         pass_on = f"location / {{ proxy_pass http://127.0.0.1:{server.port}; }}"
         async with nginx(tmp_path, f"{certificate} client_max_body_size 100k; {pass_on}", tls=tls) as port:
             told = settings(f"http{'s' if tls else ''}://127.0.0.1:{port}", ca_bundle=tmp_path / "ca.pem")
-            async with Verifier(told, connections=1) as verifier:
+            async with Service(told, connections=1) as service:
                 for size, expected in ((8 << 20, 413), (50_000, 200), (8 << 20, 413), (50_000, 200)):
                     os.truncate(copy, size)
                     descriptor = os.open(copy, os.O_RDONLY)
-                    answer = await verifier.post(Parcel("large.bin", "e", size, None, {}), descriptor)
+                    answer = await service.post(Submission("large.bin", "e", size, None, {}), descriptor)
                     os.close(descriptor)
                     assert (answer.status, answer.error) == (expected, None)

@@ -268,7 +268,7 @@ async def test_while_the_service_is_down_nothing_is_read_and_nothing_lost(
 async def test_a_database_that_stays_away_ends_the_run_without_a_commit(
     moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.engine.record.patient.PATIENCE", 0.5)
+    monkeypatch.setattr("ingest.engine.record.patient.DATABASE_PATIENCE", 0.5)
     data = tmp_path / "catalog"
     settings = await settings_for(moto, shared_broker, topic, tmp_path, f"sqlite+aiosqlite:///{data}/catalog.db")
     await shared_broker.create(topic, 1)

@@ -29,7 +29,7 @@ Write = Callable[[Catalog, tuple[Any, ...]], Awaitable[None]]
 
 
 def row(catalog: Catalog, **odd: Any) -> tuple[Any, ...]:
-    whole = dict(zip(COLUMNS, (1, "k", 1, "e", catalog.lane.dialect.time(MOMENT), "s3://b/k", "known"), strict=True))
+    whole = dict(zip(COLUMNS, (1, "k", 1, "e", catalog.driver.dialect.time(MOMENT), "s3://b/k", "known"), strict=True))
     return tuple((whole | odd).values())
 
 
@@ -41,7 +41,7 @@ def steps(*rows: tuple[Any, ...]) -> Callable[[Dialect], Steps[None]]:
 
 
 async def one_by_one(catalog: Catalog, odd: tuple[Any, ...]) -> None:
-    await catalog.lane.write(steps(row(catalog), odd))
+    await catalog.driver.write(steps(row(catalog), odd))
 
 
 async def as_a_value(catalog: Catalog, odd: tuple[Any, ...]) -> None:
@@ -50,7 +50,7 @@ async def as_a_value(catalog: Catalog, odd: tuple[Any, ...]) -> None:
     def write(_dialect: Dialect) -> Steps[None]:
         yield Statement(f"INSERT INTO objects ({', '.join(COLUMNS)}) VALUES ({marks})", odd)
 
-    await catalog.lane.write(write)
+    await catalog.driver.write(write)
 
 
 async def by_sqlalchemy(catalog: Catalog, odd: tuple[Any, ...]) -> None:
@@ -103,5 +103,5 @@ async def test_it_is_not_waited_for() -> None:
         raise DatabaseDataError("bigint out of range")
 
     with pytest.raises(DatabaseError):
-        await Outage(Stop()).outlast(refused)
+        await Outage(Stop()).wait_out(refused)
     assert asked == 1

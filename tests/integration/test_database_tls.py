@@ -16,7 +16,7 @@ import trustme
 from sqlalchemy import text
 
 from ingest.catalog.schema import schema
-from ingest.catalog.sql.connect import open_lane
+from ingest.catalog.sql.connect import open_driver
 from ingest.catalog.sql.engine import create_engine
 from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseError
@@ -98,8 +98,8 @@ def url_of(front: Front, postgres_url: str, host: str = "localhost", **parameter
 
 
 async def by_lane(url: str) -> None:
-    async with open_lane(Target.of(url)) as lane:
-        assert await lane.fetch("SELECT 1") == [(1,)]
+    async with open_driver(Target.of(url)) as driver:
+        assert await driver.fetch("SELECT 1") == [(1,)]
 
 
 async def by_engine(url: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import migrations, schema
 from ingest.errors import DatabaseError
-from ingest.plan.identity import Mark
+from ingest.plan.identity import DirectoryMark
 from ingest.store import identity
 from tests.faults.databases import sqlite_file
 from tests.fixtures.process import Done, run_ingest
@@ -165,7 +165,7 @@ async def test_where_no_catalog_was_ever_made(tmp_path: Path) -> None:
     for command in (*commands, ("db", "check"), ("db", "downgrade")):
         done = await run_ingest(*command, variables=settings, cwd=tmp_path)
         assert (done.code, "`ingest sync` makes it" in done.stderr) == (6, True), (command, done.stderr)
-    identity.write_inside(tmp_path / "data", Mark("1" * 32, "2" * 32, url))
+    identity.write_inside(tmp_path / "data", DirectoryMark("1" * 32, "2" * 32, url))
     for command in commands:
         done = await run_ingest(*command, variables=settings, cwd=tmp_path)
         assert (done.code, "Put its backup back" in done.stderr) == (6, True), (command, done.stderr)

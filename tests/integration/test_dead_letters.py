@@ -17,7 +17,7 @@ from ingest.catalog.deadletters import LetterRow
 from ingest.demo.broker import Broker
 from ingest.engine.options import CleanupOptions
 from ingest.errors import ExitCode, RowNotFound
-from ingest.events.retry_queue import Letterbox
+from ingest.events.retry_queue import RetryQueue
 from ingest.jobs import deadletters as jobs
 from ingest.jobs.cleanup import cleanup
 from ingest.jobs.show import status
@@ -80,18 +80,18 @@ async def test_a_flood_of_poison_takes_bounded_batches_and_bounded_memory(
         monkeypatch.setattr(f"ingest.jobs.consume.{name}", value)
     monkeypatch.setattr(deadletters, "AT_ONCE", 25)
     monkeypatch.setattr("ingest.events.retry_queue._BYTES_AT_ONCE", 15_000)
-    put, change, batches, held = deadletters.put, Letterbox._change, [], []
+    put, change, batches, held = deadletters.put, RetryQueue._change, [], []
 
     async def putting(catalog: Catalog, source_id: int, rows: Sequence[LetterRow], settled: Sequence[int] = ()) -> None:
         batches.append((len(rows), sum(row.size for row in rows)))
         await put(catalog, source_id, rows, settled)
 
-    def changing(box: Letterbox, *changes: Any) -> None:
+    def changing(box: RetryQueue, *changes: Any) -> None:
         change(box, *changes)
         held.append((box.under_way, box.bytes_under_way))
 
     monkeypatch.setattr(deadletters, "put", putting)
-    monkeypatch.setattr(Letterbox, "_change", changing)
+    monkeypatch.setattr(RetryQueue, "_change", changing)
     settings = await settings_for(moto, shared_broker, topic, tmp_path, database_url)
     await shared_broker.create(topic, 1)
     poison = [b"?" * size for size in [1] * 200 + [1_000] * 100 + [20_000, 1]]

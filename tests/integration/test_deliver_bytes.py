@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ingest.delivery.service import MOST_ANSWER_BYTES, Answer, Parcel, Verifier, WrongBytes
+from ingest.delivery.service import MOST_ANSWER_BYTES, Answer, Service, Submission, WrongBytes
 from ingest.plan.rulings import Ruling
 from ingest.settings import Settings
 from ingest.testing.raw_server import RawServer, Visit, raw_server
@@ -42,35 +42,37 @@ class Counter:
 
 
 @asynccontextmanager
-async def verifying(counter: Counter) -> AsyncIterator[tuple[Verifier, RawServer]]:
+async def verifying(counter: Counter) -> AsyncIterator[tuple[Service, RawServer]]:
     async with raw_server(counter) as server:
         settings = SETTINGS.model_copy(update={"verify_url": f"http://127.0.0.1:{server.port}/v1/verify"})
-        async with Verifier(settings) as verifier:
-            yield verifier, server
+        async with Service(settings) as service:
+            yield service, server
 
 
-async def post(verifier: Verifier, path: Path, parcel: Parcel) -> Answer:
+async def post(service: Service, path: Path, submission: Submission) -> Answer:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return await verifier.post(parcel, descriptor)
+        return await service.post(submission, descriptor)
     finally:
         os.close(descriptor)
 
 
-def a_parcel(content: bytes, digest: str = "") -> Parcel:
-    return Parcel("large.bin", "e1", len(content), digest or f"md5:{hashlib.md5(content).hexdigest()}", {})
+def a_parcel(content: bytes, digest: str = "") -> Submission:
+    return Submission("large.bin", "e1", len(content), digest or f"md5:{hashlib.md5(content).hexdigest()}", {})
 
 
 async def test_a_large_copy_is_never_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "large.bin"
     path.write_bytes(os.urandom(1 << 20) * (SIZE >> 20))
     with path.open("rb") as file:
-        parcel = Parcel("large.bin", "e1", SIZE, f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}", {})
+        submission = Submission(
+            "large.bin", "e1", SIZE, f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}", {}
+        )
     counter = Counter()
-    async with verifying(counter) as (verifier, _):
+    async with verifying(counter) as (service, _):
         tracemalloc.start()
         try:
-            answer = await post(verifier, path, parcel)
+            answer = await post(service, path, submission)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -92,18 +94,18 @@ async def test_a_damaged_copy_never_makes_a_complete_request(tmp_path: Path, siz
     path = tmp_path / "copy"
     path.write_bytes(damaged[damage])
     counter = Counter()
-    async with verifying(counter) as (verifier, server):
+    async with verifying(counter) as (service, server):
         if damaged[damage] == content:
-            assert (await post(verifier, path, a_parcel(content))).ruling is Ruling.DELIVERED
+            assert (await post(service, path, a_parcel(content))).ruling is Ruling.DELIVERED
             assert counter.taken == counter.stated > size
             return
         with pytest.raises(WrongBytes):
-            await post(verifier, path, a_parcel(content))
+            await post(service, path, a_parcel(content))
         assert server.connections == 0 or counter.taken < counter.stated
         if server.connections:
             await server.closed[0].wait()  # it cannot be taken for the start of something else
         path.write_bytes(content)
-        assert (await post(verifier, path, a_parcel(content))).ruling is Ruling.DELIVERED
+        assert (await post(service, path, a_parcel(content))).ruling is Ruling.DELIVERED
 
 
 async def test_a_verdict_that_comes_before_the_end_of_the_bytes_is_a_verdict(tmp_path: Path) -> None:
@@ -117,8 +119,8 @@ async def test_a_verdict_that_comes_before_the_end_of_the_bytes_is_a_verdict(tmp
 
     async with raw_server(refuse) as server:
         settings = SETTINGS.model_copy(update={"verify_url": f"http://127.0.0.1:{server.port}/v1/verify"})
-        async with Verifier(settings) as verifier:
-            answer = await post(verifier, path, a_parcel(content))
+        async with Service(settings) as service:
+            answer = await post(service, path, a_parcel(content))
     assert (answer.ruling, answer.status, answer.body) == (Ruling.REJECTED, 413, '{"reason": "too large"}')
 
 
@@ -134,8 +136,8 @@ async def test_a_proxy_of_the_environment_is_used_and_netrc_is_not(
         monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{proxy.port}")
         monkeypatch.setenv("no_proxy", "other.example.com")
         values = {"verify_url": "http://verify.example.com/v1/verify", "verify_authorization": SecretStr("Bearer x")}
-        async with Verifier(SETTINGS.model_copy(update=values)) as verifier:
-            assert (await post(verifier, tmp_path / "copy", a_parcel(b"x"))).ruling is Ruling.DELIVERED
+        async with Service(SETTINGS.model_copy(update=values)) as service:
+            assert (await post(service, tmp_path / "copy", a_parcel(b"x"))).ruling is Ruling.DELIVERED
     (head,) = proxy.heads
     assert head.startswith(b"POST http://verify.example.com/v1/verify HTTP/1.1")
     assert b"\r\nAuthorization: Bearer x\r\n" in head
@@ -146,22 +148,22 @@ async def test_a_proxy_of_the_environment_is_used_and_netrc_is_not(
 async def test_an_answer_is_kept_up_to_its_bound(tmp_path: Path, answer: bytes) -> None:
     path = tmp_path / "copy"
     path.write_bytes(b"x")
-    async with verifying(Counter(answer)) as (verifier, _):
-        kept = (await post(verifier, path, a_parcel(b"x"))).body
+    async with verifying(Counter(answer)) as (service, _):
+        kept = (await post(service, path, a_parcel(b"x"))).body
     assert kept == answer[:MOST_ANSWER_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 def test_the_idempotency_key_names_one_version_of_one_object_of_one_source() -> None:
-    def verifier(endpoint: str, bucket: str) -> Verifier:
+    def service(endpoint: str, bucket: str) -> Service:
         values = {"endpoint": endpoint, "bucket": bucket, "verify_url": "https://verify.example.com/v1/verify"}
-        return Verifier(Settings.model_validate(values))
+        return Service(Settings.model_validate(values))
 
-    ours = verifier("minio.example.com:9000", "statements")
+    ours = service("minio.example.com:9000", "statements")
     assert ours.idempotency_key("k", "e") == "999fd91b34de8a8bb404421b6f6cdcaa38794a0deb7f3e10ab23c7530bb9fb6c"
     others = [
         ours.idempotency_key("k", "f"),
         ours.idempotency_key("l", "e"),
-        verifier("minio.example.com:9001", "statements").idempotency_key("k", "e"),
-        verifier("minio.example.com:9000", "statement").idempotency_key("sk", "e"),
+        service("minio.example.com:9001", "statements").idempotency_key("k", "e"),
+        service("minio.example.com:9000", "statement").idempotency_key("sk", "e"),
     ]
     assert len({ours.idempotency_key("k", "e"), *others}) == 5

@@ -16,13 +16,13 @@ from sqlalchemy import select, text, update
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema.tables import deliveries, events
-from ingest.delivery.service import Verifier
+from ingest.delivery.service import Service
 from ingest.demo.verify_service import VerifyService, verify_service
 from ingest.engine.run import Run
 from ingest.errors import ExitCode
 from ingest.jobs.show import history, status
 from ingest.model import RunReport, RunStatus
-from ingest.plan.rulings import MOST_ATTEMPTS
+from ingest.plan.rulings import MOST_DELIVERIES
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 from ingest.testing.raw_server import Visit, raw_server
@@ -81,7 +81,7 @@ async def test_what_fails_for_days_is_given_up(
 ) -> None:
     settings = await in_line(weed, service.url, {"k": b"x"}, tmp_path / "data", database_url)
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
-        await connection.execute(update(deliveries).values(attempts=MOST_ATTEMPTS - 1))
+        await connection.execute(update(deliveries).values(attempts=MOST_DELIVERIES - 1))
     service.fail(500)
     report = await run_deliver(settings, patience=0.0)
     assert (report.exit_code, report.counts.dead) == (ExitCode.PARTIAL, 1)
@@ -313,7 +313,7 @@ async def test_the_secret_is_nowhere_even_when_the_service_echoes_it(
     for path in (tmp_path / "data").rglob("*"):
         assert path.is_dir() or TOKEN.encode() not in path.read_bytes(), path
     settings = weed.settings(tmp_path / "data", verify_url=url, verify_authorization=f"Bearer {TOKEN}")
-    assert TOKEN not in repr(settings) + repr(Verifier(settings)) + repr(vars(settings))
+    assert TOKEN not in repr(settings) + repr(Service(settings)) + repr(vars(settings))
     assert (await status(settings))["deliveries"] == {"delivered": 1, "rejected": 1}
 
 

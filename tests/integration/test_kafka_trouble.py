@@ -87,7 +87,7 @@ async def test_a_new_password_is_read_from_its_file_and_refusals_are_paced(
 async def test_a_refusal_that_lasts_ends_the_run(
     inner: Broker, moto: Bucket, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.broker.link.PATIENCE", 1.0)
+    monkeypatch.setattr("ingest.broker.link.BROKER_PATIENCE", 1.0)
     listener = Listener(inner.advertised or 0, inner.port, {USER: PASSWORD})
     await filled(listener, inner, moto, topic)
     settings = await settings_at(listener, moto, topic, tmp_path, **login())
@@ -158,7 +158,7 @@ async def test_a_topic_that_stays_away_ends_the_run(
     moto: Bucket, shared_broker: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingest.broker.kafka._METADATA_MS", 500)
-    monkeypatch.setattr("ingest.broker.link.PATIENCE", 1.0)
+    monkeypatch.setattr("ingest.broker.link.BROKER_PATIENCE", 1.0)
     settings = await settings_for(moto, shared_broker, topic, tmp_path, f"sqlite+aiosqlite:///{tmp_path}/c.db")
     await shared_broker.create(topic, 1)
     async with consuming(settings) as (port, running, _):

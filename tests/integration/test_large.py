@@ -12,7 +12,7 @@ import pytest
 from ingest.engine.record.recorder import Taken
 from ingest.engine.transfer import fetch as fetch_module
 from ingest.engine.transfer import part_digests
-from ingest.engine.transfer.buffers import Room
+from ingest.engine.transfer.buffers import Buffers
 from ingest.engine.transfer.doubts import Doubts
 from ingest.engine.transfer.fetch import Fetch
 from ingest.engine.transfer.large import LargeFetch
@@ -54,7 +54,7 @@ def temporaries(store: FileStore) -> dict[str, Path]:
 
 async def fetched(served: ServedObject, store: FileStore) -> tuple[Staged, int]:
     async with served.bucket(store.data_dir) as bucket:
-        return await LargeFetch(bucket, store, Room(64 << 20), Doubts(bucket.etags))(served.remote())
+        return await LargeFetch(bucket, store, Buffers(64 << 20), Doubts(bucket.etags))(served.remote())
 
 
 def published(store: FileStore, staged: Staged) -> bytes:
@@ -104,7 +104,7 @@ async def test_on_real_servers(bucket: servers.Bucket, tmp_path: Path) -> None:
     async with Bucket.open(bucket.settings(tmp_path), connections=8) as source:
         head = await source.head("large")
         remote = ServedObject(BODY, head.etag).remote()
-        staged, _ = await LargeFetch(source, store, Room(1 << 20), Doubts(source.etags))(remote)
+        staged, _ = await LargeFetch(source, store, Buffers(1 << 20), Doubts(source.etags))(remote)
     assert staged.verified is Verified.VERIFIED
     store.publish([staged], {})
     assert (tmp_path / "data" / bucket.name / "large").read_bytes() == BODY

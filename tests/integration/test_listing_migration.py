@@ -33,7 +33,7 @@ async def test_it_is_not_believed(database_url: str) -> None:
         await connection.execute(text(KEEP), {"after": "y"})
     await engine.dispose()
     async with Catalog.open(database_url) as catalog:
-        assert len(await catalog.lane.fetch("SELECT 1 FROM pages")) == 1
+        assert len(await catalog.driver.fetch("SELECT 1 FROM pages")) == 1
         assert await catalog.pages(1, "", "", 10) == []
         (row,) = await catalog.rows_between(1, "", None)
         assert (row.key, row.listed_etag, row.seen) == ("k", None, 0)

@@ -67,13 +67,13 @@ async def write(settings: Settings, *statements: Statement) -> list[Any]:
         return rows
 
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        return await catalog.lane.write(work)
+        return await catalog.driver.write(work)
 
 
 async def put_runs(settings: Settings, number: int, command: str, at: datetime, **told: Any) -> None:
     """So many ended runs of a command, a second apart."""
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        time = catalog.lane.dialect.time
+        time = catalog.driver.dialect.time
         status = told.pop("status", "ok")
         rows = [
             (1, command, json.dumps(told), moment, moment, moment, status)
@@ -83,12 +83,12 @@ async def put_runs(settings: Settings, number: int, command: str, at: datetime, 
         def work(_dialect: Dialect) -> Steps[None]:
             yield Statement(_PUT_RUN, rows=rows)
 
-        await catalog.lane.write(work)
+        await catalog.driver.write(work)
 
 
 async def count(settings: Settings, what: str) -> int:
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        return int((await catalog.lane.fetch(f"SELECT count(*) FROM {what}"))[0][0])
+        return int((await catalog.driver.fetch(f"SELECT count(*) FROM {what}"))[0][0])
 
 
 def commands(own: Settings) -> dict[str, Callable[[], Awaitable[Any]]]:
@@ -202,7 +202,7 @@ async def test_old_runs_go_and_what_is_needed_of_them_stays(rig: Rig, monkeypatc
     assert "trimmed_runs" not in (await prune(own)).notes
     assert await count(own, "events") == events
     async with Catalog.open(own.database_url.get_secret_value()) as catalog:
-        assert await audit.broken_links(catalog.lane) == []
+        assert await audit.broken_links(catalog.driver) == []
 
 
 async def test_an_unfinished_backfill_goes_with_the_one_that_has_ended_it(rig: Rig) -> None:
@@ -224,7 +224,7 @@ async def test_an_unfinished_backfill_goes_with_the_one_that_has_ended_it(rig: R
 async def ids(settings: Settings, command: str) -> list[int]:
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
         return [
-            row[0] for row in await catalog.lane.fetch("SELECT id FROM runs WHERE command = ? ORDER BY id", command)
+            row[0] for row in await catalog.driver.fetch("SELECT id FROM runs WHERE command = ? ORDER BY id", command)
         ]
 
 
@@ -242,13 +242,13 @@ async def test_settled_deliveries_go_once_another_version_is_recorded(rig: Rig) 
         ("forgotten.pdf", "e", "t", "dead", old),
     ]
     async with Catalog.open(own.database_url.get_secret_value()) as catalog:
-        time = catalog.lane.dialect.time
+        time = catalog.driver.dialect.time
     put = "INSERT INTO deliveries (source_id, key, etag, target, state, created_at, response) VALUES (1, ?, ?, ?, ?, ?, 'ok')"
     await write(own, Statement(put, rows=[(*row[:4], time(row[4])) for row in rows]))
     notes = (await prune(own)).notes
     assert (notes["trimmed_deliveries"], notes["trimmed_answers"]) == (3, 2)
     async with Catalog.open(own.database_url.get_secret_value()) as catalog:
-        left = await catalog.lane.fetch("SELECT etag, target, response IS NULL FROM deliveries ORDER BY id")
+        left = await catalog.driver.fetch("SELECT etag, target, response IS NULL FROM deliveries ORDER BY id")
     assert [(etag, target, bool(blank)) for etag, target, blank in left] == [
         (recorded, "t", True),
         ("waits", "t", False),

@@ -195,10 +195,10 @@ async def test_the_trail_outlives_its_runs_from_an_earlier_catalog(database_url:
     for to in (schema.upgrade, lambda url: schema.downgrade(url, "0013"), schema.upgrade):
         await to(database_url)
     async with Catalog.open(database_url) as catalog:
-        await schema.require_sound(catalog.lane, "it")
-        assert await audit.broken_links(catalog.lane) == []
+        await schema.require_sound(catalog.driver, "it")
+        assert await audit.broken_links(catalog.driver) == []
         async with catalog.writing() as connection:
             await connection.execute(text("DELETE FROM runs"))
-        assert await audit.broken_links(catalog.lane) == []
+        assert await audit.broken_links(catalog.driver) == []
     await schema.downgrade(database_url, "0013")  # also where runs have gone
     await engine.dispose()

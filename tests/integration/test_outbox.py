@@ -379,10 +379,10 @@ async def test_claims_and_pauses_go_by_the_databases_clock(catalog: Catalog, mon
 
     with monkeypatch.context() as patched:
         patched.setattr("ingest.catalog.outbox.datetime", Ahead)
-        here = box(catalog)
-        assert await here.claim(10) == []
+        failpoint = box(catalog)
+        assert await failpoint.claim(10) == []
         await there.settle([Settlement(claimed, DeliveryState.PENDING, 503, pause=5.0, blamed=True)])
-        due = await here.due_in()
+        due = await failpoint.due_in()
     assert due is not None
     assert due <= 5.0
 
@@ -392,7 +392,7 @@ async def test_what_concerns_one_key_is_looked_up_by_it(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
     await schema.upgrade(url)
     async with Catalog.open(url) as catalog:
-        fill = catalog.lane.dialect.fill
+        fill = catalog.driver.dialect.fill
         for sql, values in ((outbox._DUE + " id", (1, TARGET)), (in_line._OF_KEYS, (1, "[]"))):
-            plan = await catalog.lane.fetch(f"EXPLAIN QUERY PLAN {fill(sql)}", *values)
+            plan = await catalog.driver.fetch(f"EXPLAIN QUERY PLAN {fill(sql)}", *values)
             assert [step for *_, step in plan if "(source_id=? AND key=?" in step], plan

@@ -17,7 +17,7 @@ from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema
 from ingest.catalog.sql import postgres
-from ingest.catalog.sql.connect import open_lane
+from ingest.catalog.sql.connect import open_driver
 from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseBusy, DatabaseUnfit
 from ingest.model import Audit
@@ -86,7 +86,7 @@ async def test_each_session_says_what_it_needs(postgres_url: str, administrator:
     one_row = "SELECT " + ", ".join(f"current_setting('{name}')" for name in OURS)
     async with Catalog.open(postgres_url) as catalog:
         for _ in range(2):
-            (found,) = await catalog.lane.fetch(one_row)
+            (found,) = await catalog.driver.fetch(one_row)
             assert dict(zip(OURS, found, strict=True)) == OURS
         async with catalog.reading() as connection:
             (row,) = await connection.execute(text(one_row))
@@ -100,7 +100,7 @@ async def test_only_what_is_not_durable_is_overruled(
     await schema.upgrade(postgres_url)
     await be_hostile(administrator, postgres_url, synchronous_commit=theirs)
     async with Catalog.open(postgres_url) as catalog:
-        assert await catalog.lane.fetch("SHOW synchronous_commit") == [(ours,)]
+        assert await catalog.driver.fetch("SHOW synchronous_commit") == [(ours,)]
 
 
 async def test_a_night_under_hostile_settings(
@@ -135,11 +135,11 @@ async def test_the_audit_trail_is_one_chain(
             run_id = await catalog.start_run("sync", {}, source.id)
             for number in range(30):
                 line = Audit("downloaded", f"k{number}", {})
-                await catalog.lane.write(audit.appending(run_id, source.id, datetime.now(UTC), [line] * 3))
+                await catalog.driver.write(audit.appending(run_id, source.id, datetime.now(UTC), [line] * 3))
 
     await asyncio.gather(write(), write(), write())
     async with Catalog.open(postgres_url) as catalog:
-        assert await audit.broken_links(catalog.lane) == []
+        assert await audit.broken_links(catalog.driver) == []
 
 
 # How many.
@@ -163,7 +163,7 @@ async def test_one_process_holds_ten_connections_at_most(postgres_url: str, admi
 
         looking = asyncio.create_task(look())
         await asyncio.gather(
-            *(catalog.lane.fetch("SELECT pg_sleep(0.05)") for _ in range(40)), *(ask() for _ in range(12))
+            *(catalog.driver.fetch("SELECT pg_sleep(0.05)") for _ in range(40)), *(ask() for _ in range(12))
         )
         looking.cancel()
     assert 8 < most <= 10
@@ -189,8 +189,8 @@ async def test_too_many_connections_are_waited_for(limited_url: str) -> None:
     assert not opening.done()
     await other.close()
     assert await opening is None
-    async with open_lane(Target.of(limited_url)) as lane:
-        assert await asyncio.gather(*(lane.fetch("SELECT pg_sleep(0.05)::text") for _ in range(4))) == [[("",)]] * 4
+    async with open_driver(Target.of(limited_url)) as driver:
+        assert await asyncio.gather(*(driver.fetch("SELECT pg_sleep(0.05)::text") for _ in range(4))) == [[("",)]] * 4
 
 
 async def test_too_many_connections_are_not_waited_for_for_ever(limited_url: str) -> None:
@@ -216,9 +216,9 @@ async def test_a_connection_that_is_lost_in_a_copy(
         source = await catalog.source("minio.example.com", "statements")
         run_id = await catalog.start_run("sync", {}, source.id)
         lines = [Audit("downloaded", f"k{number}", {}) for number in range(50)]
-        await catalog.lane.write(audit.appending(run_id, source.id, datetime.now(UTC), lines))
-        assert await catalog.lane.fetch("SELECT count(*) FROM events") == [(50,)]
-        assert await audit.broken_links(catalog.lane) == []
+        await catalog.driver.write(audit.appending(run_id, source.id, datetime.now(UTC), lines))
+        assert await catalog.driver.fetch("SELECT count(*) FROM events") == [(50,)]
+        assert await audit.broken_links(catalog.driver) == []
 
 
 # A pooler in between.
@@ -237,7 +237,7 @@ async def test_a_pooler_in_session_mode(tmp_path: Path, postgres_url: str, swift
                 assert (await rig.cli(*command)).exit_code == 0
         async with Catalog.open(url) as one, Catalog.open(url) as two:
             for _ in range(2):
-                async with one.lane.lock("sync of source 1") as held, two.lane.lock("sync of source 1") as refused:
+                async with one.driver.lock("sync of source 1") as held, two.driver.lock("sync of source 1") as refused:
                     assert (held is None, refused is None) == (False, True)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ingest.errors import AccessDenied, NoSuchKey
 from ingest.settings import Settings
-from ingest.source.peek import TINY, SightedBucket
+from ingest.source.peek import MOST_PEEKED, PeekingBucket
 from ingest.testing.raw_server import RawServer, Visit, raw_server
 
 DATE = "Last-Modified: Mon, 05 Jan 2026 10:00:00 GMT\r\n"
@@ -44,40 +44,40 @@ class Objects(dict[str, bytes]):
 
 
 @asynccontextmanager
-async def looking(objects: Objects) -> AsyncIterator[tuple[SightedBucket, RawServer]]:
+async def looking(objects: Objects) -> AsyncIterator[tuple[PeekingBucket, RawServer]]:
     """A bucket that has seen so many small objects that it expects the next one to be small."""
     async with raw_server(objects) as server:
         endpoint = f"http://127.0.0.1:{server.port}"
         values = {"endpoint": endpoint, "bucket": "statements", "access_key": "key", "secret_key": "secret"}
-        async with SightedBucket.open(Settings.model_validate(values), connections=2) as bucket:
+        async with PeekingBucket.open(Settings.model_validate(values), connections=2) as bucket:
             objects["seen"] = b"small"
             for _ in range(8):
-                await bucket.look("seen")
+                await bucket.peek("seen")
             assert objects.asked == ["HEAD seen"] * 8, "nothing is expected of a bucket that nobody knows"
             objects.asked.clear()
             yield bucket, server
 
 
-async def take(bucket: SightedBucket, key: str) -> bytes:
+async def take(bucket: PeekingBucket, key: str) -> bytes:
     """Looks, then fetches the version that was seen."""
     with bucket.attention(key):
-        seen = await bucket.look(key)
+        seen = await bucket.peek(key)
         return (await bucket.get(key, etag=seen.etag, max_body=seen.size)).body
 
 
 async def test_a_small_object_takes_one_request() -> None:
     objects = Objects()
-    objects["a"], objects["empty"], objects["most"] = b"a", b"", b"x" * TINY
+    objects["a"], objects["empty"], objects["most"] = b"a", b"", b"x" * MOST_PEEKED
     async with looking(objects) as (bucket, _):
-        assert [await take(bucket, key) for key in ("a", "empty", "most")] == [b"a", b"", b"x" * TINY]
+        assert [await take(bucket, key) for key in ("a", "empty", "most")] == [b"a", b"", b"x" * MOST_PEEKED]
     assert objects.asked == ["GET a", "GET empty", "GET most"]
 
 
 async def test_a_larger_one_is_asked_for_as_ever_and_so_are_those_behind_it() -> None:
     objects = Objects()
-    objects["large"], objects["a"] = b"x" * (TINY + 1), b"a"
+    objects["large"], objects["a"] = b"x" * (MOST_PEEKED + 1), b"a"
     async with looking(objects) as (bucket, _):
-        assert [await take(bucket, key) for key in ("large", "a")] == [b"x" * (TINY + 1), b"a"]
+        assert [await take(bucket, key) for key in ("large", "a")] == [b"x" * (MOST_PEEKED + 1), b"a"]
     assert objects.asked == ["GET large", "HEAD large", "GET large", "HEAD a", "GET a"]
 
 
@@ -96,7 +96,7 @@ async def test_a_refusal_is_the_download_s_own_and_the_object_is_still_described
     objects["secret"], objects.secret = b"s", "secret"
     async with looking(objects) as (bucket, _):
         with bucket.attention("secret"):
-            assert (await bucket.look("secret")).size == 1
+            assert (await bucket.peek("secret")).size == 1
             with pytest.raises(AccessDenied):
                 await bucket.get("secret", max_body=1)
     assert objects.asked == ["GET secret", "HEAD secret", "GET secret"]
@@ -107,11 +107,11 @@ async def test_what_was_brought_is_given_out_once_and_as_the_version_it_is() -> 
     objects["a"] = b"first"
     async with looking(objects) as (bucket, _):
         with bucket.attention("a"):
-            first = await bucket.look("a")
+            first = await bucket.peek("a")
             objects["a"] = b"newer"
             newer = hashlib.md5(b"newer").hexdigest()
             assert (await bucket.get("a", etag=newer, max_body=5)).body == b"newer", "not what is in hand"
-            await bucket.look("a")
+            await bucket.peek("a")
         assert (await bucket.get("a", etag=newer, max_body=5)).body == b"newer", "let go with the attention"
     assert first.etag == hashlib.md5(b"first").hexdigest()
     assert objects.asked == ["GET a"] * 4

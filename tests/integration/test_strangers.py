@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema
-from ingest.catalog.sql.connect import open_lane
+from ingest.catalog.sql.connect import open_driver
 from ingest.catalog.sql.driver import Rows
 from ingest.catalog.sql.strangers import revision
 from ingest.catalog.sql.url import Target
@@ -163,8 +163,8 @@ async def test_four_upgrades_at_once(tmp_path: Path, database_url: str) -> None:
 
 async def test_a_catalog_that_is_made_between_two_questions(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By another upgrade: what is asked first is not there yet, what is asked next is."""
-    async with open_lane(Target.of(postgres_url)) as lane:
-        fetch, asked = lane.fetch, 0
+    async with open_driver(Target.of(postgres_url)) as driver:
+        fetch, asked = driver.fetch, 0
 
         async def fetch_late(*question: Any) -> Rows:
             nonlocal asked
@@ -173,8 +173,8 @@ async def test_a_catalog_that_is_made_between_two_questions(postgres_url: str, m
                 await schema.upgrade(postgres_url)
             return await fetch(*question)
 
-        monkeypatch.setattr(lane, "fetch", fetch_late)
-        assert await revision(lane, "here", schema.our_tables) == schema.revisions()[-1]
+        monkeypatch.setattr(driver, "fetch", fetch_late)
+        assert await revision(driver, "here", schema.our_tables) == schema.revisions()[-1]
 
 
 async def test_an_upgrade_waits_for_one_that_takes_its_time(

@@ -42,7 +42,9 @@ async def prune(settings: Settings, **options: Any) -> RunReport:
 async def pruned(rig: Rig) -> list[str]:
     """In the order in which they went."""
     async with Catalog.open(rig.settings.database_url.get_secret_value()) as catalog:
-        return [row[0] for row in await catalog.lane.fetch("SELECT key FROM events WHERE what = 'pruned' ORDER BY id")]
+        return [
+            row[0] for row in await catalog.driver.fetch("SELECT key FROM events WHERE what = 'pruned' ORDER BY id")
+        ]
 
 
 async def age(rig: Rig, keys: list[str]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ingest.broker.messages import Parser
 from ingest.errors import Poison
-from ingest.plan.event_names import Kind
+from ingest.plan.event_names import EventKind
 from ingest.source.paths import normalise_key
 
 parser = Parser("statements", normalise_key)
@@ -68,7 +68,7 @@ def shaped(key: str, event: str) -> list[Any]:
 def test_every_form_gives_the_key_back(key: str) -> None:
     for message in shaped(key, "Put"):
         (event,) = parser.parse(json.dumps(message).encode()).events
-        assert (event.kind, event.key) == (Kind.CREATED, key), message
+        assert (event.kind, event.key) == (EventKind.CREATED, key), message
 
 
 @given(keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.store.paths import MOST_BYTES, below_file, beside_directory, decode_path, encode_key, is_place
+from ingest.store.paths import MOST_NAME_BYTES, below_file, beside_directory, decode_path, encode_key, is_place
 
 KEYS = st.text(
     st.one_of(st.sampled_from("ab/.%\x00\x01 \u0308~"), st.characters(exclude_categories=["Cs"])), min_size=1
@@ -15,7 +15,7 @@ KEYS = st.text(
 @given(KEYS)
 def test_a_path_stays_inside_and_fits(key: str) -> None:
     segments = encode_key(key).split("/")
-    assert all(segment not in ("", ".", "..") and len(segment.encode()) <= MOST_BYTES for segment in segments)
+    assert all(segment not in ("", ".", "..") and len(segment.encode()) <= MOST_NAME_BYTES for segment in segments)
     assert not any(ord(letter) < 32 for segment in segments for letter in segment)
     assert is_place(f"statements/{encode_key(key)}", "statements")
 
@@ -23,7 +23,9 @@ def test_a_path_stays_inside_and_fits(key: str) -> None:
 @given(KEYS)
 def test_a_path_decodes_to_its_key(key: str) -> None:
     decoded = decode_path(encode_key(key))
-    assert decoded == key or (decoded is None and any(len(part.encode()) > MOST_BYTES // 6 for part in key.split("/")))
+    assert decoded == key or (
+        decoded is None and any(len(part.encode()) > MOST_NAME_BYTES // 6 for part in key.split("/"))
+    )
 
 
 @given(KEYS, KEYS)

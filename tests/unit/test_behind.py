@@ -123,14 +123,14 @@ def test_earlier_versions_read_it_and_are_read(data_dir: Path) -> None:
 def test_what_a_kill_left_of_another_version_is_not_thrown_away(data_dir: Path) -> None:
     """A torn intent has seen no rename; a whole one in other words may have seen them all."""
     from ingest.errors import NotesForeign
-    from ingest.store.undo_log import Replacing
+    from ingest.store.undo_log import UndoLog
 
     place = data_dir / ".ingest" / "replaced" / "statements"
     place.mkdir(parents=True)
     for written in ('{"version": 2, "copies": []}', '[["key"]]', '[["key", "path", "more"]]', "[1]", "7"):
         (place / "intent").write_text(written)
         with pytest.raises(NotesForeign):
-            Replacing(data_dir, "statements").left()
+            UndoLog(data_dir, "statements").left()
     for torn in ("", "[", '[["key", "pa'):
         (place / "intent").write_text(torn)
-        assert Replacing(data_dir, "statements").left() == []
+        assert UndoLog(data_dir, "statements").left() == []

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.plan.event_names import Kind, kind_of, kind_of_type
+from ingest.plan.event_names import EventKind, kind_of, kind_of_type
 
-TABLE: dict[Kind | None, tuple[str, ...]] = {
-    Kind.CREATED: (
+TABLE: dict[EventKind | None, tuple[str, ...]] = {
+    EventKind.CREATED: (
         "ObjectCreated:Put", "ObjectCreated:Post", "ObjectCreated:Copy", "ObjectCreated:CompleteMultipartUpload",
         "ObjectCreated:*", "objectcreated:put", "ObjectRestore:Completed", "Object Created", "Object Restore Completed",
         "ObjectSynced:Create", "ObjectCreated:PutObject", "ObjectReplication:ObjectCreated", "OBJECT_FINALIZE",
         "PutObject", "CopyObject", "CompleteMultipartUpload", "com.amazonaws.s3.ObjectCreated:Put",
         "google.cloud.storage.object.v1.finalized",
     ),
-    Kind.REMOVED: (
+    EventKind.REMOVED: (
         "ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated", "ObjectRemoved:NoOP", "Object Deleted",
         "ObjectRemoved:DeleteAllVersions", "LifecycleExpiration:Delete", "LifecycleExpiration:DeleteMarkerCreated",
         "LifecycleDelMarkerExpiration:Delete", "ObjectLifecycle:Expiration:Current", "ObjectLifecycle:Expiration:Delete",
@@ -32,7 +32,7 @@ TABLE: dict[Kind | None, tuple[str, ...]] = {
         "ReducedRedundancyLostObject", "TestEvent", "Scanner:ManyVersions", "Scanner:BigPrefix", "Scanner:*",
         "BucketCreated:*", "BucketRemoved:*", "ObjectDownloaded:GetObject", "OBJECT_METADATA_UPDATE",
     ),
-    Kind.UNCLEAR: (
+    EventKind.UNCLEAR: (
         "Something:New", "ObjectAppended:Put", "ObjectSynced:*", "Object Whatever", "", "Restore",
         "ObjectCreated:InitiateMultipartUpload", "ObjectCreated:UploadPart", "ObjectModified:AppendObject",
     ),
@@ -40,11 +40,11 @@ TABLE: dict[Kind | None, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in TABLE.items() for name in names])
-def test_what_a_name_means(kind: Kind | None, name: str) -> None:
+def test_what_a_name_means(kind: EventKind | None, name: str) -> None:
     assert kind_of(name) is kind
     assert kind_of(f"s3:{name}") is kind
 
 
 def test_a_cloud_events_type_only_says_whether_it_went() -> None:
-    said = {"aws.s3.object.created": Kind.CREATED, "com.example.Removed": Kind.REMOVED, "": Kind.CREATED}
+    said = {"aws.s3.object.created": EventKind.CREATED, "com.example.Removed": EventKind.REMOVED, "": EventKind.CREATED}
     assert {type_: kind_of_type(type_) for type_ in said} == said

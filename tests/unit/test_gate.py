@@ -23,27 +23,27 @@ from ingest.plan.gate import (
     LONGEST_PAUSE,
     MOST_ALONE,
     START_PATIENCE,
+    Blame,
     Gate,
-    Kind,
+    RequestKind,
     Trial,
-    Verdict,
 )
 
-BYTES, NAMES = Kind.BYTES, Kind.NAMES
+BYTES, NAMES = RequestKind.BYTES, RequestKind.NAMES
 
 
 def gate_at_work(patience: float = 300.0) -> Gate:
     gate = Gate(patience)
-    for kind in Kind:
+    for kind in RequestKind:
         gate.answered(kind, 0.0)
     return gate
 
 
-def trial(error: SourceError | None = None, kind: Kind = BYTES) -> Trial:
+def trial(error: SourceError | None = None, kind: RequestKind = BYTES) -> Trial:
     return Trial(kind, error or ServerFault("500"), "key")
 
 
-def closed(gate: Gate) -> Kind | None:
+def closed(gate: Gate) -> RequestKind | None:
     """Read anew each time: a type checker takes what it saw once for the rest of the function."""
     return gate.closed
 
@@ -54,7 +54,7 @@ class Row(NamedTuple):
     said: str
     error: SourceError
     then: Callable[[Gate], object]
-    verdict: Verdict
+    verdict: Blame
 
 
 def outage(gate: Gate) -> None:
@@ -74,16 +74,16 @@ def another_refused(gate: Gate) -> None:
 
 FAULT, BUSY = ConnectionLost("broke"), SlowDown("503")
 ROWS = [
-    Row("nothing", FAULT, lambda gate: None, Verdict.UNKNOWN),
-    Row("an answer to what was sent before", FAULT, lambda gate: gate.answered(BYTES, 0.9), Verdict.UNKNOWN),
-    Row("an answer of another kind", FAULT, lambda gate: gate.answered(NAMES, 1.5), Verdict.UNKNOWN),
-    Row("an answer", FAULT, lambda gate: gate.answered(BYTES, 1.0), Verdict.OWN),
-    Row("an outage", FAULT, outage, Verdict.AGAIN),
-    Row("the first probe is answered", FAULT, blip, Verdict.OWN),
-    Row("nothing, and it is to wait", BUSY, lambda gate: None, Verdict.AGAIN),
-    Row("another refusal", BUSY, another_refused, Verdict.UNKNOWN),
-    Row("an answer, and it is to wait", BUSY, lambda gate: gate.answered(BYTES, 1.0), Verdict.AGAIN),
-    Row("an outage, and it is to wait", BUSY, outage, Verdict.AGAIN),
+    Row("nothing", FAULT, lambda gate: None, Blame.UNKNOWN),
+    Row("an answer to what was sent before", FAULT, lambda gate: gate.answered(BYTES, 0.9), Blame.UNKNOWN),
+    Row("an answer of another kind", FAULT, lambda gate: gate.answered(NAMES, 1.5), Blame.UNKNOWN),
+    Row("an answer", FAULT, lambda gate: gate.answered(BYTES, 1.0), Blame.OWN),
+    Row("an outage", FAULT, outage, Blame.AGAIN),
+    Row("the first probe is answered", FAULT, blip, Blame.OWN),
+    Row("nothing, and it is to wait", BUSY, lambda gate: None, Blame.AGAIN),
+    Row("another refusal", BUSY, another_refused, Blame.UNKNOWN),
+    Row("an answer, and it is to wait", BUSY, lambda gate: gate.answered(BYTES, 1.0), Blame.AGAIN),
+    Row("an outage, and it is to wait", BUSY, outage, Blame.AGAIN),
 ]
 
 
@@ -105,7 +105,7 @@ def test_one_that_alone_is_asked_to_wait_is_given_up() -> None:
         gate.refused(busy, now - 0.5, now, None)
         gate.answered(BYTES, now + 0.1)
         verdicts.append(gate.judge(busy))
-    assert verdicts == [Verdict.AGAIN] * (MOST_ALONE - 1) + [Verdict.OWN]
+    assert verdicts == [Blame.AGAIN] * (MOST_ALONE - 1) + [Blame.OWN]
 
 
 def test_while_others_are_asked_as_well_it_is_not() -> None:
@@ -114,19 +114,19 @@ def test_while_others_are_asked_as_well_it_is_not() -> None:
         gate.refused(busy, now - 0.5, now, None)
         gate.refused(trial(BUSY), now - 0.5, now + 0.05, None)
         gate.answered(BYTES, now + 0.1)
-        assert gate.judge(busy) is Verdict.AGAIN
+        assert gate.judge(busy) is Blame.AGAIN
 
 
 def test_none_is_tried_for_ever() -> None:
     gate, busy, tries = gate_at_work(), trial(BUSY), 0
-    verdict = Verdict.AGAIN
-    while verdict is Verdict.AGAIN:
+    verdict = Blame.AGAIN
+    while verdict is Blame.AGAIN:
         tries += 1
         gate.refused(busy, tries - 0.5, tries, None)
         gate.refused(trial(BUSY), tries - 0.5, tries, None)
         gate.answered(BYTES, tries + 0.1)
         verdict = gate.judge(busy)
-    assert (verdict, tries) == (Verdict.OWN, 20)
+    assert (verdict, tries) == (Blame.OWN, 20)
 
 
 def test_what_brings_the_server_down_each_time_is_given_up() -> None:
@@ -138,7 +138,7 @@ def test_what_brings_the_server_down_each_time_is_given_up() -> None:
         gate.probe_failed(now + 1)
         gate.probe_answered(now + 2, now + 2)
         verdicts.append(gate.judge(failed))
-    assert verdicts == [Verdict.AGAIN] * 10 + [Verdict.OWN] * 2
+    assert verdicts == [Blame.AGAIN] * 10 + [Blame.OWN] * 2
 
 
 @pytest.mark.parametrize("error", [ConnectionRefused("x"), NameNotResolved("x"), TlsError("x")])
@@ -157,12 +157,12 @@ def test_many_at_once_close_it_and_none_of_them_is_charged() -> None:
         gate.failed(each, 1.0)
     assert closed(gate) is BYTES
     gate.probe_answered(1.5, 1.6)
-    assert {gate.judge(each) for each in failed} == {Verdict.AGAIN}
+    assert {gate.judge(each) for each in failed} == {Blame.AGAIN}
     assert not gate.shut(1.6)
     for each in failed:
         gate.failed(each, 2.0)
     gate.probe_answered(2.5, 2.6)
-    assert {gate.judge(each) for each in failed} == {Verdict.OWN}, "the first probe was answered again"
+    assert {gate.judge(each) for each in failed} == {Blame.OWN}, "the first probe was answered again"
 
 
 def test_answers_in_between_are_no_crowd() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from ingest.plan.identity import (
-    Mark,
-    Place,
+    DirectoryMark,
+    DirectoryPlace,
+    Fit,
     Recorded,
     Seen,
-    Verdict,
     belongs,
     canonical_endpoint,
     catalog_fits,
@@ -17,58 +17,58 @@ from ingest.plan.identity import (
     seen_at,
 )
 
-A, B = Mark("A", "C", "sqlite:///c"), Mark("B", "C", "sqlite:///c")
+A, B = DirectoryMark("A", "C", "sqlite:///c"), DirectoryMark("B", "C", "sqlite:///c")
 NOTHING, OF_A, OF_B = Recorded(), Recorded("A"), Recorded("B")
 
 
 @pytest.mark.parametrize(
     ("outside", "inside", "catalog", "recorded", "verdict"),
     [
-        (None, A, None, NOTHING, Verdict.CATALOG_MISSING),
-        (A, A, None, OF_A, Verdict.CATALOG_MISSING),
-        (None, A, "D", NOTHING, Verdict.OTHER_CATALOG),
-        (A, A, "D", OF_A, Verdict.OTHER_CATALOG),
-        (A, None, None, NOTHING, Verdict.DIRECTORY_MISSING),
-        (A, None, "C", OF_A, Verdict.DIRECTORY_MISSING),
-        (None, None, "C", OF_A, Verdict.DIRECTORY_MISSING),
-        (None, None, None, Recorded(copies_astray=True), Verdict.DIRECTORY_MISSING),
-        (None, A, "C", OF_B, Verdict.OTHER_DIRECTORY),
-        (A, A, "C", OF_B, Verdict.OTHER_DIRECTORY),
-        (B, A, "C", NOTHING, Verdict.OTHER_DIRECTORY),
-        (B, A, "C", Recorded("A", embedded=True), Verdict.OTHER_DIRECTORY),
-        (B, A, "C", OF_A, Verdict.FITS),
-        (None, None, None, NOTHING, Verdict.NEW),
-        (None, None, "C", NOTHING, Verdict.NEW),
-        (None, A, "C", NOTHING, Verdict.FITS),
-        (None, A, "C", OF_A, Verdict.FITS),
-        (A, A, "C", NOTHING, Verdict.FITS),
-        (A, A, "C", Recorded("A", embedded=True), Verdict.FITS),
+        (None, A, None, NOTHING, Fit.CATALOG_MISSING),
+        (A, A, None, OF_A, Fit.CATALOG_MISSING),
+        (None, A, "D", NOTHING, Fit.OTHER_CATALOG),
+        (A, A, "D", OF_A, Fit.OTHER_CATALOG),
+        (A, None, None, NOTHING, Fit.DIRECTORY_MISSING),
+        (A, None, "C", OF_A, Fit.DIRECTORY_MISSING),
+        (None, None, "C", OF_A, Fit.DIRECTORY_MISSING),
+        (None, None, None, Recorded(copies_astray=True), Fit.DIRECTORY_MISSING),
+        (None, A, "C", OF_B, Fit.OTHER_DIRECTORY),
+        (A, A, "C", OF_B, Fit.OTHER_DIRECTORY),
+        (B, A, "C", NOTHING, Fit.OTHER_DIRECTORY),
+        (B, A, "C", Recorded("A", embedded=True), Fit.OTHER_DIRECTORY),
+        (B, A, "C", OF_A, Fit.FITS),
+        (None, None, None, NOTHING, Fit.NEW),
+        (None, None, "C", NOTHING, Fit.NEW),
+        (None, A, "C", NOTHING, Fit.FITS),
+        (None, A, "C", OF_A, Fit.FITS),
+        (A, A, "C", NOTHING, Fit.FITS),
+        (A, A, "C", Recorded("A", embedded=True), Fit.FITS),
     ],
 )
 def test_what_belongs_together(
-    outside: Mark | None, inside: Mark | None, catalog: str | None, recorded: Recorded, verdict: Verdict
+    outside: DirectoryMark | None, inside: DirectoryMark | None, catalog: str | None, recorded: Recorded, verdict: Fit
 ) -> None:
     assert belongs(inside, outside, catalog, recorded) is verdict
-    if verdict in (Verdict.CATALOG_MISSING, Verdict.OTHER_CATALOG):
+    if verdict in (Fit.CATALOG_MISSING, Fit.OTHER_CATALOG):
         assert catalog_fits(inside, outside, catalog) is verdict  # it shows before a source is looked for
 
 
-HERE = Place("/a", "host", "7")
+HERE = DirectoryPlace("/a", "host", "7")
 
 
 @pytest.mark.parametrize(
     ("now", "still_there", "copied", "seen"),
     [
         (HERE, True, False, Seen.SAME),
-        (Place("/b", "host", "7"), True, False, Seen.SAME),  # another name of the same
-        (Place("/a", "container", "9"), False, False, Seen.SAME),  # restored in its place
-        (Place("/b", "host", "9"), False, False, Seen.MOVED),
-        (Place("/b", "host", "9"), True, False, Seen.TWIN),
-        (Place("/b", "host", "9"), True, True, Seen.MOVED),  # with a catalog of its own
-        (Place("/b", "other", "9"), False, False, Seen.TWIN),  # nobody here can see whether /a is still there
+        (DirectoryPlace("/b", "host", "7"), True, False, Seen.SAME),  # another name of the same
+        (DirectoryPlace("/a", "container", "9"), False, False, Seen.SAME),  # restored in its place
+        (DirectoryPlace("/b", "host", "9"), False, False, Seen.MOVED),
+        (DirectoryPlace("/b", "host", "9"), True, False, Seen.TWIN),
+        (DirectoryPlace("/b", "host", "9"), True, True, Seen.MOVED),  # with a catalog of its own
+        (DirectoryPlace("/b", "other", "9"), False, False, Seen.TWIN),  # nobody here can see whether /a is still there
     ],
 )
-def test_a_directory_is_seen_again(now: Place, still_there: bool, copied: bool, seen: Seen) -> None:
+def test_a_directory_is_seen_again(now: DirectoryPlace, still_there: bool, copied: bool, seen: Seen) -> None:
     assert seen_at(HERE, now, still_there=still_there, copied_with_catalog=copied) is seen
 
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from ingest.broker.messages import Letter, Parser
-from ingest.events.by_key import Intake
-from ingest.events.in_flight import Errand
+from ingest.events.by_key import ByKey
+from ingest.events.in_flight import InFlight
 from ingest.source.paths import normalise_key
 
 
@@ -20,24 +20,24 @@ class Witness:
     def __init__(self) -> None:
         self.reasons: list[str] = []
 
-    def __call__(self, errand: Errand) -> None:
-        assert errand.error is not None
-        self.reasons.append(errand.error.message)
+    def __call__(self, flight: InFlight) -> None:
+        assert flight.error is not None
+        self.reasons.append(flight.error.message)
 
 
 @pytest.mark.parametrize("value", [None, b"\0", b'{"x": ', b"\xff", b"{}", b'{"s3_path": 1}', b"x" * (1 << 21)])
 async def test_poison_is_let_go_at_once(value: bytes | None) -> None:
     """Not when somebody looks for circles of objects, which is seldom: a topic may be full of large ones."""
     nothing = cast(Any, None)
-    intake = Intake(Parser("b", normalise_key), nothing, nothing, 1, nothing, {})
+    by_key = ByKey(Parser("b", normalise_key), nothing, nothing, 1, nothing, {})
     gc.disable()
     try:
         witness = Witness()
         reasons, alive = witness.reasons, weakref.ref(witness)
-        intake.take([Errand(Letter("t", 0, 1, None, value), witness)])
+        by_key.take([InFlight(Letter("t", 0, 1, None, value), witness)])
         del witness
         assert alive() is None
     finally:
         gc.enable()
     assert len(reasons) == 1
-    assert (intake.in_flight, intake.bytes_in_flight) == (0, 0)
+    assert (by_key.in_flight, by_key.bytes_in_flight) == (0, 0)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ingest.broker.messages import MOST_BYTES, Event, Parser
+from ingest.broker.messages import MOST_MESSAGE_BYTES, Event, Parser
 from ingest.errors import Poison
-from ingest.plan.event_names import Kind
+from ingest.plan.event_names import EventKind
 from ingest.source.paths import normalise_key
 
 parser = Parser("statements", normalise_key, "minio.example.com:9000")
@@ -56,87 +56,87 @@ def wrapped(message: object, times: int) -> object:
 
 PLAIN = {"s3_path": "s3://statements/a b.pdf"}
 FORMS = [
-    ("plain", PLAIN, [(Kind.CREATED, "a b.pdf")]),
-    ("plain, url-encoded", {"s3_path": "s3://statements/a%20b.pdf"}, [(Kind.CREATED, "a b.pdf")]),
-    ("plain, plus stays plus", {"s3_path": "s3://statements/a+b.pdf"}, [(Kind.CREATED, "a+b.pdf")]),
-    ("plain, capital scheme", {"s3_path": "S3://statements/a.pdf"}, [(Kind.CREATED, "a.pdf")]),
-    ("plain, with a slash", {"s3_path": "/statements/a.pdf"}, [(Kind.CREATED, "a.pdf")]),
-    ("plain, bucket and key", {"s3_path": "statements/a.pdf"}, [(Kind.CREATED, "a.pdf")]),
-    ("plain, key alone", {"s3_path": "2026/a.pdf"}, [(Kind.CREATED, "2026/a.pdf")]),
-    ("S3 notification", {"Records": [record("a+b%C3%A4.pdf")]}, [(Kind.CREATED, "a bä.pdf")]),
+    ("plain", PLAIN, [(EventKind.CREATED, "a b.pdf")]),
+    ("plain, url-encoded", {"s3_path": "s3://statements/a%20b.pdf"}, [(EventKind.CREATED, "a b.pdf")]),
+    ("plain, plus stays plus", {"s3_path": "s3://statements/a+b.pdf"}, [(EventKind.CREATED, "a+b.pdf")]),
+    ("plain, capital scheme", {"s3_path": "S3://statements/a.pdf"}, [(EventKind.CREATED, "a.pdf")]),
+    ("plain, with a slash", {"s3_path": "/statements/a.pdf"}, [(EventKind.CREATED, "a.pdf")]),
+    ("plain, bucket and key", {"s3_path": "statements/a.pdf"}, [(EventKind.CREATED, "a.pdf")]),
+    ("plain, key alone", {"s3_path": "2026/a.pdf"}, [(EventKind.CREATED, "2026/a.pdf")]),
+    ("S3 notification", {"Records": [record("a+b%C3%A4.pdf")]}, [(EventKind.CREATED, "a bä.pdf")]),
     ("MinIO", {"EventName": "s3:ObjectCreated:Put", "Key": "statements/x", "Records": [record("x", "s3:ObjectCreated:Put")]},
-     [(Kind.CREATED, "x")]),
+     [(EventKind.CREATED, "x")]),
     ("several records", {"Records": [record("a"), record("b", "ObjectRemoved:Delete"), record("c", "ObjectTagging:Put")]},
-     [(Kind.CREATED, "a"), (Kind.REMOVED, "b")]),
-    ("lifecycle", {"Records": [record("a", "LifecycleExpiration:Delete")]}, [(Kind.REMOVED, "a")]),
+     [(EventKind.CREATED, "a"), (EventKind.REMOVED, "b")]),
+    ("lifecycle", {"Records": [record("a", "LifecycleExpiration:Delete")]}, [(EventKind.REMOVED, "a")]),
     ("MinIO, read", {"Records": [record("a", "s3:ObjectAccessed:Get")]}, []),
-    ("one bare record", record("a%2Bb"), [(Kind.CREATED, "a+b")]),
-    ("EventBridge", bridge("a+b%20c"), [(Kind.CREATED, "a+b%20c")]),
-    ("EventBridge, deleted", bridge("a", "Object Deleted"), [(Kind.REMOVED, "a")]),
+    ("one bare record", record("a%2Bb"), [(EventKind.CREATED, "a+b")]),
+    ("EventBridge", bridge("a+b%20c"), [(EventKind.CREATED, "a+b%20c")]),
+    ("EventBridge, deleted", bridge("a", "Object Deleted"), [(EventKind.REMOVED, "a")]),
     ("EventBridge, tagged", bridge("a", "Object Tags Added"), []),
-    ("CloudEvent around a path", cloud(PLAIN), [(Kind.CREATED, "a b.pdf")]),
-    ("CloudEvent around records", cloud({"Records": [record("a")]}), [(Kind.CREATED, "a")]),
-    ("CloudEvent around one record", cloud(record("a", "ObjectRemoved:Delete")), [(Kind.REMOVED, "a")]),
-    ("CloudEvent around EventBridge", cloud(bridge("a")), [(Kind.CREATED, "a")]),
-    ("CloudEvent around the detail", cloud(bridge("a")["detail"], "aws.s3.object.deleted"), [(Kind.REMOVED, "a")]),
-    ("CloudEvent in Base64", encoded(PLAIN), [(Kind.CREATED, "a b.pdf")]),
-    ("Ceph, as it is", {"Records": [{**record("x%2Fy+z.pdf"), "eventSource": "ceph:s3"}]}, [(Kind.CREATED, "x%2Fy+z.pdf")]),
-    ("Ceph, not even UTF-8 if decoded", {"Records": [{**record("%ff"), "eventSource": "ceph:s3"}]}, [(Kind.CREATED, "%ff")]),
-    ("a space was never encoded", {"Records": [record("a b+c%20.pdf")]}, [(Kind.CREATED, "a b+c%20.pdf")]),
-    ("Ceph, expired", {"Records": [record("a", "s3:ObjectLifecycle:Expiration:Current")]}, [(Kind.REMOVED, "a")]),
+    ("CloudEvent around a path", cloud(PLAIN), [(EventKind.CREATED, "a b.pdf")]),
+    ("CloudEvent around records", cloud({"Records": [record("a")]}), [(EventKind.CREATED, "a")]),
+    ("CloudEvent around one record", cloud(record("a", "ObjectRemoved:Delete")), [(EventKind.REMOVED, "a")]),
+    ("CloudEvent around EventBridge", cloud(bridge("a")), [(EventKind.CREATED, "a")]),
+    ("CloudEvent around the detail", cloud(bridge("a")["detail"], "aws.s3.object.deleted"), [(EventKind.REMOVED, "a")]),
+    ("CloudEvent in Base64", encoded(PLAIN), [(EventKind.CREATED, "a b.pdf")]),
+    ("Ceph, as it is", {"Records": [{**record("x%2Fy+z.pdf"), "eventSource": "ceph:s3"}]}, [(EventKind.CREATED, "x%2Fy+z.pdf")]),
+    ("Ceph, not even UTF-8 if decoded", {"Records": [{**record("%ff"), "eventSource": "ceph:s3"}]}, [(EventKind.CREATED, "%ff")]),
+    ("a space was never encoded", {"Records": [record("a b+c%20.pdf")]}, [(EventKind.CREATED, "a b+c%20.pdf")]),
+    ("Ceph, expired", {"Records": [record("a", "s3:ObjectLifecycle:Expiration:Current")]}, [(EventKind.REMOVED, "a")]),
     ("MinIO's other news", {"Records": [record("", f"s3:{name}") for name in ("BucketCreated:*", "BucketRemoved:*", "Scanner:BigPrefix")]}, []),
-    ("another name", {"Records": [record("a", "s3:Something:New")]}, [(Kind.UNCLEAR, "a")]),
-    ("no name", {"Records": [{"s3": record("a")["s3"]}]}, [(Kind.UNCLEAR, "a")]),
-    ("others' records", {"Records": [record("a", bucket="elsewhere"), record("b"), record("\0", bucket="x")]}, [(Kind.CREATED, "b")]),
+    ("another name", {"Records": [record("a", "s3:Something:New")]}, [(EventKind.UNCLEAR, "a")]),
+    ("no name", {"Records": [{"s3": record("a")["s3"]}]}, [(EventKind.UNCLEAR, "a")]),
+    ("others' records", {"Records": [record("a", bucket="elsewhere"), record("b"), record("\0", bucket="x")]}, [(EventKind.CREATED, "b")]),
     ("others' records alone", {"Records": [record("a", bucket="elsewhere")]}, []),
     ("others' EventBridge", {**bridge("a"), "detail": {"bucket": {"name": "x"}, "object": {"key": "a"}}}, []),
-    ("bare list", [record("a"), record("b", "ObjectRemoved:Delete")], [(Kind.CREATED, "a"), (Kind.REMOVED, "b")]),
-    ("list of CloudEvents", [cloud(PLAIN), cloud(record("b"))], [(Kind.CREATED, "a b.pdf"), (Kind.CREATED, "b")]),
-    ("JSON in JSON in JSON", json.dumps(json.dumps(PLAIN)), [(Kind.CREATED, "a b.pdf")]),
-    ("sixteen envelopes", wrapped(PLAIN, 16), [(Kind.CREATED, "a b.pdf")]),
-    ("SNS", sns({"Records": [record("a")]}), [(Kind.CREATED, "a")]),
-    ("SNS around EventBridge", sns(bridge("a", "Object Deleted")), [(Kind.REMOVED, "a")]),
+    ("bare list", [record("a"), record("b", "ObjectRemoved:Delete")], [(EventKind.CREATED, "a"), (EventKind.REMOVED, "b")]),
+    ("list of CloudEvents", [cloud(PLAIN), cloud(record("b"))], [(EventKind.CREATED, "a b.pdf"), (EventKind.CREATED, "b")]),
+    ("JSON in JSON in JSON", json.dumps(json.dumps(PLAIN)), [(EventKind.CREATED, "a b.pdf")]),
+    ("sixteen envelopes", wrapped(PLAIN, 16), [(EventKind.CREATED, "a b.pdf")]),
+    ("SNS", sns({"Records": [record("a")]}), [(EventKind.CREATED, "a")]),
+    ("SNS around EventBridge", sns(bridge("a", "Object Deleted")), [(EventKind.REMOVED, "a")]),
     ("SNS around a test event", sns({"Service": "Amazon S3", "Event": "s3:TestEvent"}), []),
     ("SNS, a subscription", {"Type": "SubscriptionConfirmation", "Message": "You have chosen ..."}, []),
-    ("SNS by Lambda", {"Records": [{"EventSource": "aws:sns", "Sns": sns(record("a"))}]}, [(Kind.CREATED, "a")]),
-    ("SQS by Lambda", {"Records": [{"eventSource": "aws:sqs", "body": json.dumps({"Records": [record("a")]})}]}, [(Kind.CREATED, "a")]),
-    ("SQS around SNS", {"Messages": [{"MessageId": "1", "Body": json.dumps(sns(record("a")))}]}, [(Kind.CREATED, "a")]),
-    ("Kafka Connect", {"schema": {"type": "struct"}, "payload": PLAIN}, [(Kind.CREATED, "a b.pdf")]),
-    ("Kafka Connect, text", {"schema": {"type": "string"}, "payload": json.dumps(PLAIN)}, [(Kind.CREATED, "a b.pdf")]),
-    ("Debezium", {"payload": {"op": "c", "before": None, "after": PLAIN}}, [(Kind.CREATED, "a b.pdf")]),
+    ("SNS by Lambda", {"Records": [{"EventSource": "aws:sns", "Sns": sns(record("a"))}]}, [(EventKind.CREATED, "a")]),
+    ("SQS by Lambda", {"Records": [{"eventSource": "aws:sqs", "body": json.dumps({"Records": [record("a")]})}]}, [(EventKind.CREATED, "a")]),
+    ("SQS around SNS", {"Messages": [{"MessageId": "1", "Body": json.dumps(sns(record("a")))}]}, [(EventKind.CREATED, "a")]),
+    ("Kafka Connect", {"schema": {"type": "struct"}, "payload": PLAIN}, [(EventKind.CREATED, "a b.pdf")]),
+    ("Kafka Connect, text", {"schema": {"type": "string"}, "payload": json.dumps(PLAIN)}, [(EventKind.CREATED, "a b.pdf")]),
+    ("Debezium", {"payload": {"op": "c", "before": None, "after": PLAIN}}, [(EventKind.CREATED, "a b.pdf")]),
     ("Debezium, a row went", {"payload": {"op": "d", "before": PLAIN, "after": None}}, []),
-    ("CloudEvent around text", cloud(json.dumps(PLAIN)), [(Kind.CREATED, "a b.pdf")]),
-    ("OBS", {"Records": [{"eventName": "ObjectCreated:Post", "eventSource": "OBS", "obs": record("a")["s3"]}]}, [(Kind.CREATED, "a")]),
-    ("OSS", {"events": [{"eventName": "ObjectRemoved:DeleteObject", "eventSource": "acs:oss", "oss": record("a")["s3"]}]}, [(Kind.REMOVED, "a")]),
-    ("R2", {"action": "PutObject", "bucket": "statements", "object": {"key": "a+b"}}, [(Kind.CREATED, "a+b")]),
-    ("R2, deleted", {"action": "DeleteObject", "bucket": "statements", "object": {"key": "a"}}, [(Kind.REMOVED, "a")]),
+    ("CloudEvent around text", cloud(json.dumps(PLAIN)), [(EventKind.CREATED, "a b.pdf")]),
+    ("OBS", {"Records": [{"eventName": "ObjectCreated:Post", "eventSource": "OBS", "obs": record("a")["s3"]}]}, [(EventKind.CREATED, "a")]),
+    ("OSS", {"events": [{"eventName": "ObjectRemoved:DeleteObject", "eventSource": "acs:oss", "oss": record("a")["s3"]}]}, [(EventKind.REMOVED, "a")]),
+    ("R2", {"action": "PutObject", "bucket": "statements", "object": {"key": "a+b"}}, [(EventKind.CREATED, "a+b")]),
+    ("R2, deleted", {"action": "DeleteObject", "bucket": "statements", "object": {"key": "a"}}, [(EventKind.REMOVED, "a")]),
     ("Cloud Storage", cloud({"kind": "storage#object", "bucket": "statements", "name": "a"}, "google.cloud.storage.object.v1.finalized"),
-     [(Kind.CREATED, "a")]),
+     [(EventKind.CREATED, "a")]),
     ("Cloud Storage, metadata", cloud({"kind": "storage#object", "bucket": "statements", "name": "a"}, "google.cloud.storage.object.v1.metadataUpdated"), []),
-    ("s3a", {"s3_path": "s3a://statements/a"}, [(Kind.CREATED, "a")]),
-    ("s3n", {"s3_path": "S3N://statements/a"}, [(Kind.CREATED, "a")]),
-    ("ARN", {"s3_path": "arn:aws:s3:::statements/2026/a.pdf"}, [(Kind.CREATED, "2026/a.pdf")]),
-    ("ARN, China", {"s3_path": "arn:aws-cn:s3:::statements/a"}, [(Kind.CREATED, "a")]),
-    ("URL", {"s3_path": "https://minio.example.com:9000/statements/a%20b?X-Amz-Signature=abc"}, [(Kind.CREATED, "a b")]),
-    ("URL, dot", {"s3_path": "https://Minio.example.com.:9000/statements/a"}, [(Kind.CREATED, "a")]),
-    ("URL, virtual", {"s3_path": "http://statements.MinIO.example.com:9000/2026/a"}, [(Kind.CREATED, "2026/a")]),
-    ("byte order mark", b"\xef\xbb\xbf" + json.dumps(PLAIN).encode(), [(Kind.CREATED, "a b.pdf")]),
-    ("UTF-16", json.dumps(PLAIN).encode("utf-16"), [(Kind.CREATED, "a b.pdf")]),
-    ("UTF-16, without its mark", json.dumps(PLAIN).encode("utf-16-be"), [(Kind.CREATED, "a b.pdf")]),
-    ("a schema registry's", b"\0\0\0\0\7" + json.dumps(PLAIN).encode(), [(Kind.CREATED, "a b.pdf")]),
+    ("s3a", {"s3_path": "s3a://statements/a"}, [(EventKind.CREATED, "a")]),
+    ("s3n", {"s3_path": "S3N://statements/a"}, [(EventKind.CREATED, "a")]),
+    ("ARN", {"s3_path": "arn:aws:s3:::statements/2026/a.pdf"}, [(EventKind.CREATED, "2026/a.pdf")]),
+    ("ARN, China", {"s3_path": "arn:aws-cn:s3:::statements/a"}, [(EventKind.CREATED, "a")]),
+    ("URL", {"s3_path": "https://minio.example.com:9000/statements/a%20b?X-Amz-Signature=abc"}, [(EventKind.CREATED, "a b")]),
+    ("URL, dot", {"s3_path": "https://Minio.example.com.:9000/statements/a"}, [(EventKind.CREATED, "a")]),
+    ("URL, virtual", {"s3_path": "http://statements.MinIO.example.com:9000/2026/a"}, [(EventKind.CREATED, "2026/a")]),
+    ("byte order mark", b"\xef\xbb\xbf" + json.dumps(PLAIN).encode(), [(EventKind.CREATED, "a b.pdf")]),
+    ("UTF-16", json.dumps(PLAIN).encode("utf-16"), [(EventKind.CREATED, "a b.pdf")]),
+    ("UTF-16, without its mark", json.dumps(PLAIN).encode("utf-16-be"), [(EventKind.CREATED, "a b.pdf")]),
+    ("a schema registry's", b"\0\0\0\0\7" + json.dumps(PLAIN).encode(), [(EventKind.CREATED, "a b.pdf")]),
     ("test event", {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "statements"}, []),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("message", "expected"), [form[1:] for form in FORMS], ids=[form[0] for form in FORMS])
-def test_every_form(message: object, expected: list[tuple[Kind, str]]) -> None:
+def test_every_form(message: object, expected: list[tuple[EventKind, str]]) -> None:
     assert [(event.kind, event.key) for event in read(message)] == expected
 
 
 def test_binary_cloud_events_say_their_type_in_headers() -> None:
     headers = [("ce_specversion", b"1.0"), ("ce_type", b"com.example.deleted"), ("content-type", b"application/json")]
     (event,) = read(PLAIN, *headers)
-    assert (event.kind, event.key) == (Kind.REMOVED, "a b.pdf")
+    assert (event.kind, event.key) == (EventKind.REMOVED, "a b.pdf")
 
 
 def test_other_fields_are_kept_as_text() -> None:
@@ -221,7 +221,7 @@ def test_what_a_path_may_also_mean_is_tried_later() -> None:
 
 POISON = [
     ("empty", b""),
-    ("too_large", b" " * (MOST_BYTES + 1)),
+    ("too_large", b" " * (MOST_MESSAGE_BYTES + 1)),
     ("not_utf8", b'{"s3_path": "\xff"}'),
     ("not_json", b"{not json"),
     ("not_json", b'{"s3_path": NaN}'),

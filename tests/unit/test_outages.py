@@ -21,7 +21,7 @@ async def test_it_is_waited_for_and_said_so() -> None:
             raise DatabaseLost("away")
         return 7
 
-    assert await outage.outlast(attempt) == 7
+    assert await outage.wait_out(attempt) == 7
     assert said == ["", "the database is away: database_lost", "the database is away: database_lost"]
     assert outage.trouble == ""
 
@@ -36,7 +36,7 @@ async def test_a_request_to_stop_ends_the_wait() -> None:
         tried.set()
         raise DatabaseLost("away")
 
-    waiting = asyncio.create_task(outage.outlast(attempt))
+    waiting = asyncio.create_task(outage.wait_out(attempt))
     await tried.wait()
     stop.request(signal.SIGTERM)
     with pytest.raises(DatabaseLost):

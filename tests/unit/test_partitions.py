@@ -12,7 +12,7 @@ import pytest
 from ingest.broker.messages import Letter
 from ingest.catalog.deadletters import LetterRow
 from ingest.errors import BrokerError
-from ingest.events.in_flight import Errand
+from ingest.events.in_flight import InFlight
 from ingest.events.partitions import Partitions
 
 
@@ -63,18 +63,18 @@ async def owning(*numbers: int) -> tuple[Partitions, Commits]:
     return partitions, commits
 
 
-def finish(errands: list[Errand], *indices: int) -> None:
+def finish(flights: list[InFlight], *indices: int) -> None:
     for index in indices:
-        errands[index].finish()
+        flights[index].finish()
 
 
 async def test_only_what_has_nothing_open_before_it_is_committed() -> None:
     partitions, commits = await owning(0, 1)
-    errands = partitions.errands([*letters(0, 5, 6, 7), *letters(1, 0)])
-    finish(errands, 1, 2)
+    flights = partitions.flights([*letters(0, 5, 6, 7), *letters(1, 0)])
+    finish(flights, 1, 2)
     await partitions.commit()
     assert commits == []
-    finish(errands, 0)
+    finish(flights, 0)
     await partitions.commit()
     await partitions.commit()
     assert commits == [{0: 8}]
@@ -82,11 +82,11 @@ async def test_only_what_has_nothing_open_before_it_is_committed() -> None:
 
 async def test_a_handover_waits_for_what_is_under_way() -> None:
     partitions, commits = await owning(0)
-    errands = partitions.errands(letters(0, 0, 1))
+    flights = partitions.flights(letters(0, 0, 1))
     handing_over = asyncio.create_task(partitions.revoked([0]))
     await asyncio.sleep(0)
     assert not handing_over.done()
-    finish(errands, 0, 1)
+    finish(flights, 0, 1)
     await handing_over
     assert commits == [{0: 2}]
 
@@ -94,20 +94,20 @@ async def test_a_handover_waits_for_what_is_under_way() -> None:
 async def test_what_takes_too_long_is_left_to_the_next_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingest.events.partitions.HANDOVER_SECONDS", 0.01)
     partitions, commits = await owning(0, 1)
-    errands = partitions.errands([*letters(0, 0, 1), *letters(1, 0)])
-    finish(errands, 0)
+    flights = partitions.flights([*letters(0, 0, 1), *letters(1, 0)])
+    finish(flights, 0)
     await partitions.revoked([0, 1])
     assert commits == [{0: 1}]
     await partitions.assigned([1])
-    finish(errands, 1, 2)  # of the time before: of no consequence any more
+    finish(flights, 1, 2)  # of the time before: of no consequence any more
     await partitions.commit()
     assert commits == [{0: 1}]
-    assert partitions.errands(letters(0, 1)) == []  # not ours
+    assert partitions.flights(letters(0, 1)) == []  # not ours
 
 
 async def test_a_commit_that_failed_is_made_up_for() -> None:
     partitions, commits = await owning(0)
-    finish(partitions.errands(letters(0, 0)), 0)
+    finish(partitions.flights(letters(0, 0)), 0)
     commits.away = True
     await partitions.commit()
     commits.away = False
@@ -117,17 +117,17 @@ async def test_a_commit_that_failed_is_made_up_for() -> None:
 
 async def test_a_topic_that_starts_anew_is_followed_from_its_start() -> None:
     partitions, commits = await owning(0)
-    finish(partitions.errands(letters(0, 8)), 0)
-    finish(partitions.errands(letters(0, 0)), 0)
+    finish(partitions.flights(letters(0, 8)), 0)
+    finish(partitions.flights(letters(0, 0)), 0)
     await partitions.commit()
     assert commits == [{0: 1}]
 
 
 async def test_what_the_broker_removed_before_it_was_read_is_on_record_before_the_offset_moves() -> None:
     partitions, commits = await owning(0)
-    noted = cast(Letters, partitions.letterbox)
+    noted = cast(Letters, partitions.retry_queue)
     commits.position, commits.begins_at = 40, 100  # while nobody read
-    finish(partitions.errands(letters(0, 100)), 0)
+    finish(partitions.flights(letters(0, 100)), 0)
     await partitions.commit()
     assert (noted.lost, commits) == ([(0, 40, 60)], [])
     noted.then.pop()()
@@ -135,7 +135,7 @@ async def test_what_the_broker_removed_before_it_was_read_is_on_record_before_th
     assert commits == [{0: 101}]
 
     commits.begins_at = 300  # while reading was paused
-    finish(partitions.errands(letters(0, 305)), 0)  # of 300 to 304 the topic's compaction has left nothing
+    finish(partitions.flights(letters(0, 305)), 0)  # of 300 to 304 the topic's compaction has left nothing
     await partitions.commit()
     assert noted.lost[1:] == [(0, 101, 199)]
     noted.then.pop()()
@@ -145,20 +145,20 @@ async def test_what_the_broker_removed_before_it_was_read_is_on_record_before_th
 
 async def test_offsets_that_were_compacted_are_no_loss() -> None:
     partitions, commits = await owning(0)
-    finish(partitions.errands(letters(0, 0, 5, 9)), 0, 1, 2)
+    finish(partitions.flights(letters(0, 0, 5, 9)), 0, 1, 2)
     await partitions.commit()
-    assert (cast(Letters, partitions.letterbox).lost, commits) == ([], [{0: 10}])
+    assert (cast(Letters, partitions.retry_queue).lost, commits) == ([], [{0: 10}])
 
 
 async def test_a_broker_that_does_not_say_what_it_has_is_asked_again() -> None:
     partitions, commits = await owning(0)
     commits.position, commits.begins_at, commits.away = 1, 2, True
-    finish(partitions.errands(letters(0, 2)), 0)
+    finish(partitions.flights(letters(0, 2)), 0)
     await partitions.commit()
     commits.away = False
-    assert (cast(Letters, partitions.letterbox).lost, commits) == ([], [])
+    assert (cast(Letters, partitions.retry_queue).lost, commits) == ([], [])
     await partitions.commit()
-    assert cast(Letters, partitions.letterbox).lost == [(0, 1, 1)]
+    assert cast(Letters, partitions.retry_queue).lost == [(0, 1, 1)]
 
 
 async def test_doubts_of_partitions_that_were_taken_away_are_the_next_owners() -> None:
@@ -167,4 +167,4 @@ async def test_doubts_of_partitions_that_were_taken_away_are_the_next_owners() -
     await partitions.revoked([1])
     commits.away = False
     await partitions.commit()
-    assert cast(Letters, partitions.letterbox).lost == [(0, 1, 1)]
+    assert cast(Letters, partitions.retry_queue).lost == [(0, 1, 1)]

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.plan.offsets import Gap, removed
+from ingest.plan.offsets import OffsetGap, removed
 
 
 @pytest.mark.parametrize(
     ("gap", "committed", "oldest", "expected"),
     [
-        (Gap(None, None), None, 500, range(0)),  # a new group has read nothing, and lost nothing
-        (Gap(None, None), 0, 0, range(0)),
-        (Gap(None, None), 500, 500, range(0)),
-        (Gap(None, None), 501, 500, range(0)),
-        (Gap(None, None), 500, 0, range(0)),  # the topic was made anew
-        (Gap(None, None), 499, 500, range(499, 500)),
-        (Gap(None, None), 0, 500, range(500)),
-        (Gap(10, 20), None, 0, range(0)),  # compacted
-        (Gap(10, 20), None, 10, range(0)),
-        (Gap(10, 20), None, 11, range(10, 11)),
-        (Gap(10, 20), None, 20, range(10, 20)),
-        (Gap(10, 20), None, 90, range(10, 20)),  # more was removed since, and that was read
-        (Gap(10, 20), 3, 15, range(10, 15)),
+        (OffsetGap(None, None), None, 500, range(0)),  # a new group has read nothing, and lost nothing
+        (OffsetGap(None, None), 0, 0, range(0)),
+        (OffsetGap(None, None), 500, 500, range(0)),
+        (OffsetGap(None, None), 501, 500, range(0)),
+        (OffsetGap(None, None), 500, 0, range(0)),  # the topic was made anew
+        (OffsetGap(None, None), 499, 500, range(499, 500)),
+        (OffsetGap(None, None), 0, 500, range(500)),
+        (OffsetGap(10, 20), None, 0, range(0)),  # compacted
+        (OffsetGap(10, 20), None, 10, range(0)),
+        (OffsetGap(10, 20), None, 11, range(10, 11)),
+        (OffsetGap(10, 20), None, 20, range(10, 20)),
+        (OffsetGap(10, 20), None, 90, range(10, 20)),  # more was removed since, and that was read
+        (OffsetGap(10, 20), 3, 15, range(10, 15)),
     ],
 )
-def test_removed(gap: Gap, committed: int | None, oldest: int, expected: range) -> None:
+def test_removed(gap: OffsetGap, committed: int | None, oldest: int, expected: range) -> None:
     assert list(removed(gap, committed, oldest)) == list(expected)

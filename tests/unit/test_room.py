@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from ingest.engine.transfer.buffers import Room
+from ingest.engine.transfer.buffers import Buffers
 
 
 async def test_the_bound_holds_and_all_get_their_turn() -> None:
-    room, random = Room(1_000), Random(7)
+    room, random = Buffers(1_000), Random(7)
     taken = most = 0
 
     async def one(size: int) -> None:
@@ -28,14 +28,14 @@ async def test_the_bound_holds_and_all_get_their_turn() -> None:
 
 
 async def test_more_than_there_is_gets_everything() -> None:
-    room = Room(10)
+    room = Buffers(10)
     async with room.taken(50):
         assert room.free == 0
     assert room.free == 10
 
 
 async def test_who_gives_up_gives_back() -> None:
-    room = Room(10)
+    room = Buffers(10)
     async with room.taken(10):
         waiting = [asyncio.ensure_future(room.taken(6).__aenter__()) for _ in range(2)]
         await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ingest.delivery.service import retry_after
-from ingest.plan.rulings import LONGEST_PAUSE, MOST_ATTEMPTS, Ruling, pause_after, rule
+from ingest.plan.rulings import LONGEST_PAUSE, MOST_DELIVERIES, Ruling, pause_after, rule
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -48,7 +48,7 @@ def test_a_web_page_is_no_consent(body: str, ruling: Ruling) -> None:
 
 
 def test_pauses_grow_to_a_bound_and_the_jitter_only_shortens_them() -> None:
-    pauses = [pause_after(attempts, 0.0) for attempts in range(1, MOST_ATTEMPTS + 1)]
+    pauses = [pause_after(attempts, 0.0) for attempts in range(1, MOST_DELIVERIES + 1)]
     assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
     assert pauses[-1] == LONGEST_PAUSE
     assert 3 * 86400 < sum(pauses) < 5 * 86400, "about four days, as the table says"

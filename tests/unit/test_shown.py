@@ -19,7 +19,7 @@ from ingest.model import (
     Status,
     Verified,
 )
-from ingest.plan.decide_page import sift
+from ingest.plan.decide_page import decide_page
 from ingest.plan.page_memory import settles, shown_otherwise
 from ingest.plan.policy import is_shown
 from ingest.plan.selection import Selection
@@ -89,7 +89,7 @@ def test_what_a_page_says_of_rows_that_are_newer_than_itself(
     known: CatalogRow, seen_before: int, actions: list[str], skipped: int, gone: list[str]
 ) -> None:
     objects = [] if known.key == "missing" else [LISTED]
-    found = sift(objects, {known.key: known}, Selection(), all_rows=True, seen_before=seen_before)
+    found = decide_page(objects, {known.key: known}, Selection(), all_rows=True, seen_before=seen_before)
     assert [str(action) for action in found.actions] == [action for action in actions if action != "skip"]
     assert (len(found.skipped), [str(MarkGone(row)) for row in found.gone]) == (
         skipped,
@@ -101,6 +101,6 @@ def test_what_a_page_says_of_rows_that_are_newer_than_itself(
 def test_a_newer_row_is_not_recorded_in_an_older_version() -> None:
     unwanted = Selection(until=PUT - timedelta(days=1))
     for seen, recorded in ((7, 1), (8, 0)):
-        found = sift([LISTED], {"k": row("k", seen, "e2", "known")}, unwanted, all_rows=True, seen_before=7)
+        found = decide_page([LISTED], {"k": row("k", seen, "e2", "known")}, unwanted, all_rows=True, seen_before=7)
         assert sum(isinstance(action, Record) for action in found.actions) == recorded
         assert len(found.skipped) == 1 - recorded

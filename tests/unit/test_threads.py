@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ingest.engine.transfer.ordered_hash import Chain
+from ingest.engine.transfer.ordered_hash import OrderedHash
 from ingest.tasks.threads import in_thread, together
 
 
@@ -117,7 +117,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 async def test_a_cancelled_chain_ends_its_thread_by_itself(threads: ThreadPoolExecutor) -> None:
     """Whoever feeds it may have been cancelled before it began, and then tells it nothing."""
-    chain = Chain(lambda _: None, threads)
+    chain = OrderedHash(lambda _: None, threads)
     task = asyncio.create_task(chain.run())
     await turns()
     task.cancel()
@@ -136,7 +136,7 @@ async def test_a_chain_without_a_thread_leaves_none_waiting(monkeypatch: pytest.
 
             patched.setattr(threading.Thread, "start", start)
             with pytest.raises(RuntimeError, match="new thread"):
-                await Chain(lambda _: None, threads).run()
+                await OrderedHash(lambda _: None, threads).run()
         assert await asyncio.wait_for(in_thread(threads, lambda: "the next one"), 30) == "the next one"
 
 

@@ -12,7 +12,7 @@ from ingest.engine.transfer.transfer import TransferPool
 from ingest.errors import DiskFull
 from ingest.model import Download, Outcome, Reason, RemoteObject, Status
 from ingest.plan.concurrency import Concurrency
-from ingest.plan.cursors import Ticket
+from ingest.plan.cursors import Part
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -37,7 +37,7 @@ async def test_workers_that_are_too_many_leave_some_behind() -> None:
         await together.wait()
         return Outcome(action, Status.DONE)
 
-    def deliver(result: Outcome | Taken, _: Ticket | None) -> None:
+    def deliver(result: Outcome | Taken, _: Part | None) -> None:
         results.append(result)
 
     pool = TransferPool(transfer, deliver, concurrency)
@@ -63,7 +63,7 @@ async def test_the_level_grows_without_new_work() -> None:
         concurrency.current = 32
         return Outcome(action, Status.DONE)
 
-    pool = TransferPool(transfer, lambda result, ticket: None, concurrency)
+    pool = TransferPool(transfer, lambda result, part: None, concurrency)
     async with asyncio.timeout(20):
         for number in range(64):
             await pool.submit(download(number))
@@ -77,7 +77,7 @@ async def test_a_fault_of_the_disk_ends_it() -> None:
         raise DiskFull("no space")
 
     results: list[Outcome | Taken] = []
-    pool = TransferPool(transfer, lambda result, ticket: results.append(result), Concurrency.fixed(2))
+    pool = TransferPool(transfer, lambda result, part: results.append(result), Concurrency.fixed(2))
     await pool.submit(download(1))
     with pytest.raises(DiskFull):
         await pool.drain()
@@ -90,7 +90,7 @@ async def test_who_gives_up_waiting_for_it_leaves_no_task_behind() -> None:
         await asyncio.sleep(3600)
         return Outcome(action, Status.DONE)
 
-    pool = TransferPool(transfer, lambda result, ticket: None, Concurrency.fixed(1))
+    pool = TransferPool(transfer, lambda result, part: None, Concurrency.fixed(1))
     await pool.submit(download(1))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(pool.drain(), 0.01)

@@ -13,8 +13,8 @@ from ingest.catalog import runs, sources
 from ingest.catalog.schema.keeping import keep_copy
 from ingest.catalog.schema.migrations import migrations_dir, require_known
 from ingest.catalog.schema.migrations import revisions as revisions  # noqa: PLC0414 - asked of the schema, too
-from ingest.catalog.sql.connect import is_read_only, open_lane
-from ingest.catalog.sql.driver import Dialect, Lane, Statement, Steps
+from ingest.catalog.sql.connect import is_read_only, open_driver
+from ingest.catalog.sql.driver import Dialect, Driver, Statement, Steps
 from ingest.catalog.sql.strangers import elsewhere, revision
 from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseDamaged, DatabaseError, SchemaMissing, too_many_files
@@ -50,8 +50,8 @@ async def current(url: str) -> str | None:
     target = Target.of(url, asked=True)
     if not target.is_postgres and not os.path.exists(target.file):
         return None
-    async with open_lane(target) as lane:
-        return await revision(lane, target.shown, our_tables)
+    async with open_driver(target) as driver:
+        return await revision(driver, target.shown, our_tables)
 
 
 def our_tables() -> list[str]:
@@ -60,9 +60,9 @@ def our_tables() -> list[str]:
     return list(metadata.tables)
 
 
-async def _has_table(lane: Lane, name: str) -> bool:
-    table = f"to_regclass('{name}')" if lane.dialect.is_postgres else _sqlite_table(name)
-    return (await lane.fetch(f"SELECT {table}"))[0][0] is not None
+async def _has_table(driver: Driver, name: str) -> bool:
+    table = f"to_regclass('{name}')" if driver.dialect.is_postgres else _sqlite_table(name)
+    return (await driver.fetch(f"SELECT {table}"))[0][0] is not None
 
 
 def _sqlite_table(name: str) -> str:
@@ -108,8 +108,8 @@ async def at_work(url: str) -> list[str]:
     target = Target.of(url, asked=True)
     if not target.is_postgres and is_absent(target.file):
         return []
-    async with open_lane(target) as lane:
-        return await runs.under_way(lane) if await _has_table(lane, "runs") else []
+    async with open_driver(target) as driver:
+        return await runs.under_way(driver) if await _has_table(driver, "runs") else []
 
 
 async def ensure(url: str) -> None:
@@ -118,19 +118,19 @@ async def ensure(url: str) -> None:
         pass
 
 
-async def require_sound(lane: Lane, where: str) -> None:
+async def require_sound(driver: Driver, where: str) -> None:
     """Reads the whole of a SQLite file; PostgreSQL has checksums of its own.
 
     Raises:
         DatabaseDamaged: its pages do not fit together.
     """
-    if not lane.dialect.is_postgres and (said := (await lane.fetch("PRAGMA quick_check(1)"))[0][0]) != "ok":
+    if not driver.dialect.is_postgres and (said := (await driver.fetch("PRAGMA quick_check(1)"))[0][0]) != "ok":
         raise DatabaseDamaged(f"{where}: {str(said).splitlines()[0]}")
 
 
 @asynccontextmanager
-async def fitting(url: str, admit: Admission = admit_any, *, asked: bool = False) -> AsyncIterator[Lane]:
-    """A lane to a database whose schema fits: SQLite is migrated, PostgreSQL only checked; `asked` is as in `Target`.
+async def fitting(url: str, admit: Admission = admit_any, *, asked: bool = False) -> AsyncIterator[Driver]:
+    """A driver of a database whose schema fits: SQLite is migrated, PostgreSQL only checked; `asked` is as in `Target`.
 
     Raises:
         SchemaMissing: missing or behind. SchemaAhead: made by a newer version. DatabaseUnfit: another application's.
@@ -142,9 +142,9 @@ async def fitting(url: str, admit: Admission = admit_any, *, asked: bool = False
             admit(None)
         if not (asked and is_read_only(target.file)):
             _create_file(target.file)
-    async with open_lane(target) as lane:
-        await _fit(url, target, lane, admit)
-        yield lane
+    async with open_driver(target) as driver:
+        await _fit(url, target, driver, admit)
+        yield driver
 
 
 def is_absent(file: str) -> bool:
@@ -163,28 +163,28 @@ async def admitted(url: str, admit: Admission) -> None:
     if not target.is_postgres and is_absent(target.file):
         admit(None)
         return
-    async with open_lane(target) as lane:
-        admit(await _catalog_id(lane, await revision(lane, target.shown, our_tables)))
+    async with open_driver(target) as driver:
+        admit(await _catalog_id(driver, await revision(driver, target.shown, our_tables)))
 
 
-async def _catalog_id(lane: Lane, found: str | None) -> str | None:
-    if found != revisions()[-1] and not await _has_table(lane, "installation"):
+async def _catalog_id(driver: Driver, found: str | None) -> str | None:
+    if found != revisions()[-1] and not await _has_table(driver, "installation"):
         return None
-    return await sources.catalog_id(lane)
+    return await sources.catalog_id(driver)
 
 
-async def _fit(url: str, target: Target, lane: Lane, admit: Admission) -> None:
-    found, newest = await revision(lane, target.shown, our_tables), revisions()[-1]
-    admit(await _catalog_id(lane, found))
+async def _fit(url: str, target: Target, driver: Driver, admit: Admission) -> None:
+    found, newest = await revision(driver, target.shown, our_tables), revisions()[-1]
+    admit(await _catalog_id(driver, found))
     if found == newest:
         return
     require_known(found)
-    if target.is_postgres or lane.address:
+    if target.is_postgres or driver.address:
         state = "missing" if found is None else f"at {found}"
-        if found is None and target.is_postgres and (schemas := await elsewhere(lane)):
+        if found is None and target.is_postgres and (schemas := await elsewhere(driver)):
             state = f"missing where search_path leads (there is a catalog in: {', '.join(schemas)})"
         raise SchemaMissing(f"the database's schema is {state}, this version of ingest needs {newest}")
-    if found is not None or not await lane.write(_create):
+    if found is not None or not await driver.write(_create):
         kept = await upgrade(url)
         if kept is not None:
             said = f"the catalog was brought from {found} to {newest}; as it was before, it is kept in {kept}"
@@ -209,8 +209,8 @@ async def _migrate(url: str, to: str, *, down: bool) -> Path | None:
     target = Target.of(url)
     if not target.is_postgres:
         _create_file(target.file)
-    async with open_lane(target) as lane:  # what does not fit is left alone
-        require_known(await revision(lane, target.shown, our_tables))
+    async with open_driver(target) as driver:  # what does not fit is left alone
+        require_known(await revision(driver, target.shown, our_tables))
 
     def run(connection: Connection) -> Path | None:
         kept = None

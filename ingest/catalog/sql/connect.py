@@ -1,4 +1,4 @@
-"""Opens the lane that a URL leads to. The drivers are imported when they are needed."""
+"""Opens the driver that a URL leads to. Each is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ingest.catalog.sql.driver import Lane
+from ingest.catalog.sql.driver import Driver
 from ingest.catalog.sql.url import Target
 
 _EFFECTIVE = os.access in os.supports_effective_ids
@@ -14,23 +14,23 @@ _EFFECTIVE = os.access in os.supports_effective_ids
 
 
 @asynccontextmanager
-async def open_lane(target: Target) -> AsyncIterator[Lane]:
+async def open_driver(target: Target) -> AsyncIterator[Driver]:
     """Connects. Where the target is only asked, what can only be read will do. Raises `DatabaseError`."""
     if target.is_postgres:
-        from ingest.catalog.sql.postgres import PostgresLane
+        from ingest.catalog.sql.postgres import PostgresDriver
 
-        async with PostgresLane.open(target) as lane:
-            yield lane
+        async with PostgresDriver.open(target) as driver:
+            yield driver
     elif target.asked and is_read_only(target.file):
-        from ingest.catalog.sql.readonly import ReadOnlyLane
+        from ingest.catalog.sql.readonly import ReadOnlyDriver
 
-        async with ReadOnlyLane.open(target) as lane:
-            yield lane
+        async with ReadOnlyDriver.open(target) as driver:
+            yield driver
     else:
-        from ingest.catalog.sql.sqlite import SqliteLane
+        from ingest.catalog.sql.sqlite import SqliteDriver
 
-        async with SqliteLane.open(target) as lane:
-            yield lane
+        async with SqliteDriver.open(target) as driver:
+            yield driver
 
 
 def is_read_only(file: str) -> bool:

@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
-from ingest.catalog.sql.driver import Dialect, Lane, Rows, RunLock, Statement, Steps, T, Transaction, read_time
+from ingest.catalog.sql.driver import Dialect, Driver, Rows, RunLock, Statement, Steps, T, Transaction, read_time
 from ingest.errors import CatalogWentBack, SchemaAhead, SchemaMissing
 from ingest.plan.behind import Mark, Standing
 
@@ -104,12 +104,12 @@ class Continuity:
         self.written = max(self.written, number)
 
 
-class CountedLane:
-    """A run's lane: see `Lane`, and what `Continuity.move` raises."""
+class CountedDriver:
+    """A run's driver: see `Driver`, and what `Continuity.move` raises."""
 
-    def __init__(self, lane: Lane, run: Continuity) -> None:
-        self.dialect = lane.dialect
-        self._lane, self._run = lane, run
+    def __init__(self, driver: Driver, run: Continuity) -> None:
+        self.dialect = driver.dialect
+        self._lane, self._run = driver, run
 
     async def fetch(self, sql: str, *values: object, leisurely: bool = False) -> Rows:
         return await self._lane.fetch(sql, *values, leisurely=leisurely)
@@ -136,10 +136,10 @@ class CountedLane:
         self._lane.require_unchanged()
 
 
-async def standing(lane: Lane, marks: Sequence[Mark]) -> Standing:
+async def standing(driver: Driver, marks: Sequence[Mark]) -> Standing:
     """What the database says of these runs."""
     if not marks:
         return Standing()
-    rows = await lane.fetch(_STANDS + lane.dialect.among, lane.dialect.listed([mark.run_id for mark in marks]))
+    rows = await driver.fetch(_STANDS + driver.dialect.among, driver.dialect.listed([mark.run_id for mark in marks]))
     found = [Mark(int(number), read_time(started), int(written)) for number, started, written in rows]
-    return Standing(found, int((await lane.fetch(_FIRST))[0][0]))
+    return Standing(found, int((await driver.fetch(_FIRST))[0][0]))

@@ -1,4 +1,4 @@
-"""How long a database may be silent: everything that asks one lane shares this, and hurries together."""
+"""How long a database may be silent: everything that uses one driver shares this, and hurries together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hot lane to the database: transactions as generators of statements, run by whichever driver is at hand.
+"""The way to the database: transactions as generators of statements, run by whichever driver is at hand.
 
 A transaction yields a `Statement` and receives its rows. SQLite runs it in one go on its writer's thread, without a
 switch of threads for each statement; PostgreSQL awaits each. Written once, for both, and without SQLAlchemy, whose
@@ -106,7 +106,7 @@ class RunLock(Protocol):
         """Waits, and raises `LockLost` when the lock is lost, `CatalogWentBack` where the run is forgotten."""
 
 
-class Lane(Protocol):
+class Driver(Protocol):
     """`fetch` and `write` raise `DatabaseError` when the database fails, after the retries that can help."""
 
     dialect: Dialect

@@ -79,7 +79,7 @@ def _as_written(sql: str) -> str:
 
 
 async def within(connection: AsyncConnection, transaction: Transaction[T]) -> T:
-    """Runs a transaction of the hot lane as a part of SQLAlchemy's own."""
+    """Runs a transaction of our driver as a part of SQLAlchemy's own."""
     dialect, spell = SQLITE, _as_written
     if connection.dialect.name == "postgresql":
         from ingest.catalog.sql.postgres import POSTGRES, numbered

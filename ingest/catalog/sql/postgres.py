@@ -20,7 +20,7 @@ from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseLost, DatabaseSilent
 
 CONNECTIONS = 6
-"""Of the lane; one more for the lock, and `engine.CONNECTIONS` for what people ask: 10 in all, as the documents say."""
+"""One more for the lock, and `engine.CONNECTIONS` for what people ask: 10 in all, as the documents say."""
 COPY_FROM = 4_000
 """Rows of one insert from which COPY is worth its temporary table: the batches of a listing, not those of downloads."""
 _MAY_COPY = "SELECT has_database_privilege(current_database(), 'TEMP')"
@@ -35,8 +35,8 @@ POSTGRES = Dialect(
 )
 
 
-class PostgresLane:
-    """See `Lane`."""
+class PostgresDriver:
+    """See `Driver`."""
 
     dialect = POSTGRES
     address = ""
@@ -59,17 +59,17 @@ class PostgresLane:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, target: Target) -> AsyncIterator[PostgresLane]:
-        lane = cls(target, Deadlines(target.answer))
-        await lane._pool
+    async def open(cls, target: Target) -> AsyncIterator[PostgresDriver]:
+        driver = cls(target, Deadlines(target.answer))
+        await driver._pool
         try:
-            await lane._require_fitting()
-            yield lane
+            await driver._require_fitting()
+            yield driver
         finally:
-            if not lane._deadlines.given_up:
+            if not driver._deadlines.given_up:
                 with suppress(Exception):  # the server may be gone; nothing waits in these connections
-                    await asyncio.wait_for(lane._pool.close(), CLOSE_SECONDS)
-            lane._pool.terminate()
+                    await asyncio.wait_for(driver._pool.close(), CLOSE_SECONDS)
+            driver._pool.terminate()
 
     async def _require_fitting(self) -> None:
         """Nothing is at stake yet: a server that is not there is not waited for, one that is full or starts up is."""

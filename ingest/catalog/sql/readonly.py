@@ -36,8 +36,8 @@ _PAUSE = 0.05
 """Seconds that a writer needs to make, or to remove, what lies beside the file."""
 
 
-class ReadOnlyLane:
-    """See `Lane`: it only fetches. A question that is answered while somebody writes is asked again."""
+class ReadOnlyDriver:
+    """See `Driver`: it only fetches. A question that is answered while somebody writes is asked again."""
 
     dialect = SQLITE
 
@@ -48,14 +48,14 @@ class ReadOnlyLane:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, target: Target) -> AsyncIterator[ReadOnlyLane]:
+    async def open(cls, target: Target) -> AsyncIterator[ReadOnlyDriver]:
         with target.translated():
-            lane = cls(target)
+            driver = cls(target)
         try:
-            yield lane
+            yield driver
         finally:
-            await asyncio.to_thread(lane._thread.shutdown)
-            lane._closing.close()
+            await asyncio.to_thread(driver._thread.shutdown)
+            driver._closing.close()
 
     async def fetch(self, sql: str, *values: Any, leisurely: bool = False) -> Rows:
         with self._target.translated():

@@ -37,8 +37,8 @@ SQLITE = Dialect(
 )
 
 
-class SqliteLane:
-    """See `Lane`."""
+class SqliteDriver:
+    """See `Driver`."""
 
     dialect = SQLITE
     address = ""
@@ -53,16 +53,16 @@ class SqliteLane:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, target: Target) -> AsyncIterator[SqliteLane]:
+    async def open(cls, target: Target) -> AsyncIterator[SqliteDriver]:
         with target.translated():
-            lane = cls(target)
+            driver = cls(target)
         try:
-            yield lane
+            yield driver
         finally:
-            for thread in (lane._reading, lane._writing):  # what they are at is finished first
+            for thread in (driver._reading, driver._writing):  # what they are at is finished first
                 await asyncio.to_thread(thread.shutdown)
-            lane._reader.close()
-            lane._writer.close()
+            driver._reader.close()
+            driver._writer.close()
 
     async def fetch(self, sql: str, *values: Any, leisurely: bool = False) -> Rows:
         with self._target.translated():
@@ -108,8 +108,8 @@ class SqliteLane:
 class HeldElsewhere:
     """See `RunLock`: nothing takes a file lock from its holder."""
 
-    def __init__(self, lane: SqliteLane) -> None:
-        self._lane = lane
+    def __init__(self, driver: SqliteDriver) -> None:
+        self._lane = driver
         self.run: Continuity | None = None
 
     async def beat(self, transaction: Transaction[T]) -> T:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ingest.errors import DatabaseUnfit
 
 if TYPE_CHECKING:
-    from ingest.catalog.sql.driver import Lane
+    from ingest.catalog.sql.driver import Driver
 
 _REVISION = re.compile(r"\d{4}")
 _COLUMN = "source_s3_path"
@@ -41,47 +41,47 @@ _ELSEWHERE = (
 )
 
 
-async def revision(lane: Lane, where: str, tables: Callable[[], Sequence[str]]) -> str | None:
+async def revision(driver: Driver, where: str, tables: Callable[[], Sequence[str]]) -> str | None:
     """The revision that a catalog is at; None in a database that is nobody's yet. `where` is how it is called, and
     `tables` says what ours are called.
 
     Raises:
         DatabaseUnfit: it is another application's.
     """
-    if not lane.dialect.is_postgres:
-        return await _revision_in_file(lane)
+    if not driver.dialect.is_postgres:
+        return await _revision_in_file(driver)
     try:
-        return await _revision_in_schema(lane, where, tables)
+        return await _revision_in_schema(driver, where, tables)
     except DatabaseUnfit:
         # What was made or dropped between two of its questions looks like neither: the second look sees it whole.
-        return await _revision_in_schema(lane, where, tables)
+        return await _revision_in_schema(driver, where, tables)
 
 
-async def _revision_in_schema(lane: Lane, where: str, tables: Callable[[], Sequence[str]]) -> str | None:
-    ((schema, table, is_ours),) = await lane.fetch(_PLACE)
+async def _revision_in_schema(driver: Driver, where: str, tables: Callable[[], Sequence[str]]) -> str | None:
+    ((schema, table, is_ours),) = await driver.fetch(_PLACE)
     if schema is None:
         raise DatabaseUnfit(f"{where}: search_path names no schema that is there", hint="Create it: CREATE SCHEMA …;")
-    found = [str(row[0]) for row in await lane.fetch(_VERSIONS)] if table is not None else []
+    found = [str(row[0]) for row in await driver.fetch(_VERSIONS)] if table is not None else []
     if is_ours and len(found) == 1 and _REVISION.fullmatch(found[0]):
         return found[0]
     if found:
         said = f"its alembic_version ({', '.join(found)}) is another application's"
         raise DatabaseUnfit(f"{where}: {said}", hint=_HINT)
-    if taken := [str(row[0]) for row in await lane.fetch(_NAMESAKES, tables())]:
+    if taken := [str(row[0]) for row in await driver.fetch(_NAMESAKES, tables())]:
         said = f"its schema {schema} has tables of our names that are none of a catalog: {', '.join(taken)}"
         raise DatabaseUnfit(f"{where}: {said}", hint=_HINT)
     return None
 
 
-async def elsewhere(lane: Lane) -> list[str]:
+async def elsewhere(driver: Driver) -> list[str]:
     """The schemas of a PostgreSQL database that hold a catalog, whether or not search_path names them."""
-    return [str(row[0]) for row in await lane.fetch(_ELSEWHERE)]
+    return [str(row[0]) for row in await driver.fetch(_ELSEWHERE)]
 
 
-async def _revision_in_file(lane: Lane) -> str | None:
-    if not await lane.fetch("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"):
+async def _revision_in_file(driver: Driver) -> str | None:
+    if not await driver.fetch("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"):
         return None
-    found = await lane.fetch(_VERSIONS)
+    found = await driver.fetch(_VERSIONS)
     return str(found[0][0]) if found else None
 
 

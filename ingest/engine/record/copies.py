@@ -20,11 +20,11 @@ from ingest.errors import LockedError
 from ingest.observe.logs import log
 from ingest.store.locks import CopiesLock
 from ingest.store.paths import is_place
-from ingest.store.undo_log import Replaced, Replacing
-from ingest.system.failpoints import here
+from ingest.store.undo_log import Replaced, UndoLog
+from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
 
-PATIENCE = 900.0
+COPIES_PATIENCE = 900.0
 """Seconds that a batch of another process is waited for: one barrier of a slow disk may take minutes."""
 STOPPED_PATIENCE = 1.0
 """So long once the run is asked to stop: a batch that is nearly done, but not a process that hangs."""
@@ -41,15 +41,15 @@ class Copies:
 
     catalog: Catalog
     source_id: int
-    replacing: Replacing
+    undo_log: UndoLog
     stop: Stop | None = None
     waiting: str = ""
     """Who is waited for, once that takes long; empty: nobody."""
     _lock: CopiesLock = field(init=False)
 
     def __post_init__(self) -> None:
-        locks = self.replacing.data_dir / ".ingest" / "locks"
-        self._lock = CopiesLock(locks / f"{self.replacing.directory}-copies.lock")
+        locks = self.undo_log.data_dir / ".ingest" / "locks"
+        self._lock = CopiesLock(locks / f"{self.undo_log.directory}-copies.lock")
 
     @property
     def shared(self) -> bool:
@@ -67,11 +67,11 @@ class Copies:
         """
         await self._take()
         try:
-            if self.replacing.is_left():
+            if self.undo_log.is_left():
                 await self._undo()
             yield
-            if self.replacing.is_left():
-                await asyncio.to_thread(self.replacing.drop)
+            if self.undo_log.is_left():
+                await asyncio.to_thread(self.undo_log.drop)
         except asyncio.CancelledError:
             raise  # a thread may still be at it: the lock goes with the process, or with `close`
         except BaseException:
@@ -88,7 +88,7 @@ class Copies:
             LockedError: somebody is. DiskError, DatabaseError: as `changing`.
         """
         await self._take(0.0)
-        if self.replacing.is_left():
+        if self.undo_log.is_left():
             self._lock.give_back()
             async with self.changing():
                 pass
@@ -102,11 +102,11 @@ class Copies:
         self._lock.close()
 
     async def _take(self, patience: float | None = None) -> None:
-        now, most = asyncio.get_running_loop().time, PATIENCE if patience is None else patience
+        now, most = asyncio.get_running_loop().time, COPIES_PATIENCE if patience is None else patience
         began, stopped_at = now(), inf
         try:
             while not self._lock.take():
-                here("copies.waiting")
+                failpoint("copies.waiting")
                 waited = now() - began
                 said = f"process {self._lock.holder()} has been changing copies for {waited:.0f} s"
                 if waited >= most:
@@ -123,15 +123,15 @@ class Copies:
             self.waiting = ""
 
     async def _undo(self) -> None:
-        left = await asyncio.to_thread(self.replacing.left)
+        left = await asyncio.to_thread(self.undo_log.left)
         rows = await self.catalog.copies_recorded(self.source_id, [copy.key for copy in left])
         recorded = {Replaced(key, path): digest for key, path, digest in rows}
         pruned = {key for key, _, digest in rows if digest is None}  # it may have been about to come back elsewhere
-        directory = self.replacing.directory
+        directory = self.undo_log.directory
         recorded |= {copy: None for copy in left if copy.key in pruned and is_place(copy.local_path, directory)}
-        for copy in await asyncio.to_thread(self.replacing.undo, recorded):
+        for copy in await asyncio.to_thread(self.undo_log.undo, recorded):
             log().info("replacement_undone", key=copy.key, message="the run that placed it ended before its row did")
-        await asyncio.to_thread(self.replacing.drop)
+        await asyncio.to_thread(self.undo_log.drop)
 
 
 async def undo_left(catalog: Catalog, source_id: int, data_dir: Path, directory: str, stop: Stop) -> None:
@@ -140,8 +140,8 @@ async def undo_left(catalog: Catalog, source_id: int, data_dir: Path, directory:
     Raises:
         LockedError, InterruptedRun, DiskError, DatabaseError: as `Copies.changing`.
     """
-    replacing = Replacing(data_dir, directory)
-    if replacing.is_left():
-        with closing(Copies(catalog, source_id, replacing, stop)) as copies:
+    undo_log = UndoLog(data_dir, directory)
+    if undo_log.is_left():
+        with closing(Copies(catalog, source_id, undo_log, stop)) as copies:
             async with copies.changing():
                 pass

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ingest.catalog.batch import Batch
 from ingest.model import Outcome, Record, RemoteObject, key_of
-from ingest.plan.cursors import Ticket
+from ingest.plan.cursors import Part
 from ingest.plan.page_memory import changes, shown_otherwise
 
 
@@ -19,16 +19,16 @@ class Tallied(NamedTuple):
     known: Sequence[RemoteObject] = ()
 
 
-def note_pages(batch: Batch, results: Iterable[tuple[Outcome | Tallied, Ticket | None]]) -> None:
+def note_pages(batch: Batch, results: Iterable[tuple[Outcome | Tallied, Part | None]]) -> None:
     """Adds what pages show that is only to be recorded, the versions that they show under another etag, and which keys
     the catalog says something else of now."""
     notes = batch.pages
-    for result, ticket in results:
-        listed = ticket.shard.prefix if ticket is not None and ticket.relists is not None else None
+    for result, part in results:
+        listed = part.shard.prefix if part is not None and part.relists is not None else None
         if isinstance(result, Outcome):
             known = isinstance(result.action, Record)
             changed = [key_of(result.action)] if changes(result) else []
-            if ticket is not None and (shown := shown_otherwise(result, ticket.listed_at)) is not None:
+            if part is not None and (shown := shown_otherwise(result, part.listed_at)) is not None:
                 notes.shown_as[key_of(result.action)] = shown
         else:
             known = bool(result.known)
@@ -36,6 +36,6 @@ def note_pages(batch: Batch, results: Iterable[tuple[Outcome | Tallied, Ticket |
             batch.known.extend(result.known)
         if changed:
             notes.changed.setdefault(listed, []).extend(changed)
-        if known and ticket is not None:
-            seen = ticket.seen_before
+        if known and part is not None:
+            seen = part.seen_before
             notes.known_since = seen if notes.known_since is None else min(seen, notes.known_since)

@@ -16,7 +16,7 @@ from ingest.observe.logs import log
 from ingest.tasks.stop import Stop
 
 T = TypeVar("T")
-PATIENCE = 60.0
+DATABASE_PATIENCE = 60.0
 """Seconds that a database may be away; none once the run is asked to stop."""
 _LONGEST_PAUSE = 5.0
 MOVED = (CatalogWentBack, SchemaMissing, SchemaAhead)
@@ -30,15 +30,15 @@ class Outage:
     stop: Stop
     trouble: str = ""
 
-    async def outlast(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def wait_out(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """What `attempt` returns in the end.
 
         Raises:
-            DatabaseError: it still fails after `PATIENCE` or when a stop is requested, or it is another one
+            DatabaseError: it still fails after `DATABASE_PATIENCE` or when a stop is requested, or it is another one
             (`MOVED`); `DatabaseDataError` at once: waiting makes no value another one.
         """
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + PATIENCE, 0.1
+        deadline, pause = loop.time() + DATABASE_PATIENCE, 0.1
         while True:
             try:
                 result = await attempt()
@@ -71,7 +71,7 @@ class PatientCatalog(Catalog):
         return cls(**{part.name: getattr(catalog, part.name) for part in fields(catalog)}, outage=outage)
 
     async def commit(self, batch: Batch) -> Committed:
-        return await self.outage.outlast(lambda: super(PatientCatalog, self).commit(batch))
+        return await self.outage.wait_out(lambda: super(PatientCatalog, self).commit(batch))
 
     async def rows_for(self, source_id: int, keys: Sequence[str]) -> dict[str, CatalogRow]:
-        return await self.outage.outlast(lambda: super(PatientCatalog, self).rows_for(source_id, keys))
+        return await self.outage.wait_out(lambda: super(PatientCatalog, self).rows_for(source_id, keys))

@@ -34,14 +34,14 @@ from ingest.model import (
     Status,
     key_of,
 )
-from ingest.plan.cursors import CursorBook, Ticket
+from ingest.plan.cursors import Cursors, Part
 from ingest.plan.page_memory import settles
 from ingest.plan.policy import overtaken
 from ingest.plan.tally import tally, tally_many
 from ingest.store.files import Adopted, Staged
 from ingest.store.paths import is_place
 from ingest.store.undo_log import Replaced
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Taken(NamedTuple):
 
 class Entry(NamedTuple):
     result: Outcome | Taken | Tallied
-    ticket: Ticket | None
+    part: Part | None
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Recorder:
     """What ended recording: nothing more is written, and the run must end with it."""
     _waiting: list[Entry] = field(default_factory=list)
     _weight: int = 0
-    _book: CursorBook = field(default_factory=CursorBook)
+    _book: Cursors = field(default_factory=Cursors)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _full: asyncio.Event = field(default_factory=asyncio.Event)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,25 +109,25 @@ class Recorder:
             DiskError: the lock of the copies cannot be made.
         """
         if not self.keeps_rows:
-            self.copies = Copies(self.catalog, self.builder.source_id, self.store.replacing, stop)
+            self.copies = Copies(self.catalog, self.builder.source_id, self.store.undo_log, stop)
             self._places = Places(self.catalog, self.store.taken)
         self._room.set()
         self._task = asyncio.create_task(self._run(), name="recorder")
 
-    def open(self, ticket: Ticket) -> None:
+    def open(self, part: Part) -> None:
         """Announces a page; its outcomes follow by `add`, then `seal`."""
-        self._book.open(ticket)
+        self._book.open(part)
 
-    def seal(self, ticket: Ticket) -> None:
+    def seal(self, part: Part) -> None:
         """No further outcome of this part will be announced."""
-        ticket.closed = True
-        if ticket.is_finished:
-            self._book.finished.append(ticket)
+        part.closed = True
+        if part.is_finished:
+            self._book.finished.append(part)
         self._wake.set()
 
-    def add(self, result: Outcome | Taken | Tallied, ticket: Ticket | None = None) -> None:
-        """Takes one result. It is committed with a later batch; `ticket.remaining` counted it already."""
-        self._waiting.append(Entry(result, ticket))
+    def add(self, result: Outcome | Taken | Tallied, part: Part | None = None) -> None:
+        """Takes one result. It is committed with a later batch; `part.remaining` counted it already."""
+        self._waiting.append(Entry(result, part))
         self._weight += 1 + len(result.known) // _KNOWN_AT_ONCE if isinstance(result, Tallied) else 1
         if not self._wake.is_set():
             self._wake.set()
@@ -136,7 +136,7 @@ class Recorder:
             if self._weight >= MOST_WAITING:
                 self._room.clear()
 
-    async def room(self) -> None:
+    async def ready(self) -> None:
         """Waits while too much is waiting to be recorded.
 
         Raises:
@@ -186,11 +186,11 @@ class Recorder:
     async def _commit(self) -> None:
         entries, self._waiting, self._weight = self._waiting, [], 0
         self._room.set()
-        here("batch.collected")
+        failpoint("batch.collected")
         moves = self.copies is not None and any(isinstance(entry.result, Taken) for entry in entries)
         async with self.copies.changing() if self.copies is not None and moves else nullcontext():
             published = await self._publish(entries)
-            here("batch.published")
+            failpoint("batch.published")
             results = await self._record(entries, published)
         for result in results:
             if isinstance(result, Tallied):
@@ -208,29 +208,29 @@ class Recorder:
             IngestError: nothing was recorded.
         """
         outcomes = [result for result in results if isinstance(result, Outcome)]
-        for (_, ticket), result in zip(entries, results, strict=True):
-            if ticket is not None:
-                ticket.remaining -= 1
-                if isinstance(result, Outcome) and not settles(result, ticket.listed_at):
-                    ticket.unsettled = True
-                if ticket.is_finished:
-                    self._book.finished.append(ticket)
+        for (_, part), result in zip(entries, results, strict=True):
+            if part is not None:
+                part.remaining -= 1
+                if isinstance(result, Outcome) and not settles(result, part.listed_at):
+                    part.unsettled = True
+                if part.is_finished:
+                    self._book.finished.append(part)
         batch = self.builder.build([] if self.keeps_rows else outcomes)
         batch.pages.sights = self._sights
         if not self.keeps_rows:
-            note_pages(batch, zip(results, (ticket for _, ticket in entries), strict=True))
-        self._note_pages(batch, {ticket for _, ticket in entries if ticket is not None})
+            note_pages(batch, zip(results, (part for _, part in entries), strict=True))
+        self._note_pages(batch, {part for _, part in entries if part is not None})
         batch.cursors.extend(self._book.advance())
         if batch.is_empty:
             return results
         try:
             committed = await self.catalog.commit(batch)
         except DatabaseDataError:
-            if len(outcomes) < len(results) or any(ticket is not None for _, ticket in entries):
+            if len(outcomes) < len(results) or any(part is not None for _, part in entries):
                 raise  # a listing goes on from where its cursor is: with the whole of a page, or not at all
             return await self._record_singly(outcomes)
         self._sights = committed.sights
-        here("batch.committed")
+        failpoint("batch.committed")
         return _without(results, committed.left) if committed.left else results
 
     async def _record_singly(self, outcomes: Sequence[Outcome]) -> list[Outcome | Tallied]:
@@ -250,17 +250,17 @@ class Recorder:
                 results.append(outcome._replace(status=Status.FAILED, error=error, copy=None))
         return results
 
-    def _note_pages(self, batch: Batch, tickets: set[Ticket]) -> None:
+    def _note_pages(self, batch: Batch, parts: set[Part]) -> None:
         """What is relisted is forgotten with each of its rows, since another run may remember it in between; what is
         settled is kept with the last."""
         finished, self._book.finished = self._book.finished, []
-        for ticket in tickets.union(finished):
-            if ticket.relists is not None:
-                batch.pages.relisted.append(ticket.relists)
-        for ticket in finished:
-            if not ticket.unsettled:
-                prefix, seen_before = ticket.shard.prefix, ticket.seen_before
-                batch.pages.settled.extend(Settled(prefix, page, seen_before) for page in ticket.pages)
+        for part in parts.union(finished):
+            if part.relists is not None:
+                batch.pages.relisted.append(part.relists)
+        for part in finished:
+            if not part.unsettled:
+                prefix, seen_before = part.shard.prefix, part.seen_before
+                batch.pages.settled.extend(Settled(prefix, page, seen_before) for page in part.pages)
 
     async def _publish(self, entries: Sequence[Entry]) -> list[Outcome | Tallied]:
         """Turns what is staged into durable copies; a file that cannot be placed becomes a failure of its object."""

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ingest.engine.scan.lister import Answer, Listing
+from ingest.engine.scan.lister import Answer, Lister
 from ingest.errors import SourceError
 from ingest.model import KnownPage, Shard
-from ingest.plan.cursors import Ticket
+from ingest.plan.cursors import Part
 from ingest.plan.page_memory import Gap, Region, is_unchanged, tile
 from ingest.plan.splits import Probe, branch_points, finer_points, pages_ahead, pieces
 from ingest.tasks.groups import task_group
@@ -54,18 +54,18 @@ class Remembered:
     """One page of a run of remembered ones; its part of the shard is announced already."""
 
     page: KnownPage
-    ticket: Ticket
+    part: Part
 
     @property
     def shard(self) -> Shard:
-        return self.ticket.shard
+        return self.part.shard
 
 
 @dataclass
 class ByRange:
     """`run` lists ranges of a byte-ordered bucket; `filters` are tonight's (see `plan.page_memory`)."""
 
-    listing: Listing
+    lister: Lister
     filters: bytes
     remembers: bool = True
     _work: deque[Stretch | Remembered] = field(default_factory=deque)
@@ -78,12 +78,12 @@ class ByRange:
         """Lists all of `shards`.
 
         Raises:
-            SourceError: the listing cannot go on. Ranges that failed by themselves are in `listing.failures`.
+            SourceError: the listing cannot go on. Ranges that failed by themselves are in `lister.failures`.
         """
-        await self.listing.sink.plan(shards)
+        await self.lister.sink.plan(shards)
         async with task_group() as group:
             group.create_task(self._feed(shards))
-            for _ in range(self.listing.listers):
+            for _ in range(self.lister.listers):
                 group.create_task(self._list())
 
     async def _feed(self, shards: Sequence[Shard]) -> None:
@@ -95,7 +95,7 @@ class ByRange:
                 last = len(pages) < _PAGES_AT_ONCE
                 await self._plan(shard, pages, reached, shard.end if last else pages[-1].last_key)
                 reached = None if last else pages[-1].last_key
-                while len(self._work) > self.listing.listers:
+                while len(self._work) > self.lister.listers:
                     await self._changed.wait()
         self._fed = True
         self._tell()
@@ -103,7 +103,7 @@ class ByRange:
     async def _memory(self, shard: Shard, start: str) -> list[KnownPage]:
         if not self.remembers:
             return []
-        return await self.listing.catalog.pages(self.listing.source.id, shard.prefix, start, _PAGES_AT_ONCE)
+        return await self.lister.catalog.pages(self.lister.source.id, shard.prefix, start, _PAGES_AT_ONCE)
 
     async def _plan(self, shard: Shard, pages: Sequence[KnownPage], start_after: str, end: str | None) -> None:
         """Pages one behind the other become one shard, whose parts are announced in order and listed in any."""
@@ -114,7 +114,7 @@ class ByRange:
         def end_run() -> None:
             if run:
                 parts.append(shard._replace(start_after=run[0].start_after, end=run[-1].last_key))
-                work.extend(Remembered(page, Ticket(parts[-1], page.last_key, page is run[-1])) for page in run)
+                work.extend(Remembered(page, Part(parts[-1], page.last_key, page is run[-1])) for page in run)
                 run.clear()
 
         for segment in tile(pages, start_after, end, self.filters):
@@ -126,10 +126,10 @@ class ByRange:
                 run.append(segment)
         end_run()
         rest = [] if end == shard.end else [shard._replace(start_after=end or "")]
-        await self.listing.sink.plan([*parts, *rest])
+        await self.lister.sink.plan([*parts, *rest])
         for each in work:
             if isinstance(each, Remembered):
-                self.listing.sink.open(each.ticket)
+                self.lister.sink.open(each.part)
         self._work.extend(work)
         self._tell()
 
@@ -144,7 +144,7 @@ class ByRange:
                 else:
                     await self._walk(work)
             except SourceError as error:
-                self.listing.fail(work.shard, error)
+                self.lister.fail(work.shard, error)
             finally:
                 self._busy -= 1
                 self._tell()
@@ -166,41 +166,39 @@ class ByRange:
         self._changed = asyncio.Event()
 
     async def _ask_again(self, work: Remembered) -> None:
-        page, ticket, sink = work.page, work.ticket, self.listing.sink
-        seen = await self.listing.seen()
-        raw = await self.listing.ask(ticket.shard, start_after=page.start_after, max_keys=page.listed)
+        page, part, sink = work.page, work.part, self.lister.sink
+        seen = await self.lister.seen()
+        raw = await self.lister.ask(part.shard, start_after=page.start_after, max_keys=page.listed)
         if is_unchanged(raw.body, page):
-            await sink.count(page.listed - page.skipped, page.skipped, ticket)
-            sink.seal(ticket)
+            await sink.count(page.listed - page.skipped, page.skipped, part)
+            sink.seal(part)
             return
-        shard = ticket.shard._replace(start_after=page.start_after, end=page.last_key)
-        await self._relist(shard, ticket, await self.listing.read(raw, shard, page.start_after, seen=seen))
+        shard = part.shard._replace(start_after=page.start_after, end=page.last_key)
+        await self._relist(shard, part, await self.lister.read(raw, shard, page.start_after, seen=seen))
 
     async def _gather(self, stretch: Stretch) -> None:
         shard = stretch.shard
-        ticket = Ticket(shard, shard.end or "", complete=True)
-        self.listing.sink.open(ticket)
-        await self._relist(shard, ticket, await self.listing.page(shard, shard.start_after))
+        part = Part(shard, shard.end or "", complete=True)
+        self.lister.sink.open(part)
+        await self._relist(shard, part, await self.lister.page(shard, shard.start_after))
 
-    async def _relist(self, shard: Shard, ticket: Ticket, answer: Answer) -> None:
+    async def _relist(self, shard: Shard, part: Part, answer: Answer) -> None:
         """Decides a range of a few pages, whose first answer is here, and remembers it as one."""
-        ticket.relists = (shard.prefix, shard.start_after, shard.end)
+        part.relists = (shard.prefix, shard.start_after, shard.end)
         region = Region(shard.start_after, self.filters)
         while True:
-            await self._take(answer, ticket, region)
+            await self._take(answer, part, region)
             if answer.is_last:
                 break
-            answer = await self.listing.page(shard, answer.page.last_key, answer.token_needed, _REMAINDER)
-        ticket.pages = region.pages()
-        self.listing.sink.seal(ticket)
+            answer = await self.lister.page(shard, answer.page.last_key, answer.token_needed, _REMAINDER)
+        part.pages = region.pages()
+        self.lister.sink.seal(part)
 
     async def _walk(self, stretch: Stretch) -> None:
         """Lists an unknown range page by page, the next one on its way meanwhile; each is a part of its own."""
-        sink = self.listing.sink
+        sink = self.lister.sink
         self._walking.add(stretch)
-        upcoming: asyncio.Future[Answer] | None = asyncio.ensure_future(
-            self.listing.page(stretch.shard, stretch.cursor)
-        )
+        upcoming: asyncio.Future[Answer] | None = asyncio.ensure_future(self.lister.page(stretch.shard, stretch.cursor))
         try:
             while upcoming is not None:
                 answer = (await upcoming).cut_at(stretch.shard)
@@ -213,26 +211,26 @@ class ByRange:
                         pass  # its end is not recorded before those that took over are
                 else:
                     upcoming = asyncio.ensure_future(
-                        self.listing.page(stretch.shard, stretch.cursor, answer.token_needed)
+                        self.lister.page(stretch.shard, stretch.cursor, answer.token_needed)
                     )
                     self._tell()
-                ticket = Ticket(stretch.shard, stretch.cursor, answer.is_last)
+                part = Part(stretch.shard, stretch.cursor, answer.is_last)
                 upto = stretch.shard.end if answer.is_last else stretch.cursor
-                ticket.relists = (stretch.shard.prefix, answer.page.start_after, upto)
-                sink.open(ticket)
+                part.relists = (stretch.shard.prefix, answer.page.start_after, upto)
+                sink.open(part)
                 region = Region(answer.page.start_after, self.filters)
-                await self._take(answer, ticket, region)
-                ticket.pages = region.pages()
-                sink.seal(ticket)
+                await self._take(answer, part, region)
+                part.pages = region.pages()
+                sink.seal(part)
         finally:
             self._walking.discard(stretch)
             if upcoming is not None:
                 upcoming.cancel()
                 await asyncio.wait({upcoming})
 
-    async def _take(self, answer: Answer, ticket: Ticket, region: Region) -> None:
-        rows = await self.listing.rows_of(answer)
-        without_copy = await self.listing.sink.take(answer.page, rows, ticket, all_rows=True)
+    async def _take(self, answer: Answer, part: Part, region: Region) -> None:
+        rows = await self.lister.rows_of(answer)
+        without_copy = await self.lister.sink.take(answer.page, rows, part, all_rows=True)
         region.add(answer.page, answer.body, without_copy)
 
     async def _split(self, stretch: Stretch) -> None:
@@ -253,12 +251,12 @@ class ByRange:
                 return
             stretch.shard = stretch.shard._replace(end=upto)
             parts = [stretch.shard._replace(start_after=after, end=until) for after, until in others]
-            await self.listing.sink.plan([stretch.shard, *parts])
+            await self.lister.sink.plan([stretch.shard, *parts])
         self._work.extend(Stretch(part, remembered=False, cursor=part.start_after) for part in parts)
         self._tell()
 
     async def _probe(self, shard: Shard, points: Sequence[str]) -> list[Probe]:
         """All of the answers, or the first fault: nobody wants the others then."""
         async with task_group() as group:
-            asked = [group.create_task(self.listing.first_key(shard, point)) for point in points]
+            asked = [group.create_task(self.lister.first_key(shard, point)) for point in points]
         return [each.result() for each in asked]

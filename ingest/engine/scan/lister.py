@@ -14,14 +14,14 @@ from ingest.engine.scan.order import order_at
 from ingest.errors import IngestError, ListingUntrusted, OutOfOrder, SourceError
 from ingest.model import MOST_KEYS, CatalogRow, ListingOrder, Page, Shard
 from ingest.observe.logs import log
-from ingest.plan.cursors import Ticket
+from ingest.plan.cursors import Part
 from ingest.plan.shards import first_directory, is_ascending, key_range
 from ingest.plan.splits import Probe
 from ingest.plan.storable import without_unstorable
 from ingest.source.bucket import Bucket, RawPage
 from ingest.source.listing import MOST_EMPTY_PAGES, Listed, cut_at_end, parse_page
 from ingest.source.retries import retried
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 
 _PAGE_ATTEMPTS = 5
 _A_MOMENT = 1.0
@@ -35,20 +35,20 @@ class PageSink(Protocol):
     async def plan(self, shards: Sequence[Shard]) -> None:
         """Learns of shards before they are listed, and of the new end of one that was split."""
 
-    def open(self, ticket: Ticket) -> None:
+    def open(self, part: Part) -> None:
         """Announces a part of a shard, in the shard's order."""
 
-    async def take(self, page: Page, rows: dict[str, CatalogRow], ticket: Ticket, *, all_rows: bool) -> Sequence[str]:
+    async def take(self, page: Page, rows: dict[str, CatalogRow], part: Part, *, all_rows: bool) -> Sequence[str]:
         """Decides a page joined with its rows (all of its range, with `all_rows`). Returns the keys that have no copy,
         and will have none."""
 
-    async def count(self, unchanged: int, skipped: int, ticket: Ticket) -> None:
+    async def count(self, unchanged: int, skipped: int, part: Part) -> None:
         """So many objects, of which nothing else has to be known."""
 
     def missing(self, rows: Sequence[CatalogRow]) -> None:
         """Live rows that no page was joined with, and whose keys are not listed."""
 
-    def seal(self, ticket: Ticket) -> None:
+    def seal(self, part: Part) -> None:
         """Nothing more comes for this part."""
 
 
@@ -79,8 +79,8 @@ class Answer(NamedTuple):
 
 
 @dataclass
-class Listing:
-    """The bucket and the catalog of one crawl, and what went wrong with either."""
+class Lister:
+    """The bucket and the catalog of one scan, and what went wrong with either."""
 
     bucket: Bucket
     catalog: Catalog
@@ -201,11 +201,11 @@ class Listing:
 
     async def rows_of(self, answer: Answer) -> dict[str, CatalogRow]:
         """The catalog's rows of the range that an answer covers, by key."""
-        here("listing.shown")
+        failpoint("listing.shown")
         shard, page = answer.page.shard, answer.page
         upto = shard.end if answer.is_last else page.last_key
         rows = await self.catalog.rows_between(self.source.id, *key_range(Shard(shard.prefix, page.start_after, upto)))
-        here("listing.joined")
+        failpoint("listing.joined")
         return {row[0]: row for row in rows}
 
     def fail(self, shard: Shard, error: IngestError) -> None:

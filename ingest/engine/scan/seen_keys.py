@@ -8,7 +8,7 @@ from ingest.model import CatalogRow
 from ingest.store.scratch import private_database
 
 
-class ListedKeys:
+class SeenKeys:
     """A set of keys."""
 
     def __init__(self) -> None:

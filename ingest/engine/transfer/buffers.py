@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Room:
+class Buffers:
     """`free` bytes that downloads share; who finds too little waits, first come, first served.
 
     A request for more than there ever is gets everything: no object is too large to be downloaded.

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from ingest.engine.transfer.buffers import Room
+from ingest.engine.transfer.buffers import Buffers
 from ingest.engine.transfer.doubts import Doubts
 from ingest.engine.transfer.large import LargeFetch
 from ingest.engine.transfer.staging import Stager
@@ -51,11 +51,11 @@ class Fetch:
     bucket: Bucket
     store: FileStore
     adopting: bool = False
-    room: Room = field(default_factory=lambda: Room(MEMORY))
+    buffers: Buffers = field(default_factory=lambda: Buffers(MEMORY))
 
     def __post_init__(self) -> None:
         self._doubts = Doubts(self.bucket.etags)
-        self._large = LargeFetch(self.bucket, self.store, self.room, self._doubts)
+        self._large = LargeFetch(self.bucket, self.store, self.buffers, self._doubts)
         self._stager = Stager(self.store)
 
     async def __call__(self, remote: RemoteObject, earlier: Collection[str] = ()) -> Fetched:
@@ -82,7 +82,7 @@ class Fetch:
                 return await self._tiny(remote, earlier)
         if remote.size > SMALL:
             return Fetched(*await self._large(remote, earlier), None, remote)
-        async with self.room.lent(remote.size) as body:
+        async with self.buffers.lent(remote.size) as body:
             with self._doubts:
                 return await self._small(remote, body, earlier)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ingest.engine.transfer.doubts import Doubts
-from ingest.engine.transfer.ordered_hash import Chain, Update
+from ingest.engine.transfer.ordered_hash import OrderedHash, Update
 from ingest.engine.transfer.part_digests import PartDigests
 from ingest.engine.transfer.proof import Proof
 from ingest.errors import (
@@ -29,14 +29,14 @@ from ingest.errors import (
 from ingest.model import RemoteObject, Verified
 from ingest.plan.checks import Algorithm, Check, Hashed, Hasher
 from ingest.plan.etags import MOST_LOOKS, is_same, seconds_until_settled
-from ingest.plan.pieces import MOST_BYTES, PIECE, Pieces, cut
+from ingest.plan.pieces import LARGEST_OBJECT, PIECE, Pieces, cut
 from ingest.source.checksums import check_for_head
 from ingest.store.files import Staged
 from ingest.store.resume_notes import Identity
 from ingest.tasks.threads import in_thread, together
 
 if TYPE_CHECKING:
-    from ingest.engine.transfer.buffers import Room
+    from ingest.engine.transfer.buffers import Buffers
     from ingest.source.bucket import Bucket
     from ingest.source.object_head import ObjectHead
     from ingest.store.files import FileStore
@@ -54,7 +54,7 @@ class LargeFetch:
 
     bucket: Bucket
     store: FileStore
-    room: Room
+    buffers: Buffers
     doubts: Doubts
     hashing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="hash"))
 
@@ -70,7 +70,7 @@ class LargeFetch:
             DamagedTransfer: what came is not what the server says it holds. DiskError: the disk failed.
             ObjectTooLarge: its size is none of an object.
         """
-        if remote.size > MOST_BYTES:
+        if remote.size > LARGEST_OBJECT:
             raise ObjectTooLarge(f"{remote.key!r}: it is said to have {remote.size} bytes")
         head = await self._head(remote)
         check = await self.bucket.sharpen(check_for_head(head), remote.key, remote.etag)
@@ -134,7 +134,7 @@ class _Assembly:
                 self._parts.written(number)
         by_parts = self.check.algorithm is Algorithm.MD5_PARTS  # of guessed ones when all is there: `proof`
         self._hasher = Hasher(Check(None) if by_parts else self.check)
-        self._chain = Chain(self._hasher.update, self.owner.hashing)
+        self._chain = OrderedHash(self._hasher.update, self.owner.hashing)
 
     async def by_ranges(self) -> None:
         """Fetches what is missing, and hashes everything."""
@@ -159,7 +159,7 @@ class _Assembly:
         more = True
         while more:
             # Room first, then the number: so the piece that everybody's hash waits for is never without.
-            async with self.owner.room.lent(PIECE) as buffer:
+            async with self.owner.buffers.lent(PIECE) as buffer:
                 number = next(missing, None)
                 more = number is not None
                 if number is not None:
@@ -189,7 +189,7 @@ class _Assembly:
     async def _stream_whole(self) -> None:
         identity = self.partial.identity
         sink = _Sink(self)
-        async with self.owner.room.taken(PIECE):
+        async with self.owner.buffers.taken(PIECE):
             await self.owner.bucket.stream(identity.key, etag=identity.etag, on_chunks=sink.take)
         sink.require_full()
         if self._parts is not None:

@@ -14,7 +14,7 @@ Reader = Callable[[Update], None]
 """Hands bytes to an update, from wherever they are."""
 
 
-class Chain:
+class OrderedHash:
     """`add` what is next, then `end`; `run` waits for the thread."""
 
     def __init__(self, update: Update, threads: ThreadPoolExecutor) -> None:

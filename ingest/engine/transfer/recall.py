@@ -20,7 +20,7 @@ from ingest.model import Counts, Download, LocalCopy, Outcome, Reason
 from ingest.plan.concurrency import Concurrency, RetryBudget
 from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore, Staged
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 
 _AT_ONCE = 16
 
@@ -50,7 +50,7 @@ class Recall:
         if key not in found:
             raise RowNotFound(f"{key!r} is not in the catalog")
         row = found[key]
-        here("recall.read")
+        failpoint("recall.read")
         if row.remote.etag != etag:
             raise ObjectChanged(f"{key!r}: another version is recorded")
         async with self._limit:

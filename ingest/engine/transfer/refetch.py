@@ -24,7 +24,7 @@ from ingest.plan.etags import is_same
 from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore
 from ingest.store.placing import Strangers
-from ingest.system.failpoints import here
+from ingest.system.failpoints import failpoint
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Refetch:
             IngestError: recording ended, or the disk failed.
         """
         remote = row.remote
-        await self.recorder.room()
+        await self.recorder.ready()
         self.run.progress.planned(1, remote.size)
         await self.pool.submit(Download(remote, None if self.keeps_rows else row.decided_on, reason))
-        here("restore.submitted")
+        failpoint("restore.submitted")
 
     async def take_up(self, row: CopyRow) -> bool:
         """Whether the file at the copy's place is the version that the bucket holds now, which is not the recorded one:
@@ -69,13 +69,13 @@ class Refetch:
         check = check_for(newest.etag, newest.size)
         found = await asyncio.to_thread(self.store.adopt_at, row.local_path, newest.size, check)
         if found is not None:
-            await self.recorder.room()
+            await self.recorder.ready()
             self.recorder.add(Taken(Download(wanted, row.decided_on, Reason.REPAIR), newest, found, 1, 0))
         return found is not None
 
     async def refuse(self, row: CopyRow, reason: Reason, error: IngestError) -> None:
         """As one that was submitted and failed, without a download. Raises as `submit`."""
-        await self.recorder.room()
+        await self.recorder.ready()
         self.run.progress.planned(1, row.remote.size)
         action = Download(row.remote, None, reason)
         self.recorder.add(Outcome(action, Status.FAILED, row.remote, error=error))
@@ -92,7 +92,7 @@ class Refetch:
             await asyncio.wait({drained, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if drained.done():
                 await drained
-                here("restore.downloaded")
+                failpoint("restore.downloaded")
             else:
                 self.run.stop.raise_if_requested()
         finally:

@@ -27,7 +27,7 @@ from ingest.errors import (
 )
 from ingest.model import HAD_A_COPY, Download, Outcome, Reason, RemoteObject, Skip, Status
 from ingest.plan.concurrency import Concurrency, RetryBudget
-from ingest.plan.cursors import Ticket
+from ingest.plan.cursors import Part
 from ingest.plan.policy import is_believed_absent, is_had
 
 if TYPE_CHECKING:
@@ -153,12 +153,12 @@ class TransferPool:
     """Runs transfers at a level that follows `concurrency`; results go to `deliver` as they come."""
 
     transfer: Callable[[Download], Awaitable[Outcome | Taken]]
-    deliver: Callable[[Outcome | Taken, Ticket | None], None]
+    deliver: Callable[[Outcome | Taken, Part | None], None]
     concurrency: Concurrency
     failure: Exception | None = None
     """What made the pool stop taking work: a fault of the disk, a source that stays away, or a defect."""
     last_error: IngestError | None = None
-    _queue: asyncio.Queue[tuple[Download, Ticket | None]] = field(init=False)
+    _queue: asyncio.Queue[tuple[Download, Part | None]] = field(init=False)
     _working: int = 0
     """Workers that will take another action. Their tasks tell too late: several would leave for the same place."""
     _workers: set[asyncio.Task[None]] = field(default_factory=set)
@@ -167,7 +167,7 @@ class TransferPool:
     def __post_init__(self) -> None:
         self._queue = asyncio.Queue(maxsize=2 * self.concurrency.ceiling)
 
-    async def submit(self, action: Download, ticket: Ticket | None = None) -> None:
+    async def submit(self, action: Download, part: Part | None = None) -> None:
         """Waits for a place in the queue.
 
         Raises:
@@ -175,7 +175,7 @@ class TransferPool:
         """
         if self.failure is not None:
             raise self.failure
-        await self._queue.put((action, ticket))
+        await self._queue.put((action, part))
         self._hire()
 
     async def drain(self) -> None:
@@ -235,15 +235,15 @@ class TransferPool:
     async def _work(self) -> None:
         while self._working <= self.concurrency.current:
             self._hire()
-            action, ticket = await self._queue.get()
+            action, part = await self._queue.get()
             try:
                 result = await self.transfer(action)
                 if isinstance(result, Outcome) and result.error is not None:
                     self.last_error = result.error
-                self.deliver(result, ticket)
+                self.deliver(result, part)
             except IngestError as error:
                 if isinstance(error, DiskError):
-                    self.deliver(Outcome(action, Status.FAILED, action.remote, error=error, attempts=1), ticket)
+                    self.deliver(Outcome(action, Status.FAILED, action.remote, error=error, attempts=1), part)
                 self.give_up(error)
             except Exception as defect:  # noqa: BLE001 - ours: it must end the run, not vanish with its task
                 self.give_up(exhausted(defect) or defect)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.model import Action, CatalogRow, Counts, MarkGone, Outcome, Pair, Record, RemoteObject, Skip, State, Status
-from ingest.plan.decide_page import Sifted, sift
+from ingest.plan.decide_page import PageDecision, decide_page
 from ingest.plan.policy import decide
 from ingest.plan.selection import Selection
 from ingest.plan.tally import tally, tally_many
@@ -35,6 +35,7 @@ rows = st.builds(
     st.booleans(),
     st.none(),
     st.integers(0, 1),
+    seen=st.integers(0, 3),
 )
 globs = st.lists(st.sampled_from(["a*", "*/", "b", "*"]), max_size=1).map(tuple)
 selections = st.builds(
@@ -56,7 +57,7 @@ def by_the_policy(listed: list[RemoteObject], known: dict[str, CatalogRow], sele
     return [action for pair in pairs for action in decide(pair, selection)]
 
 
-def counted(found: Sifted) -> Counts:
+def counted(found: PageDecision) -> Counts:
     """What the engine counts of a page."""
     counts = Counts()
     tally_many(counts, found.unchanged, len(found.skipped) + len(found.known))
@@ -71,7 +72,7 @@ def test_a_page_is_decided_as_its_keys_are(
 ) -> None:
     known = {row.key: row for row in catalog}
     expected = by_the_policy(listed, dict(known), selection)
-    found = sift(listed, dict(known), selection, all_rows=True)
+    found = decide_page(listed, dict(known), selection, all_rows=True)
     skips = [action for action in expected if isinstance(action, Skip)]
     assert found.unchanged == sum(skip.unchanged for skip in skips)
     assert found.skipped == [skip.remote.key for skip in skips if not skip.unchanged]
@@ -91,8 +92,8 @@ def test_nothing_is_gone_where_not_all_rows_are_known(
     listed: list[RemoteObject], catalog: list[CatalogRow], selection: Selection
 ) -> None:
     known = {row.key: row for row in catalog}
-    some = sift(listed, dict(known), selection, all_rows=False)
-    everything = sift(listed, dict(known), selection, all_rows=True)
+    some = decide_page(listed, dict(known), selection, all_rows=False)
+    everything = decide_page(listed, dict(known), selection, all_rows=True)
     assert some.gone == []
     assert some.actions == everything.actions
     assert (some.unchanged, some.skipped, some.known) == (everything.unchanged, everything.skipped, everything.known)
