@@ -117,13 +117,14 @@ def run_async(work: Callable[[Stop], Awaitable[T]], *, at_once: bool = False) ->
     async def supervised() -> T:
         from ingest.tasks.stop import Stop
 
-        stop = Stop()
+        stop, seen = Stop(), list[signal.Signals]()
         loop = asyncio.get_running_loop()
         main = asyncio.ensure_future(work(stop))
 
         def received(number: signal.Signals) -> None:
-            if at_once or stop.signal is not None:
-                signals.end_soon(stop.signal or number)
+            seen.append(number)
+            if at_once or len(seen) > 1:
+                signals.end_soon(seen[0])
                 main.cancel()
             stop.request(number)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +25,7 @@ from ingest.observe.metrics import COUNTERS, Snapshot
 from ingest.observe.notify import Notifier
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
-from ingest.tasks.stop import Stop
+from ingest.tasks.stop import NOTHING_LEFT, Stop
 
 MOST_IN_FLIGHT = 4_000
 MOST_BYTES_IN_FLIGHT = 64 << 20
@@ -91,7 +90,7 @@ class Consumer:
             for task in tasks[: len(endless)]:
                 task.cancel()
             await asyncio.gather(*tasks[: len(endless)], return_exceptions=True)
-            ending.request(signal.SIGTERM)
+            ending.request(NOTHING_LEFT)
             await asyncio.shield(self._wind_down(tasks[len(endless) :]))
 
     async def _wind_down(self, delivering: list[asyncio.Task[None]]) -> None:

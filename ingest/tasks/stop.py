@@ -1,4 +1,4 @@
-"""The request to stop: set by the first signal, obeyed at the next safe place."""
+"""The request to stop: made by a signal or by whoever else has a reason, obeyed at the next safe place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal as signals
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ingest.errors import InterruptedRun, TerminatedRun
 
@@ -16,16 +16,34 @@ _SWALLOWED_SECONDS = 5.0
 """What has not ended by then has not heard of its cancellation: `asyncio.wait_for` loses one now and then."""
 
 
+class StopReason(NamedTuple):
+    """Why a run is to end before its end: by the error that it then ends with, whose exit code it has, and what that
+    says."""
+
+    error: type[InterruptedRun]
+    message: str
+
+
+INTERRUPTED = StopReason(InterruptedRun, "interrupted; what was finished is recorded")
+TERMINATED = StopReason(TerminatedRun, "terminated; what was finished is recorded")
+NOTHING_LEFT = StopReason(InterruptedRun, "nothing more will come")
+"""To a part of a run whose other parts have ended."""
+
+
 @dataclass
 class Stop:
-    """Whether, and by which signal, the run was asked to end."""
+    """Whether, and why, the run was asked to end."""
 
-    signal: signals.Signals | None = None
+    reason: StopReason | None = None
+    """The first one: what ends a run says why, whatever else comes while it ends."""
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
     _hooks: list[Callable[[], None]] = field(default_factory=list)
 
-    def request(self, received: signals.Signals) -> None:
-        self.signal = self.signal or received
+    def request(self, reason: StopReason | signals.Signals) -> None:
+        """Asks for the end; a signal is a reason, too."""
+        if isinstance(reason, signals.Signals):
+            reason = TERMINATED if reason is signals.SIGTERM else INTERRUPTED
+        self.reason = self.reason or reason
         if not self.requested:
             self._asked.set()
             for hook in self._hooks:
@@ -51,9 +69,8 @@ class Stop:
 
     @property
     def error(self) -> InterruptedRun:
-        if self.signal is signals.SIGTERM:
-            return TerminatedRun("terminated; what was finished is recorded")
-        return InterruptedRun("interrupted; what was finished is recorded")
+        error, message = self.reason or INTERRUPTED
+        return error(message)
 
     async def during(self, work: Awaitable[T]) -> T:
         """The result of `work`, which is cancelled and awaited when a stop is requested.
@@ -74,6 +91,6 @@ class Stop:
         return working.result()
 
     def raise_if_requested(self) -> None:
-        """Raises `InterruptedRun` or `TerminatedRun`."""
+        """Raises the `InterruptedRun` that the reason names."""
         if self.requested:
             raise self.error
