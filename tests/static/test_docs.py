@@ -134,6 +134,26 @@ def test_files_that_are_named_exist(path: Path) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_the_words_of_the_glossary_are_defined_where_it_says() -> None:
+    glossary = re.findall(r"\| `(\w+)` in `([\w/]+\.py)` \|", read("docs/architecture.md"))
+    assert len(glossary) >= 25
+    defined = r"^(?:class |async def |def |){}\b(?:[:(]| = |: TypeAlias)"
+    assert [word for word, name in glossary if not re.search(defined.format(word), read(name), re.MULTILINE)] == []
+
+
+def test_every_room_has_its_line_and_every_question_an_answer() -> None:
+    text = read("docs/architecture.md")
+    rooms = {
+        path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "ingest").rglob("*.py") if path.stat().st_size
+    }
+    own = {"ingest/catalog/sql", "ingest/catalog/schema"}  # they stand in the line of the catalog
+    table = text.partition("## Rooms")[2].partition("##")[0]
+    assert {room for room in rooms - own - {"ingest"} if f"`{room}`" not in table} == set()
+    questions = re.findall(r"^\| (.*\?) \| (.*) \|$", text.partition("## Where to look")[2], re.MULTILINE)
+    assert len(questions) >= 20
+    assert [asked for asked, answer in questions if not re.search(r"`(ingest|migrations)/[\w/]+(\.py)?`", answer)] == []
+
+
 def test_no_secret_is_tracked(tracked: list[str]) -> None:
     assert not [name for name in tracked if re.search(r"(^|/)(\.env|.*\.(pem|key|crt|db|sqlite3?|pyc))$", name)]
     assert not [name for name in tracked if name.startswith(("secrets/", "data/"))]
