@@ -6,6 +6,7 @@ again, and compares with a run that never saw the fault (I4, I5).
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import ssl
@@ -18,15 +19,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import asyncpg
 import pytest
 import pytest_asyncio
-from sqlalchemy import text, update
+from sqlalchemy import update
 from tenacity import wait_none
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema
 from ingest.catalog.schema.tables import metadata, runs
-from ingest.catalog.sql.engine import create_engine
 from ingest.engine.options import SyncOptions
 from ingest.engine.transfer import transfer
 from ingest.http.timeouts import Timeouts
@@ -41,6 +42,7 @@ from ingest.tasks.stop import Stop
 from ingest.testing.memory_s3 import MemoryS3, serving
 from tests.faults import invariants
 from tests.faults.invariants import SECRET, Seen
+from tests.fixtures.databases import migrated_sqlite
 from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Bucket
 
@@ -192,6 +194,7 @@ def live(found: Seen) -> Seen:
     )
 
 
+_upgraded: set[str] = set()
 _undisturbed: dict[frozenset[tuple[str, bytes]], Seen] = {}
 
 
@@ -245,25 +248,22 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def sqlite_template() -> bytes:
     """A migrated database's bytes: copied, not migrated anew for each test."""
-    import asyncio
-
-    path = tmp_path_factory.mktemp("template") / "catalog.db"
-    asyncio.run(schema.upgrade(f"sqlite+aiosqlite:///{path}"))
-    return path.read_bytes()
+    return asyncio.run(migrated_sqlite())
 
 
 @pytest_asyncio.fixture
 async def emptied_postgres(postgres_uri: str) -> str:
     """One migrated database for all tests of this worker, emptied for each."""
-    url = f"postgresql+asyncpg://{postgres_uri.partition('://')[2]}"
-    await schema.upgrade(url)
-    engine = create_engine(url)
-    async with engine.begin() as connection:
-        names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
-        await connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
-    await engine.dispose()
+    url = postgres_uri.replace("postgresql:", "postgresql+asyncpg:")
+    if url not in _upgraded:
+        await schema.upgrade(url)
+        _upgraded.add(url)
+    connection = await asyncpg.connect(postgres_uri)
+    names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+    await connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+    await connection.close()
     return url
 
 

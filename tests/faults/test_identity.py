@@ -38,6 +38,7 @@ from ingest.testing import faults
 from ingest.testing.memory_s3 import MemoryS3, serving
 from tests.faults.invariants import tree
 from tests.faults.rig import OBJECTS, Rig, holding, run_sync, settings_for
+from tests.fixtures.databases import migrate
 
 
 async def refused(rig: Rig, kind: type[IngestError], *parts: str, settings: Settings | None = None) -> RunReport:
@@ -149,7 +150,7 @@ async def test_of_two_first_runs_in_two_data_directories_one_is_refused(
     tmp_path: Path, database_url: str, swift: None, before: str
 ) -> None:
     """Both have looked before either is on record: who comes second would find every copy unchanged, and have none."""
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     server = MemoryS3()
     server.fill(OBJECTS)
     async with serving(server):

@@ -12,9 +12,9 @@ from sqlalchemy import text
 from ingest.catalog import queries
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema import schema
 from ingest.model import Audit, RunStatus
 from ingest.plan.clock import Reading
+from tests.fixtures.databases import migrate
 from tests.fixtures.process import Done, run_ingest
 
 COPIED = (
@@ -75,7 +75,7 @@ async def two_runs_with_two_events_each(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES)
 async def test_a_forged_trail_is_found(database_url: str, forgery: Sequence[str]) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
         await two_runs_with_two_events_each(catalog)
         assert await queries.check_chain(catalog) == []

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ingest.catalog.schema import schema
 from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.jobs.cleanup import cleanup
 from ingest.jobs.restore import restore
@@ -18,6 +17,7 @@ from ingest.observe.progress import Silence
 from ingest.plan.selection import Selection
 from ingest.tasks.stop import Stop
 from ingest.testing.memory_s3 import MemoryS3, serving
+from tests.fixtures.databases import migrate
 from tests.fixtures.process import Done, run_ingest
 from tests.fixtures.servers import Bucket
 
@@ -99,7 +99,7 @@ LITERAL = ["a%b", "a_b", "a*b", "a?b", "a[b]", "a'b", 'a"b', "a;--b", "a\\b", "a
 async def test_signs_of_patterns_and_of_sql_are_literal_in_a_prefix(
     moto: Bucket, database_url: str, tmp_path: Path
 ) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     await moto.put({key: b"x" for key in LITERAL})
     settings = moto.settings(tmp_path / "data", database_url=database_url)
     quiet = {"progress": Silence(), "stop": Stop()}

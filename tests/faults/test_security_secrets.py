@@ -9,12 +9,12 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import text
 
-from ingest.catalog.schema import schema
 from ingest.catalog.sql.engine import create_engine
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket as OpenBucket
 from ingest.source.client import S3Client
 from ingest.testing.raw_server import Script, Visit, raw_server
+from tests.fixtures.databases import migrate
 from tests.fixtures.process import Done, run_ingest
 from tests.fixtures.servers import Bucket
 
@@ -121,7 +121,7 @@ async def test_servers_that_quote_what_they_were_sent(tmp_path: Path, script: Sc
 
 
 async def test_the_error_that_a_run_records_holds_none(tmp_path: Path, postgres_url: str) -> None:
-    await schema.upgrade(postgres_url)
+    await migrate(postgres_url)
     async with raw_server(_echo) as server:
         given = variables(tmp_path, f"http://127.0.0.1:{server.port}", DATABASE_URL=postgres_url)
         assert_clean(await run_ingest("sync", "-v", variables=given, cwd=tmp_path), tmp_path)

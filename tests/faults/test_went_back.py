@@ -26,6 +26,7 @@ from ingest.testing.raw_server import Visit
 from tests.faults.mortal import Mortal
 from tests.faults.rig import Rig, rigged, run_sync
 from tests.faults.turning import Turning
+from tests.fixtures.databases import migrate
 
 KEYS = [f"2026/{number:02}.pdf" for number in range(40)]
 OLD = {key: b"old " + key.encode() for key in KEYS}
@@ -38,7 +39,7 @@ RECORDED = "SELECT count(*) FROM objects WHERE size = 17"
 
 @pytest_asyncio.fixture
 async def own_url(database_url: str) -> str:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     return database_url
 
 

@@ -14,10 +14,10 @@ import pytest
 from ingest.catalog import audit
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema import schema
 from ingest.catalog.sql import postgres
 from ingest.catalog.sql.driver import Insert, Statement, sqlite_time
 from ingest.model import Audit, Delivery, LocalCopy, RemoteObject, Verified
+from tests.fixtures.databases import migrate
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 AWAY, EVER = 1 << 30, 1
@@ -79,7 +79,7 @@ async def test_all_ways_end_in_the_same_rows(
     monkeypatch.setattr(postgres, "COPY_FROM", copy_from)
     lite = f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
     for url in (lite, postgres_url):
-        await schema.upgrade(url)
+        await migrate(url)
     assert await written(postgres_url) == await written(lite)
 
 
@@ -87,7 +87,7 @@ async def test_without_the_right_to_temporary_tables_it_works_as_well(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "COPY_FROM", EVER)
-    await schema.upgrade(postgres_url)
+    await migrate(postgres_url)
     parts = urlsplit(postgres_url)
     name, role = parts.path.lstrip("/"), f"limited_{parts.path.lstrip('/')}"
     connection = await asyncpg.connect(urlunsplit(parts._replace(scheme="postgresql")))
@@ -112,7 +112,7 @@ async def test_a_row_that_is_there_takes_nothing_where_the_condition_does_not_ho
     taken = ("listing_order = excluded.listing_order",)
     insert = Insert("sources", ("endpoint", "bucket", "listing_order"), ("endpoint", "bucket"), taken, "sources.id > 1")
     for url in (f"sqlite+aiosqlite:///{tmp_path}/catalog.db", postgres_url):
-        await schema.upgrade(url)
+        await migrate(url)
         async with Catalog.open(url) as catalog:
             for order in ("unknown", "bytes"):
 
@@ -129,7 +129,7 @@ async def test_a_failed_copy_leaves_nothing_and_the_connection_works(
 ) -> None:
     """The same temporary table is made again by the next transaction."""
     monkeypatch.setattr(postgres, "COPY_FROM", EVER)
-    await schema.upgrade(postgres_url)
+    await migrate(postgres_url)
     insert = Insert("sources", ("endpoint", "bucket"), ("endpoint", "bucket"))
     async with Catalog.open(postgres_url) as catalog:
         for rows, kept in (([("e", None)], 0), ([("e", "b"), ("e", "c")], 2), ([("e", "c"), ("e", "d")], 3)):

@@ -13,7 +13,6 @@ from sqlalchemy import insert, update
 
 from ingest.catalog import pruning, queries
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema import schema
 from ingest.catalog.schema.tables import deliveries, sources
 from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.errors import ClockUntrusted
@@ -26,13 +25,14 @@ from ingest.settings import Settings
 from ingest.source.clock import server_time
 from ingest.tasks.stop import Stop
 from ingest.testing.raw_server import Visit, raw_server
+from tests.fixtures.databases import migrate
 from tests.fixtures.servers import Bucket
 
 
 @pytest.fixture
 async def settings(weed: Bucket, database_url: str, tmp_path: Path) -> Settings:
     """Three objects, downloaded just now."""
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     await weed.put({"a": b"1", "b": b"22", "c": b"333"})
     found = weed.settings(tmp_path / "data", database_url=database_url)
     assert (await sync(found, SyncOptions(), progress=Silence(), stop=Stop())).status is RunStatus.OK

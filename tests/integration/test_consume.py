@@ -15,7 +15,6 @@ import pytest
 
 from ingest.catalog import deadletters, overview
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema import schema
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
 from ingest.engine.options import DeliverOptions, SyncOptions
@@ -28,6 +27,7 @@ from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
+from tests.fixtures.databases import migrate
 from tests.fixtures.events import eventually, list_letters, notice, plain, record, row_of, run, sent, settings_for
 from tests.fixtures.servers import Bucket
 
@@ -314,7 +314,7 @@ async def test_due_letters_are_handed_out_once(moto: Bucket, tmp_path: Path, dat
 
 async def test_a_letter_of_an_earlier_topic_makes_room_for_one_at_its_place(tmp_path: Path, database_url: str) -> None:
     """A topic that is made anew begins at offset 0 again."""
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     now = datetime.now(UTC)
     dead = deadletters.LetterRow("t", 0, 1, None, b"old", (), "dead", "r", ({"at": "x"},), now)
     new = dead._replace(value=b"new", state="waiting", next_attempt_at=now)

@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import insert
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema import schema
 from ingest.catalog.schema.tables import objects
 from ingest.catalog.sql import postgres
 from ingest.catalog.sql.driver import Dialect, Insert, Statement, Steps
 from ingest.engine.record.patient import Outage
 from ingest.errors import DatabaseDataError, DatabaseError
 from ingest.tasks.stop import Stop
+from tests.fixtures.databases import migrate
 
 MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 COLUMNS = ("source_id", "key", "size", "etag", "last_modified", "source_s3_path", "state")
@@ -67,7 +67,7 @@ async def test_what_neither_keeps(
 ) -> None:
     if copies:
         monkeypatch.setattr(postgres, "COPY_FROM", 1)
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
         await catalog.source("minio.example.com", "statements")
         with pytest.raises(DatabaseDataError) as refused:
@@ -85,7 +85,7 @@ async def test_what_postgresql_does_not_keep(
 ) -> None:
     if copies:
         monkeypatch.setattr(postgres, "COPY_FROM", 1)
-    await schema.upgrade(postgres_url)
+    await migrate(postgres_url)
     async with Catalog.open(postgres_url) as catalog:
         await catalog.source("minio.example.com", "statements")
         with pytest.raises(DatabaseDataError):

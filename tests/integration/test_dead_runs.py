@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import select, update
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema import schema
 from ingest.catalog.schema.tables import runs
 from ingest.model import Counts, RunStatus
 from ingest.plan.clock import Reading
 from ingest.system.processes import own_identity
 from tests.faults.rig import dead_pid
+from tests.fixtures.databases import migrate
 
 HERE = socket.gethostname()
 SECONDS, MINUTES, HOURS = timedelta(seconds=10), timedelta(minutes=3), timedelta(hours=2)
@@ -39,7 +39,7 @@ SECONDS, MINUTES, HOURS = timedelta(seconds=10), timedelta(minutes=3), timedelta
 async def test_who_is_dead(
     database_url: str, command: str, host: str, process: str, silent: timedelta, alone: bool, expected: str
 ) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     started = datetime.now(UTC) - silent
     pid = os.getpid() if process == "living" else dead_pid()
     async with Catalog.open(database_url) as catalog:
@@ -57,7 +57,7 @@ async def test_who_is_dead(
 
 
 async def test_the_lock_of_another_bucket_says_nothing(database_url: str) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
         one, other = await catalog.source("127.0.0.1", "statements"), await catalog.source("127.0.0.1", "invoices")
         left = await catalog.start_run("sync", {}, one.id)
@@ -76,7 +76,7 @@ async def status_of(catalog: Catalog, run_id: int) -> tuple[str, str | None]:
 @pytest.mark.parametrize("set_by", [-HOURS, SECONDS, MINUTES, HOURS, 500 * HOURS])
 async def test_who_is_seen_is_not_asked_for_the_time(database_url: str, set_by: timedelta) -> None:
     """However a clock was set since the last beat: this process runs, and a child that has ended does not."""
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     beat = datetime.now(UTC) - set_by
     async with Catalog.open(database_url) as catalog:
         source = await catalog.source("127.0.0.1", "statements")
@@ -90,7 +90,7 @@ async def test_who_is_seen_is_not_asked_for_the_time(database_url: str, set_by: 
 
 
 async def test_a_process_id_that_came_again_is_not_the_run(database_url: str) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
         source = await catalog.source("127.0.0.1", "statements")
         left = await catalog.start_run("backfill", {}, source.id)
@@ -103,7 +103,7 @@ async def test_a_process_id_that_came_again_is_not_the_run(database_url: str) ->
 
 async def test_who_was_taken_for_dead_says_that_it_lives(database_url: str) -> None:
     """As another container does, or another machine, when a clock was set an hour ahead."""
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
         source = await catalog.source("127.0.0.1", "statements")
         living = await catalog.start_run("backfill", {}, source.id)

@@ -11,7 +11,6 @@ from sqlalchemy import text
 
 from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema import schema
 from ingest.engine.options import CleanupOptions, HoldOptions, SyncOptions
 from ingest.engine.record.copies import Copies
 from ingest.errors import RowNotFound
@@ -22,6 +21,7 @@ from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
+from tests.fixtures.databases import migrate
 from tests.fixtures.servers import Bucket
 
 
@@ -48,7 +48,7 @@ def left(settings: Settings) -> set[str]:
 
 
 async def test_held_copies_outlive_the_retention(moto: Bucket, database_url: str, tmp_path: Path) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     settings = moto.settings(tmp_path / "data", database_url=database_url)
     await moto.put({key: b"x" for key in ("one", "onerous", "p/1", "p/2", "q/1", "p_/1", "pX/1", "100%")})
     await run_sync(settings)
@@ -113,7 +113,7 @@ async def test_a_second_hold_replaces_the_reason_and_a_bare_mark_is_obeyed(weed:
 async def test_a_hold_placed_while_a_cleanup_decides_is_obeyed(
     weed: Bucket, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_prefix: bool
 ) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     settings = weed.settings(tmp_path / "data", database_url=database_url)
     await weed.put({"a": b"x", "b": b"y"})
     await run_sync(settings)
@@ -132,7 +132,7 @@ async def test_a_hold_placed_while_a_cleanup_decides_is_obeyed(
 
 async def test_a_hold_and_an_intent_take_turns_on_postgresql(weed: Bucket, postgres_url: str, tmp_path: Path) -> None:
     """A hold that comes while an intent is written waits for its end, so that neither misses the other."""
-    await schema.upgrade(postgres_url)
+    await migrate(postgres_url)
     settings = weed.settings(tmp_path / "data", database_url=postgres_url)
     await weed.put({"a": b"x"})
     await run_sync(settings)

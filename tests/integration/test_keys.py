@@ -12,7 +12,6 @@ import pytest
 
 from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema import schema
 from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.cleanup import cleanup
 from ingest.jobs.restore import restore
@@ -26,6 +25,7 @@ from ingest.store.paths import decode_path
 from ingest.tasks.stop import Stop
 from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.invariants import Copy, files_of
+from tests.fixtures.databases import migrate
 from tests.fixtures.keys import ALL, NOT_UTF8, UNSTORABLE, body_of
 from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Bucket
@@ -79,7 +79,7 @@ async def assert_in_place(settings: Settings, keys: Sequence[str]) -> None:
 
 
 async def test_on_a_real_server_and_both_databases(moto: Bucket, database_url: str, tmp_path: Path) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     await moto.put({key: body_of(key) for key in MOTO_KEEPS})
     settings = moto.settings(tmp_path / "data", database_url=database_url)
     await assert_all_the_way(settings, MOTO_KEEPS)
@@ -94,14 +94,14 @@ async def test_on_a_real_server_and_both_databases(moto: Bucket, database_url: s
 
 
 async def test_line_feeds_too_in_both_orders_of_listing(memory: MemoryS3, database_url: str, tmp_path: Path) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     for key in ALL:
         memory.put(key, body_of(key))
     await assert_all_the_way(memory.bucket.settings(tmp_path / "data", database_url=database_url), ALL)
 
 
 async def test_a_key_that_cannot_be_kept_fails_alone(memory: MemoryS3, database_url: str, tmp_path: Path) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     good = ["nul", "d/x", "z", "nuldir/below"]
     for key in [*good, *UNSTORABLE, *NOT_UTF8]:
         memory.put(key, body_of(key))

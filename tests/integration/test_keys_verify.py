@@ -12,7 +12,6 @@ import pytest
 
 from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema import schema
 from ingest.engine.options import SyncOptions, VerifyOptions
 from ingest.jobs.show import history
 from ingest.jobs.sources import attach
@@ -25,6 +24,7 @@ from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 from ingest.testing.memory_s3 import MemoryS3
 from tests.faults.invariants import files_of
+from tests.fixtures.databases import migrate
 from tests.fixtures.keys import ALL, body_of
 from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Bucket
@@ -77,13 +77,13 @@ async def assert_verified(settings: Settings, keys: Sequence[str]) -> None:
 
 
 async def test_on_a_real_server_and_both_databases(moto: Bucket, database_url: str, tmp_path: Path) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     await moto.put({key: body_of(key) for key in MOTO_KEEPS})
     await assert_verified(moto.settings(tmp_path / "data", database_url=database_url), MOTO_KEEPS)
 
 
 async def test_line_feeds_too_in_both_orders_of_listing(memory: MemoryS3, database_url: str, tmp_path: Path) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     for key in ALL:
         memory.put(key, body_of(key))
     await assert_verified(memory.bucket.settings(tmp_path / "data", database_url=database_url), ALL)

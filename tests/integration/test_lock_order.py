@@ -14,16 +14,16 @@ from ingest.catalog import pruning
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.holds import Holder
 from ingest.catalog.pruning import Sought
-from ingest.catalog.schema import schema
 from ingest.model import Counts, RunStatus
 from ingest.plan.clock import Reading
+from tests.fixtures.databases import migrate
 
 _WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 @pytest.mark.parametrize("ending", [False, True], ids=["heartbeat", "end"])
 async def test_a_batch_is_committed_while_the_run_says_how_it_is(postgres_url: str, ending: bool) -> None:
-    await schema.upgrade(postgres_url)
+    await migrate(postgres_url)
     async with Catalog.open(postgres_url) as plain, plain.lock("sync of source 1") as lock:
         source = await plain.source("127.0.0.1", "statements")
         lock.run = record = await plain.begin_run("sync", {}, source)
@@ -54,7 +54,7 @@ _PRESENT = (
 @pytest.mark.parametrize("work", ["intend", "hold"])
 async def test_a_batch_is_committed_while_copies_are_to_go_or_to_stay(postgres_url: str, work: str) -> None:
     """The rows of both are written in orders of their own."""
-    await schema.upgrade(postgres_url)
+    await migrate(postgres_url)
     async with Catalog.open(postgres_url) as catalog:
         source = await catalog.source("127.0.0.1", "statements")
         beside = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))

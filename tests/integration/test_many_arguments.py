@@ -8,15 +8,15 @@ from ingest.catalog import inventory, queries
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.holds import Holder
-from ingest.catalog.schema import schema
 from ingest.model import LocalCopy, RemoteObject, Verified
+from tests.fixtures.databases import migrate
 
 MANY = 33_000
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def test_keys_by_the_ten_thousand_are_looked_for(database_url: str) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     keys = ["a", "b/c", "quote ' \" \\ [] {} ü", "%_"]
     async with Catalog.open(database_url) as catalog:
         source = await catalog.source("minio.example.com:9000", "statements")

@@ -17,10 +17,10 @@ from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.conditions import undelivered
 from ingest.catalog.outbox import LEASE, Claimed, Outbox, Settlement
-from ingest.catalog.schema import schema
 from ingest.catalog.schema.tables import deliveries, objects
 from ingest.model import SUPERSEDED, Delivery, DeliveryState, LocalCopy, RemoteObject, Shard, State, Verified
 from ingest.plan.resuming import Cursor
+from tests.fixtures.databases import migrate
 
 TARGET = "https://verify.example.com/v1/verify"
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,7 +28,7 @@ THEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest_asyncio.fixture
 async def catalog(database_url: str) -> AsyncIterator[Catalog]:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     async with Catalog.open(database_url) as opened:
         await opened.source("minio.example.com:9000", "statements")
         await opened.start_run("deliver", {}, 1)
@@ -390,7 +390,7 @@ async def test_claims_and_pauses_go_by_the_databases_clock(catalog: Catalog, mon
 async def test_what_concerns_one_key_is_looked_up_by_it(tmp_path: Path) -> None:
     """SQLite does not know how many rows wait: by their state it would read them all, for each key anew."""
     url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
-    await schema.upgrade(url)
+    await migrate(url)
     async with Catalog.open(url) as catalog:
         fill = catalog.driver.dialect.fill
         for sql, values in ((outbox._DUE + " id", (1, TARGET)), (in_line._OF_KEYS, (1, "[]"))):

@@ -9,8 +9,8 @@ import pytest
 
 from ingest.catalog.batch import Batch, Settled
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema import schema
 from ingest.model import KnownPage, RemoteObject
+from tests.fixtures.databases import migrate
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEYS = [f"{directory}/{number}" for directory in ("a", "b") for number in range(6)]
@@ -43,7 +43,7 @@ class Memory:
 @pytest.fixture
 async def memory(database_url: str) -> AsyncIterator[Memory]:
     """Every key recorded; its pages remembered under two prefixes."""
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
         source = await catalog.source("https://minio.example.com:9000", "statements")
         memory = Memory(catalog, source.id, await catalog.start_run("sync", {}, source.id))

@@ -11,7 +11,6 @@ import pytest
 
 from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema import schema
 from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.errors import DirectoryTaken
 from ingest.jobs.cleanup import cleanup
@@ -23,6 +22,7 @@ from ingest.plan.selection import Selection
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 from ingest.testing.memory_s3 import MemoryS3, running
+from tests.fixtures.databases import migrate
 from tests.fixtures.servers import Bucket
 
 
@@ -53,7 +53,7 @@ def copies_on_disk(settings: Settings) -> dict[str, bytes]:
 
 
 async def test_round_trip(weed: Bucket, database_url: str, tmp_path: Path) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     settings = weed.settings(tmp_path / "data", database_url=database_url)
     objects = {key: body_of(key, size) for key, size in sizes().items()}
     await weed.put(objects)
@@ -174,7 +174,7 @@ async def test_a_changed_object_is_not_restored_as_if_it_were_the_old_one(weed: 
 async def test_a_renamed_endpoint_is_pointed_out_and_told_to_the_catalog_it_is_no_new_source(
     weed: Bucket, database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     settings = weed.settings(tmp_path / "data", database_url=database_url)
     await weed.put({"a.pdf": b"a"})
     assert (await run_sync(settings)).counts.downloaded == 1

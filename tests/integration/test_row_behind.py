@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from ingest.catalog.schema import schema
 from ingest.engine.options import VerifyOptions
 from ingest.jobs.verify import verify
 from ingest.model import RunReport
@@ -16,6 +15,7 @@ from ingest.observe.progress import Silence
 from ingest.tasks.stop import Stop
 from tests.faults.rig import Rig, rigged, run_sync
 from tests.faults.turning import Turning
+from tests.fixtures.databases import migrate
 
 OLD = {f"2026/{number}.pdf": b"old %d" % number for number in range(6)}
 NEW = {key: b"newer " + body for key, body in OLD.items() if key != "2026/5.pdf"}
@@ -24,7 +24,7 @@ NEW = {key: b"newer " + body for key, body in OLD.items() if key != "2026/5.pdf"
 @pytest_asyncio.fixture
 async def behind(tmp_path: Path, database_url: str, swift: None) -> AsyncIterator[tuple[Rig, Turning]]:
     """The catalog is that of the night before, and nobody has noted it."""
-    await schema.upgrade(database_url)
+    await migrate(database_url)
     async with rigged(tmp_path, database_url, OLD) as rig:
         await rig.run(0)
         turning = Turning(database_url, tmp_path)
