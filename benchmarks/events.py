@@ -30,6 +30,7 @@ from benchmarks.report import Samples, rate, replace, section
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema
 from ingest.catalog.schema.tables import events
+from tests.fixtures.catalogs import reading
 
 HOME = Path(__file__).resolve().parent
 WORK = HOME / "work"
@@ -102,7 +103,7 @@ async def active_seconds(url: str, log: str) -> float:
     """From the partitions' assignment to the last download or delivery that was recorded."""
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     joined = next(line["timestamp"] for line in lines if line["event"] == "partitions_assigned")
-    async with Catalog.open(url) as catalog, catalog.reading() as connection:
+    async with Catalog.open(url) as catalog, reading(catalog) as connection:
         last: datetime = (await connection.execute(select(func.max(events.c.at)))).scalar_one()
     return (last - datetime.fromisoformat(joined)).total_seconds()
 

@@ -7,8 +7,8 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection
 
+from ingest.catalog.schema.engine import create_engine
 from ingest.catalog.schema.tables import metadata
-from ingest.catalog.sql.engine import create_engine
 from ingest.settings import Settings
 
 

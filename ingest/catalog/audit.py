@@ -17,13 +17,14 @@ from ingest.catalog.sql.driver import Dialect, Driver, Insert, Statement, Steps,
 from ingest.model import Audit
 
 FIRST = "0" * 64
-_TURN = 0x696E67657374  # the advisory lock's name: "ingest" in ASCII
+_TURN_POSTGRES = f"SELECT pg_advisory_xact_lock({0x696E67657374})"
+"""The advisory lock's name is "ingest" in ASCII."""
 _INSERT = Insert("events", ("at", "run_id", "source_id", "key", "what", "detail", "prev_hash", "hash"))
-_READ = (
-    "SELECT id, {at}, run_id, source_id, key, what, detail, prev_hash, hash FROM events "
-    "WHERE id >= ? ORDER BY id LIMIT ?"
+_NEWEST = "SELECT id, hash FROM events ORDER BY id DESC LIMIT 1"
+_READ_SQLITE = (
+    "SELECT id, at, run_id, source_id, key, what, detail, prev_hash, hash FROM events WHERE id >= ? ORDER BY id LIMIT ?"
 )
-_TIME_IN_WORDS = "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US BC')"
+_READ_POSTGRES = _READ_SQLITE.replace(" at,", " to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US BC'),")
 """PostgreSQL keeps times that no driver reads: before the year 1, after 9999, or none at all."""
 _FIRST_ID, _LAST_ID = -(2**63), 2**63 - 1
 """What the column holds. Ours begin at 1; who forges one may take any."""
@@ -45,9 +46,8 @@ def append(dialect: Dialect, run_id: int, source_id: int, at: datetime, audits: 
     if not audits:
         return
     if dialect.is_postgres:
-        yield Statement("SELECT pg_advisory_xact_lock(?)", (_TURN,))
-    newest = yield Statement("SELECT hash FROM events ORDER BY id DESC LIMIT 1")
-    previous = newest[0][0] if newest else FIRST
+        yield Statement(_TURN_POSTGRES)
+    previous = (yield from newest())[1] or FIRST
     moment, rows = dialect.time(at), []
     for audit in audits:
         detail = json.dumps(audit.detail, sort_keys=True)
@@ -64,14 +64,14 @@ def appending(run_id: int, source_id: int, at: datetime, audits: Sequence[Audit]
 
 def newest() -> Steps[tuple[int | None, str | None]]:
     """Id and hash of the last event; None and None before the first."""
-    rows = yield Statement("SELECT id, hash FROM events ORDER BY id DESC LIMIT 1")
+    rows = yield Statement(_NEWEST)
     return (int(rows[0][0]), rows[0][1]) if rows else (None, None)
 
 
 async def broken_links(driver: Driver) -> list[int]:
     """The ids of events that do not follow from the one before, or are not what a run saw; empty when all is well."""
     broken, start, previous = set(), _FIRST_ID, FIRST
-    query = _READ.format(at=_TIME_IN_WORDS if driver.dialect.is_postgres else "at")
+    query = _READ_POSTGRES if driver.dialect.is_postgres else _READ_SQLITE
     while start <= _LAST_ID and (rows := await driver.fetch(query, start, _EVENTS_AT_ONCE)):
         for number, at, run_id, source_id, key, what, detail, previous_hash, found in rows:
             expected = _link_or_none(previous_hash, at, run_id, source_id, (key, what, detail))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ingest.catalog import page_memory, runs, sources, writes
+from ingest.catalog import page_memory, runs, writes
 from ingest.catalog.batch import Batch, Committed
 from ingest.catalog.schema import schema
 from ingest.catalog.sources import Source
@@ -25,21 +24,18 @@ from ingest.plan.etags import Etags
 from ingest.plan.resuming import Cursor, Earlier, Told
 from ingest.plan.shards import key_range
 
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-
 __all__ = ["Catalog", "Source"]
 
 _ROW = (
-    f"SELECT key, size, {VERSION}, state, gone_at IS NOT NULL, local_path, attempts, "  # noqa: S608 - our own words
+    f"SELECT key, size, {VERSION}, state, gone_at IS NOT NULL, local_path, attempts, "
     "CASE WHEN attempts > 0 THEN last_error LIKE 'no_such_key:%' END, listed_etag, seen FROM objects"
 )
 _ROWS_FROM = f"{_ROW} WHERE source_id = ? AND key >= ? ORDER BY key LIMIT ?"
 _ROWS_BETWEEN = f"{_ROW} WHERE source_id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
-_ROWS_OF = f"{_ROW} WHERE source_id = ? AND key "
+_ROWS_OF = f"{_ROW} WHERE source_id = ? AND key {{among}}"
 _COPIES_OF = (
     "SELECT key, local_path, CASE state WHEN 'present' THEN digest END FROM objects WHERE local_path IS NOT NULL "
-    "AND (state = 'pruned' OR state = 'present' AND digest IS NOT NULL) AND source_id = ? AND key "
+    "AND (state = 'pruned' OR state = 'present' AND digest IS NOT NULL) AND source_id = ? AND key {among}"
 )
 _LEARN_ORDER = (
     "UPDATE sources SET listing_order = ?, order_since = {now}, order_reason = ?, order_proofs = 0, "
@@ -58,8 +54,15 @@ _PLACES_SINCE = (
     "AND (source_id, key) IN (SELECT source_id, key FROM events WHERE id > ?)"
 )
 _LAST_EVENT = "SELECT COALESCE(MAX(id), 0) FROM events"
+_COUNT_LIVE = {
+    (bounded, level): "SELECT count(*) FROM objects WHERE source_id = ? AND key >= ? AND gone_at IS NULL"
+    + " AND key < ?" * bounded
+    + " AND replace(substr(key, ?), '/', '') = substr(key, ?)" * level
+    for bounded in (False, True)
+    for level in (False, True)
+}
+_SOURCES = "SELECT id FROM sources ORDER BY id"
 _UNLIMITED = 1 << 62
-_DISPOSE_SECONDS = 5.0
 
 _catalog_row: Callable[[Any], CatalogRow] = partial(tuple.__new__, CatalogRow)
 """A third of the cost of the class's own constructor, whose arity the queries already settle."""
@@ -69,89 +72,36 @@ _catalog_row: Callable[[Any], CatalogRow] = partial(tuple.__new__, CatalogRow)
 class Catalog:
     """An open database. Every method raises `DatabaseError` when the database fails.
 
-    The hot path runs on `driver`; what people ask now and then on SQLAlchemy (`reading`, `writing`), imported then.
+    Statements go by way of `driver`; what is asked of one subject only stands in the modules beside this one.
     """
 
-    url: str
     driver: Driver
     target: Target
-    _engines: list[AsyncEngine] = field(default_factory=list)
     run: Continuity | None = None
     """The run whose transactions these are; see `of_run`."""
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, admit: schema.Admission = schema.admit_any, *, asked: bool = False
+        cls, url: str, admit: schema.Admission = schema.admit_any, *, read_only: bool = False
     ) -> AsyncIterator[Catalog]:
         """Connects, has `admit` look at the catalog's id, and checks the schema (see `schema.fitting`).
 
-        `asked` says that nothing is to be written, and so a database that can only be read will do.
+        `read_only` says that nothing is to be written, and so a database that can only be read will do.
         """
-        async with schema.fitting(url, admit, asked=asked) as driver:
-            catalog = cls(url, driver, Target.of(url, asked=asked))
-            try:
-                yield catalog
-            finally:
-                for engine in catalog._engines:
-                    with suppress(TimeoutError):  # its connections end with the process at the latest
-                        await asyncio.wait_for(engine.dispose(), _DISPOSE_SECONDS)
+        async with schema.fitting(url, admit, read_only=read_only) as driver:
+            yield cls(driver, Target.of(url, read_only=read_only))
 
     def of_run(self, run: Continuity) -> Catalog:
         """The same database, for one run: what it writes is counted, and a database that has forgotten some of it, or
         is another version's by now, is written to no more (`Continuity.move`)."""
         return replace(self, driver=CountedDriver(self.driver, run), run=run)
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        with self.target.translated():
-            async with self._engine().connect() as connection:
-                yield connection
-            self.driver.require_unchanged()
-
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """One write transaction: committed at the end, rolled back by an exception."""
-        from ingest.catalog.sql.engine import within
-
-        await self.driver.may_write()
-        with self.target.translated():
-            async with self._engine().connect() as plain:
-                connection = await plain.execution_options(writes=True)
-                async with connection.begin():
-                    yield connection
-                    number = await within(connection, self.run.move) if self.run is not None else 0
-        if self.run is not None:
-            self.run.committed(number)
-
-    def _engine(self) -> AsyncEngine:
-        if not self._engines:
-            from ingest.catalog.sql.engine import create_engine
-
-            address = self.driver.address
-            self._engines.append(create_engine(self.url, asked=self.target.asked, address=address))
-        return self._engines[0]
-
-    @property
-    def is_postgres(self) -> bool:
-        return self.target.is_postgres
-
-    async def source(self, endpoint: str, bucket: str, *, directory_id: str | None = None) -> Source:
-        """The row of this bucket; made when it is seen for the first time, with a directory of the bucket's name.
-
-        Raises:
-            DirectoryTaken: another source has that directory.
-        """
-        found = sources.find(await sources.all_sources(self.driver), endpoint, bucket, secure=True)
-        if found is not None:
-            return found
-        return await self.driver.write(partial(sources.add, endpoint, bucket, bucket, directory_id))
-
     async def learn_order(self, source_id: int, order: ListingOrder, reason: str = "") -> None:
         """Keeps the listing order, and what has shown it; pages are remembered for byte-ordered listings only."""
 
         def learn(dialect: Dialect) -> Steps[None]:
-            yield Statement(dialect.fill(_LEARN_ORDER), (order.value, reason, source_id))
+            yield Statement(_LEARN_ORDER, (order.value, reason, source_id))
             if order is not ListingOrder.BYTES:
                 yield from page_memory.forget_all(source_id, dialect)
 
@@ -182,14 +132,12 @@ class Catalog:
 
     async def rows_for(self, source_id: int, keys: Sequence[str]) -> dict[str, CatalogRow]:
         """The rows of these keys, in any order."""
-        dialect = self.driver.dialect
-        rows = await self.driver.fetch(_ROWS_OF + dialect.among, source_id, dialect.listed(keys))
+        rows = await self.driver.fetch(_ROWS_OF, source_id, self.driver.dialect.listed(keys))
         return {row[0]: _catalog_row(row) for row in rows}
 
     async def copies_recorded(self, source_id: int, keys: Sequence[str]) -> list[tuple[str, str, str | None]]:
         """Key, local path and digest of those of these keys whose copy is present, or pruned: then without digest."""
-        dialect = self.driver.dialect
-        return [(*row,) for row in await self.driver.fetch(_COPIES_OF + dialect.among, source_id, dialect.listed(keys))]
+        return [(*row,) for row in await self.driver.fetch(_COPIES_OF, source_id, self.driver.dialect.listed(keys))]
 
     async def places_after(self, source_id: int, key: str, limit: int) -> list[tuple[int, str, str, str | None]]:
         """Source, key, local path and digest of present copies, in order, from that key of that source on."""
@@ -216,13 +164,12 @@ class Catalog:
     async def count_live(self, source_id: int, shard: Shard) -> int:
         """How many rows of the shard are in the bucket as far as the catalog knows."""
         first, behind = key_range(shard)
-        sql = "SELECT count(*) FROM objects WHERE source_id = ? AND key >= ? AND gone_at IS NULL"
         values: list[Any] = [source_id, first]
         if behind is not None:
-            sql, values = f"{sql} AND key < ?", [*values, behind]
+            values.append(behind)
         if shard.level:
-            below = len(shard.prefix) + 1
-            sql, values = f"{sql} AND replace(substr(key, ?), '/', '') = substr(key, ?)", [*values, below, below]
+            values += [len(shard.prefix) + 1] * 2
+        sql = _COUNT_LIVE[behind is not None, shard.level]
         return int((await self.driver.fetch(sql, *values, leisurely=True))[0][0])
 
     async def pages(self, source_id: int, prefix: str, start: str, limit: int) -> list[KnownPage]:
@@ -238,12 +185,6 @@ class Catalog:
         than any row with this number (`CatalogRow.seen`), or a lower one."""
         rows = await self.driver.fetch(_SEEN, source_id)
         return int(rows[0][0]) if rows else 0
-
-    async def start_run(
-        self, command: str, arguments: Mapping[str, object], source_id: int, *, alone: bool = False
-    ) -> int:
-        """A new run's id, for what is not counted; see `begin_run`."""
-        return (await self.driver.write(partial(runs.start, command, arguments, source_id, alone=alone))).run_id
 
     async def begin_run(
         self, command: str, arguments: Mapping[str, object], source: Source, *, alone: bool = False
@@ -263,7 +204,7 @@ class Catalog:
         """Nothing is known of any page of any source."""
 
         def forget(dialect: Dialect) -> Steps[None]:
-            for (source_id,) in (yield Statement("SELECT id FROM sources ORDER BY id")):
+            for (source_id,) in (yield Statement(_SOURCES)):
                 yield from page_memory.forget_all(source_id, dialect)
 
         await self.driver.write(forget)

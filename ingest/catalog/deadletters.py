@@ -25,6 +25,9 @@ BYTES_AT_ONCE = 16 << 20
 """Of the letters of one statement, as the database holds them, unless one alone has more."""
 REMOVED_UNREAD = "removed_unread"
 """The reason of a letter that stands for messages which the broker removed before they were read."""
+_SHOWN_OF_VALUE = 120
+"""Characters of a message, as the database holds it, for a list that shows only its beginning: a multiple of four."""
+_LAST_ID, _END = (1 << 63) - 1, datetime.max.replace(tzinfo=UTC)
 
 _WAITING, _DEAD = f"state = '{LetterState.WAITING.value}'", f"state = '{LetterState.DEAD.value}'"
 _COLUMNS = (
@@ -36,30 +39,36 @@ _REWRITE = (
     "UPDATE dead_letters SET topic = ?, state = ?, reason = ?, attempts = ?, next_attempt_at = ?, key = ?, "
     "publish_at = coalesce(?, publish_at) WHERE id = ?"
 )
-_ROW = f"SELECT {', '.join(_COLUMNS[1:])}, id FROM dead_letters WHERE"  # noqa: S608 - names from this file only
-_STANDING = f'{_ROW} source_id = ? AND topic {{among}} AND "offset" {{among}}'
+_ROW = f"{', '.join(_COLUMNS[1:])}, id FROM dead_letters WHERE"
+_ROWS = f"SELECT {_ROW} id {{among}}"
+_ROWS_BEGUN = _ROWS.replace(", value,", f", substr(value, 1, {_SHOWN_OF_VALUE}),", 1)
+_STANDING = f'SELECT {_ROW} source_id = ? AND topic {{among}} AND "offset" {{among}}'
 _SIZED = "SELECT id, coalesce(length(value), 0) FROM dead_letters WHERE source_id = ?"
+_LETTERS = f"{_SIZED} AND id > ? AND id <= ? AND state {{among}} ORDER BY id LIMIT ?"
+_LETTERS_BEGUN = _LETTERS.replace("coalesce(length(value), 0)", "0")
+_LETTERS_OF_IDS = f"{_SIZED} AND id > ? AND id <= ? AND state {{among}} AND id {{among}} ORDER BY id LIMIT ?"
 _DUE = (
     f"{_SIZED} AND {_WAITING} AND (next_attempt_at <= {{now}} OR next_attempt_at > {{later}}) "
     "ORDER BY next_attempt_at LIMIT ?"
 )
+_DUE_ALONE = f"{_DUE} {{skip_locked}}"
 _LEASE = "UPDATE dead_letters SET next_attempt_at = {later} WHERE id {among}"
 _OURS = '(topic = ? OR substr(topic, 1, ?) = ?) AND ("partition" {among} OR "partition" >= ?)'
 _TO_PUBLISH = (
     f"{_SIZED} AND {_DEAD} AND publish_at IS NOT NULL AND (publish_at <= ? OR publish_at > ?) AND {_OURS} "
     "ORDER BY publish_at, id LIMIT ?"
 )
-_PUBLISHED = "UPDATE dead_letters SET publish_at = ? WHERE publish_at IS NOT NULL AND id"
-_UNPUBLISHED = f"SELECT count(*) FROM dead_letters WHERE source_id = ? AND {_DEAD} AND publish_at IS NOT NULL"  # noqa: S608
+_PUBLISHED = "UPDATE dead_letters SET publish_at = ? WHERE publish_at IS NOT NULL AND id {among}"
+_UNPUBLISHED = f"SELECT count(*) FROM dead_letters WHERE source_id = ? AND {_DEAD} AND publish_at IS NOT NULL"
 _LOST = "SELECT attempts FROM dead_letters WHERE source_id = ? AND reason = ?"
 _NAMED = (
-    'SELECT id, key, reason, topic, "partition", "offset", first_at FROM dead_letters WHERE source_id = ? '
-    "AND id > ? AND id <= ?"
+    'SELECT id, key, reason, topic, "partition", "offset" FROM dead_letters WHERE source_id = ? AND id > ? AND id <= ?'
 )
-_DELETE = "DELETE FROM dead_letters WHERE id"
+_NAMED_IDS = f"{_NAMED} AND id {{among}} ORDER BY id LIMIT ?"
+_NAMED_DEAD = f"{_NAMED} AND {_DEAD} AND (CAST(? AS TEXT) IS NULL OR reason = ?) AND first_at < ? ORDER BY id LIMIT ?"
+_IDS = "SELECT id FROM dead_letters WHERE source_id = ? AND id {among}"
+_DELETE = "DELETE FROM dead_letters WHERE id {among}"
 _HIGHEST = "SELECT coalesce(max(id), 0) FROM dead_letters WHERE source_id = ?"
-_SHOWN_OF_VALUE = 120
-"""Characters of a message, as the database holds it, for a list that shows only its beginning: a multiple of four."""
 
 
 class LetterRow(NamedTuple):
@@ -124,7 +133,7 @@ async def put(catalog: Catalog, source_id: int, rows: Sequence[LetterRow], settl
         if new:
             yield Statement(_PUT, rows=[_values(source_id, row, dialect) for row in new])
         if settled:
-            yield Statement(f"{_DELETE} {dialect.among}", (dialect.listed(list(settled)),))
+            yield Statement(_DELETE, (dialect.listed(list(settled)),))
 
     await catalog.driver.write(write)
 
@@ -137,7 +146,7 @@ def _in_their_place(dialect: Dialect, source_id: int, new: Sequence[LetterRow]) 
     """
     topics, offsets = sorted({row.topic for row in new}), sorted({row.offset for row in new})
     values = (source_id, dialect.listed(topics), dialect.listed(offsets))
-    found = yield Statement(_STANDING.format(among=dialect.among), values)
+    found = yield Statement(_STANDING, values)
     standing = {(row.topic, row.partition, row.offset): row for row in map(_as_row, found)}
     changed = []
     for row in new:
@@ -153,15 +162,14 @@ def _in_their_place(dialect: Dialect, source_id: int, new: Sequence[LetterRow]) 
 
 async def due(catalog: Catalog, source_id: int, limit: int, most_bytes: int = BYTES_AT_ONCE) -> list[LetterRow]:
     """Letters whose time has come, by the database's clock; nobody else is handed them for the time of `LEASE`."""
-    query, seconds = catalog.driver.dialect.fill(_DUE), LEASE.total_seconds()
-    if not await catalog.driver.fetch(query, source_id, seconds, 1):
+    seconds = LEASE.total_seconds()
+    if not await catalog.driver.fetch(_DUE, source_id, seconds, 1):
         return []
 
     def lease(dialect: Dialect) -> Steps[list[LetterRow]]:
-        skip = " FOR UPDATE SKIP LOCKED" if dialect.is_postgres else ""
-        ids = _within(most_bytes, (yield Statement(query + skip, (source_id, seconds, limit))))
-        rows = yield Statement(f"{_ROW} id {dialect.among}", (dialect.listed(ids),))
-        yield Statement(dialect.fill(_LEASE), (seconds, dialect.listed(ids)))
+        ids = _within(most_bytes, (yield Statement(_DUE_ALONE, (source_id, seconds, limit))))
+        rows = yield Statement(_ROWS, (dialect.listed(ids),))
+        yield Statement(_LEASE, (seconds, dialect.listed(ids)))
         return _in_order(ids, rows)
 
     return await catalog.driver.write(lease)
@@ -172,8 +180,7 @@ async def to_publish(catalog: Catalog, source_id: int, place: TopicPlace, now: d
     dialect, aside = catalog.driver.dialect, f"{place.topic} (until "
     ours = (place.topic, len(aside), aside, dialect.listed(list(place.partitions)), place.beyond)
     times = (dialect.time(now), dialect.time(now + LEASE))
-    query = _TO_PUBLISH.format(among=dialect.among)
-    ids = _within(BYTES_AT_ONCE, await catalog.driver.fetch(query, source_id, *times, *ours, limit))
+    ids = _within(BYTES_AT_ONCE, await catalog.driver.fetch(_TO_PUBLISH, source_id, *times, *ours, limit))
     return await _rows(catalog, ids)
 
 
@@ -182,7 +189,7 @@ async def published(catalog: Catalog, ids: Sequence[int], *, again_at: datetime 
 
     def note(dialect: Dialect) -> Steps[None]:
         again = None if again_at is None else dialect.time(again_at)
-        yield Statement(f"{_PUBLISHED} {dialect.among}", (again, dialect.listed(list(ids))))
+        yield Statement(_PUBLISHED, (again, dialect.listed(list(ids))))
 
     await catalog.driver.write(note)
 
@@ -205,18 +212,13 @@ async def letters(
     """The next letters of a source by their ids, oldest first: at most `limit`, and no more than `BYTES_AT_ONCE`, but
     one at least if there is one. `begun` reads no more than the beginning of each message, and so more of them."""
     dialect = catalog.driver.dialect
-    query = f"{_SIZED} AND id > ?"
-    values: list[Any] = [source_id, after]
-    for condition, value in (("id <= ?", upto), ("state = ?", state.value if state else None)):
-        if value is not None:
-            query, values = f"{query} AND {condition}", [*values, value]
+    states = dialect.listed([one.value for one in ([state] if state else LetterState)])
+    values: list[Any] = [source_id, after, _LAST_ID if upto is None else upto, states]
     if ids is not None:
-        query, values = f"{query} AND id {dialect.among}", [*values, dialect.listed(sorted(ids))]
-    query = f"{query} ORDER BY id LIMIT ?"
-    if begun:
-        query = query.replace("coalesce(length(value), 0)", "0")
-    found = _within(BYTES_AT_ONCE, await catalog.driver.fetch(query, *values, limit, leisurely=True))
-    return await _rows(catalog, found, begun=begun)
+        found = await catalog.driver.fetch(_LETTERS_OF_IDS, *values, dialect.listed(sorted(ids)), limit)
+    else:
+        found = await catalog.driver.fetch(_LETTERS_BEGUN if begun else _LETTERS, *values, limit, leisurely=True)
+    return await _rows(catalog, _within(BYTES_AT_ONCE, found), begun=begun)
 
 
 async def highest(catalog: Catalog, source_id: int) -> int:
@@ -226,9 +228,7 @@ async def highest(catalog: Catalog, source_id: int) -> int:
 
 async def missing(catalog: Catalog, source_id: int, ids: Collection[int]) -> list[int]:
     """Those of `ids` that no letter has."""
-    dialect = catalog.driver.dialect
-    query = f"SELECT id FROM dead_letters WHERE source_id = ? AND id {dialect.among}"  # noqa: S608 - as above
-    found = await catalog.driver.fetch(query, source_id, dialect.listed(sorted(ids)))
+    found = await catalog.driver.fetch(_IDS, source_id, catalog.driver.dialect.listed(sorted(ids)))
     return sorted(set(ids) - {row[0] for row in found})
 
 
@@ -246,18 +246,14 @@ async def discard(
     the end. Those with `ids` are removed in whatever state they are."""
 
     def remove(dialect: Dialect) -> Steps[tuple[int, int | None]]:
-        query, values = _NAMED, list[Any]((source_id, after, upto))
+        place = source_id, after, upto
         if chosen.ids is not None:
-            query, values = f"{query} AND id {dialect.among}", [*values, dialect.listed(sorted(chosen.ids))]
+            found = yield Statement(_NAMED_IDS, (*place, dialect.listed(sorted(chosen.ids)), AT_ONCE))
         else:
-            query = f"{query} AND {_DEAD}"
-        if chosen.reason is not None:
-            query, values = f"{query} AND reason = ?", [*values, chosen.reason]
-        if chosen.before is not None:
-            query, values = f"{query} AND first_at < ?", [*values, dialect.time(chosen.before)]
-        found = yield Statement(f"{query} ORDER BY id LIMIT ?", (*values, AT_ONCE))
+            narrowed = chosen.reason, chosen.reason, dialect.time(chosen.before or _END)
+            found = yield Statement(_NAMED_DEAD, (*place, *narrowed, AT_ONCE))
         if found and not dry_run:
-            yield Statement(f"{_DELETE} {dialect.among}", (dialect.listed([row[0] for row in found]),))
+            yield Statement(_DELETE, (dialect.listed([row[0] for row in found]),))
             yield from audit.append(dialect, run_id, source_id, datetime.now(UTC), [*map(_discarded, found)])
         return len(found), found[-1][0] if len(found) == AT_ONCE else None
 
@@ -265,16 +261,15 @@ async def discard(
 
 
 def _discarded(row: tuple[Any, ...]) -> Audit:
-    _, key, reason, topic, partition, offset, _ = row
+    _, key, reason, topic, partition, offset = row
     return Audit("discarded", key or "", {"reason": reason, "message": f"{topic}/{partition}/{offset}"})
 
 
 async def _rows(catalog: Catalog, ids: Sequence[int], *, begun: bool = False) -> list[LetterRow]:
     if not ids:
         return []
-    dialect = catalog.driver.dialect
-    query = _ROW.replace(", value,", f", substr(value, 1, {_SHOWN_OF_VALUE}),", 1) if begun else _ROW
-    return _in_order(ids, await catalog.driver.fetch(f"{query} id {dialect.among}", dialect.listed(list(ids))))
+    listed = catalog.driver.dialect.listed(list(ids))
+    return _in_order(ids, await catalog.driver.fetch(_ROWS_BEGUN if begun else _ROWS, listed))
 
 
 def _within(most_bytes: int, sized: Rows) -> list[int]:

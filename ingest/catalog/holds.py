@@ -11,16 +11,35 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.conditions import among, under
-from ingest.catalog.schema.tables import holds, objects
-from ingest.catalog.sql.engine import lock_source, upsert, within
-from ingest.model import Audit, State
+from ingest.catalog.sql.driver import Dialect, Insert, Statement, Steps, lock_source, read_time
+from ingest.model import Audit
 from ingest.system.failpoints import failpoint
+
+IS_HELD = (
+    "(objects.hold OR EXISTS (SELECT 1 FROM holds WHERE holds.source_id = objects.source_id AND holds.is_prefix "
+    "AND substr(objects.key, 1, length(holds.key)) = holds.key))"
+)
+"""Whether a row of `objects` is held, by its mark or by a prefix."""
+_RECORD = ("reason", "placed_by", "placed_at")
+_PUT = Insert(
+    "holds",
+    ("source_id", "key", "is_prefix", *_RECORD),
+    ("source_id", "is_prefix", "key"),
+    tuple(f"{name} = excluded.{name}" for name in _RECORD),
+)
+_DELETE = "DELETE FROM holds WHERE source_id = ? AND is_prefix = ? AND key {among}"
+_MARK = "UPDATE objects SET hold = ? WHERE source_id = ? AND key {among}"
+_RECORDED = "SELECT key FROM holds WHERE source_id = ? AND is_prefix = ? AND key {among}"
+_MARKED = "SELECT key FROM objects WHERE hold AND source_id = ? AND key {among}"
+_COUNT_KEYS = "SELECT count(*) FROM objects WHERE source_id = ? AND state = 'present' AND key {among}"
+_COUNT_PREFIX = "SELECT count(*) FROM objects WHERE source_id = ? AND state = 'present' AND substr(key, 1, ?) = ?"
+_ALL = (
+    "SELECT key, is_prefix, reason, placed_by, placed_at FROM holds WHERE source_id = ? UNION ALL "
+    "SELECT key, false, NULL, NULL, NULL FROM objects WHERE source_id = ? AND hold AND NOT EXISTS (SELECT 1 FROM holds "
+    "WHERE holds.source_id = objects.source_id AND holds.key = objects.key AND NOT holds.is_prefix)"
+)
 
 
 class Hold(NamedTuple):
@@ -43,100 +62,68 @@ class Holder:
 
     async def place(self, keys: Sequence[str], *, is_prefix: bool, reason: str, by: str, at: datetime) -> int:
         """Returns how many copies that are present now are covered. A hold that exists gets the new reason."""
-        rows = [
-            {
-                "source_id": self.source_id,
-                "key": key,
-                "is_prefix": is_prefix,
-                "reason": reason,
-                "placed_by": by,
-                "placed_at": at,
-            }
-            for key in keys
-        ]
         detail: dict[str, object] = {"prefix": is_prefix, "reason": reason, "by": by}
-        async with self.catalog.writing() as connection:
-            statement = upsert(connection, holds)
-            changed = {name: statement.excluded[name] for name in ("reason", "placed_by", "placed_at")}
-            conflict = {"index_elements": ["source_id", "key", "is_prefix"], "set_": changed}
-            await connection.execute(statement.on_conflict_do_update(**conflict), rows)
+
+        def placing(dialect: Dialect) -> Steps[int]:
+            yield _PUT.of([(self.source_id, key, is_prefix, reason, by, dialect.time(at)) for key in keys])
             failpoint("hold.recorded")
             if not is_prefix:
-                await self._mark(connection, keys, held=True)
+                yield from self._mark(keys, True, dialect)
                 failpoint("hold.marked")
-            covered = await self._covered(connection, keys, is_prefix=is_prefix)
+            covered = yield from self._covered(keys, is_prefix, dialect)
             lines = [Audit("held", key, detail) for key in keys]
-            await within(connection, audit.appending(self.run_id, self.source_id, at, lines))
+            yield from audit.append(dialect, self.run_id, self.source_id, at, lines)
             failpoint("hold.written")
-        return covered
+            return covered
+
+        return await self.catalog.driver.write(placing, leisurely=True)
 
     async def release(self, keys: Sequence[str], *, is_prefix: bool, by: str, at: datetime) -> list[str]:
         """Ends these holds and returns those that there were; nothing is done unless there were all of them.
 
         A hold on a key ends with its mark, also one that has no record.
         """
-        async with self.catalog.writing() as connection:
-            found = await self._existing(connection, keys, is_prefix=is_prefix)
+
+        def releasing(dialect: Dialect) -> Steps[list[str]]:
+            found = yield from self._existing(keys, is_prefix, dialect)
             if len(found) < len(keys):
                 return found
-            recorded = [{"held_key": key, "held_source": self.source_id, "by_prefix": is_prefix} for key in keys]
-            matching = (
-                holds.c.source_id == bindparam("held_source"),
-                holds.c.key == bindparam("held_key"),
-                holds.c.is_prefix == bindparam("by_prefix"),
-            )
-            await connection.execute(delete(holds).where(*matching), recorded)
+            yield Statement(_DELETE, (self.source_id, is_prefix, dialect.listed(keys)))
             failpoint("release.deleted")
             if not is_prefix:
-                await self._mark(connection, keys, held=False)
+                yield from self._mark(keys, False, dialect)
                 failpoint("release.marked")
             lines = [Audit("released", key, {"prefix": is_prefix, "by": by}) for key in keys]
-            await within(connection, audit.appending(self.run_id, self.source_id, at, lines))
+            yield from audit.append(dialect, self.run_id, self.source_id, at, lines)
             failpoint("release.written")
-        return found
+            return found
 
-    async def _existing(self, connection: AsyncConnection, keys: Sequence[str], *, is_prefix: bool) -> list[str]:
-        of_source = holds.c.source_id == self.source_id, holds.c.is_prefix == is_prefix
-        recorded = await connection.execute(select(holds.c.key).where(*of_source, self._among(holds.c.key, keys)))
-        found = set(recorded.scalars())
+        return await self.catalog.driver.write(releasing, leisurely=True)
+
+    def _existing(self, keys: Sequence[str], is_prefix: bool, dialect: Dialect) -> Steps[list[str]]:
+        found = yield Statement(_RECORDED, (self.source_id, is_prefix, dialect.listed(keys)))
         if not is_prefix:
-            marked = objects.c.source_id == self.source_id, self._among(objects.c.key, keys), objects.c.hold
-            found |= set((await connection.execute(select(objects.c.key).where(*marked))).scalars())
-        return [key for key in keys if key in found]
+            found += yield Statement(_MARKED, (self.source_id, dialect.listed(keys)))
+        known = {key for (key,) in found}
+        return [key for key in keys if key in known]
 
-    async def _mark(self, connection: AsyncConnection, keys: Sequence[str], *, held: bool) -> None:
-        await lock_source(connection, self.source_id)
-        of_key = objects.c.source_id == self.source_id, objects.c.key == bindparam("marked")
-        statement = update(objects).where(*of_key).values(hold=held)
-        await connection.execute(statement, [{"marked": key} for key in keys])
+    def _mark(self, keys: Sequence[str], held: bool, dialect: Dialect) -> Steps[None]:
+        yield from lock_source(self.source_id)
+        yield Statement(_MARK, (held, self.source_id, dialect.listed(keys)))
 
-    async def _covered(self, connection: AsyncConnection, keys: Sequence[str], *, is_prefix: bool) -> int:
-        matching = or_(*(under(key) for key in keys)) if is_prefix else self._among(objects.c.key, keys)
-        present = objects.c.source_id == self.source_id, objects.c.state == State.PRESENT.value
-        query = select(func.count()).select_from(objects).where(*present, matching)
-        return int((await connection.execute(query)).scalar_one())
-
-    def _among(self, column: ColumnElement[str], keys: Sequence[str]) -> ColumnElement[bool]:
-        return among(column, keys, is_postgres=self.catalog.is_postgres)
-
-
-def is_held() -> ColumnElement[bool]:
-    """Whether a row of ``objects`` is held, by its mark or by a prefix; for a query over ``objects``."""
-    starts = func.substr(objects.c.key, 1, func.length(holds.c.key)) == holds.c.key
-    covering = exists().where(holds.c.source_id == objects.c.source_id, holds.c.is_prefix, starts)
-    return or_(objects.c.hold, covering.correlate(objects))
+    def _covered(self, keys: Sequence[str], is_prefix: bool, dialect: Dialect) -> Steps[int]:
+        if not is_prefix:
+            return int((yield Statement(_COUNT_KEYS, (self.source_id, dialect.listed(keys))))[0][0])
+        (prefix,) = keys
+        return int((yield Statement(_COUNT_PREFIX, (self.source_id, len(prefix), prefix)))[0][0])
 
 
 async def all_holds(catalog: Catalog, source_id: int) -> list[Hold]:
     """Every hold in key order, and every mark that has no record of who placed it and why."""
-    recorded = select(holds).where(holds.c.source_id == source_id)
-    has_record = exists().where(holds.c.source_id == source_id, holds.c.key == objects.c.key, ~holds.c.is_prefix)
-    marked = select(objects.c.key).where(objects.c.source_id == source_id, objects.c.hold, ~has_record)
-    async with catalog.reading() as connection:
-        found = [_as_hold(row) for row in await connection.execute(recorded)]
-        found += [Hold(key, False, None, None, None) for key in (await connection.execute(marked)).scalars()]
-    return sorted(found, key=lambda hold: (hold.key, not hold.is_prefix))
+    rows = await catalog.driver.fetch(_ALL, source_id, source_id, leisurely=True)
+    return sorted(map(_as_hold, rows), key=lambda hold: (hold.key, not hold.is_prefix))
 
 
-def _as_hold(row: Any) -> Hold:
-    return Hold(row.key, row.is_prefix, row.reason, row.placed_by, row.placed_at)
+def _as_hold(row: tuple[Any, ...]) -> Hold:
+    key, is_prefix, reason, placed_by, placed_at = row
+    return Hold(key, bool(is_prefix), reason, placed_by, None if placed_at is None else read_time(placed_at))

@@ -26,14 +26,15 @@ PUT_IN_LINE = Insert(
 )
 """A version that stands there already stays as it is, but for one that was given up for a newer one: it is the newest
 again."""
-_ANY = f"SELECT 1 FROM deliveries WHERE source_id = ? AND state IN ('{_PENDING}', '{_DEAD}') LIMIT 1"  # noqa: S608
+_ANY = f"SELECT 1 FROM deliveries WHERE source_id = ? AND state IN ('{_PENDING}', '{_DEAD}') LIMIT 1"
 _OF_KEYS = (
-    "SELECT id, key, etag, target, state, fields FROM deliveries WHERE source_id = ? AND key {among} "  # noqa: S608
-    f"AND state NOT IN ('{DeliveryState.DELIVERED}', '{DeliveryState.REJECTED}') ORDER BY id"
+    "SELECT id, key, etag, target, state, fields FROM deliveries WHERE source_id = ? AND key {among} "
+    f"AND state NOT IN ('{DeliveryState.DELIVERED}', '{DeliveryState.REJECTED}') ORDER BY id {{for_update}}"
 )
 """What waits or was given up. To say so would have SQLite look by the state, at all that waits, and not by the key."""
+_NOW = "SELECT {now}"
 _TAKE_AGAIN = (
-    f"UPDATE deliveries SET state = '{_PENDING}', attempts = 0, next_attempt_at = {{now}} "  # noqa: S608 - as above
+    f"UPDATE deliveries SET state = '{_PENDING}', attempts = 0, next_attempt_at = {{now}} "
     "WHERE id {among} AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.source_id = deliveries.source_id "
     f"AND o.key = deliveries.key AND o.etag = deliveries.etag AND o.state <> '{_DEAD}')"
 )
@@ -56,19 +57,23 @@ def put(batch: Batch, dialect: Dialect) -> Steps[None]:
     dead = [number for number, key, etag, target, state, _ in standing
             if state == _DEAD and etag == taken[key] and batch.target in ("", target)]  # fmt: skip
     if dead:
-        yield Statement(dialect.fill(_TAKE_AGAIN), (dialect.listed(dead),))
+        yield Statement(_TAKE_AGAIN, (dialect.listed(dead),))
 
 
 def _standing(source_id: int, keys: list[str], dialect: Dialect) -> Steps[list[tuple[Any, ...]]]:
     """What waits or was given up of these keys; nobody else changes it until the end of the transaction."""
     if not keys or not (yield Statement(_ANY, (source_id,))):
         return []
-    lock = " FOR UPDATE" if dialect.is_postgres else ""
-    return (yield Statement(dialect.fill(_OF_KEYS) + lock, (source_id, dialect.listed(keys))))
+    return (yield Statement(_OF_KEYS, (source_id, dialect.listed(keys))))
+
+
+def now() -> Steps[Any]:
+    """The database's time, as it is kept."""
+    return (yield Statement(_NOW))[0][0]
 
 
 def _insert(batch: Batch, rows: Mapping[tuple[str, str, str], Mapping[str, str]], dialect: Dialect) -> Steps[None]:
-    ((due,),) = yield Statement(f"SELECT {dialect.now}")
+    due = yield from now()
     at = dialect.time(batch.at)
     yield PUT_IN_LINE.of(
         [(batch.source_id, *place, _PENDING, json.dumps(fields), at, due) for place, fields in rows.items()]

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.in_line import PUT_IN_LINE
+from ingest.catalog.in_line import PUT_IN_LINE, now
 from ingest.catalog.sql.driver import Dialect, Statement, Steps, read_time
 from ingest.model import SUPERSEDED, Audit, DeliveryState
 from ingest.plan.rulings import LONGEST_PAUSE
@@ -46,36 +46,42 @@ _NO_OTHER_IN_HAND = (
 Only what is pending is claimed. To say so would have SQLite look by the state, at all that waits, and not by the key.
 """
 _DUE = (
-    f"SELECT id FROM deliveries WHERE {_WAITING} AND next_attempt_at <= {{now}} "  # noqa: S608 - our own words
-    f"AND (claimed_until IS NULL OR claimed_until <= {{now}}) AND {_NO_OTHER_IN_HAND} ORDER BY"
+    f"SELECT id FROM deliveries WHERE {_WAITING} AND next_attempt_at <= {{now}} "
+    f"AND (claimed_until IS NULL OR claimed_until <= {{now}}) AND {_NO_OTHER_IN_HAND} ORDER BY "
+    "next_attempt_at, id LIMIT ? {skip_locked}"
 )
+_DUE_UNTRIED_FIRST = _DUE.replace("ORDER BY", "ORDER BY response_status IS NOT NULL, attempts,")
 _CLAIM = "UPDATE deliveries SET claimed_by = ?, claimed_until = {later} WHERE id {among}"
 _WITH_OBJECT = (
     "SELECT d.id, d.key, d.etag, d.fields, d.attempts, coalesce(o.version, o.etag), "
     "o.state, o.size, o.digest, o.local_path, d.response_status "
-    "FROM deliveries d LEFT JOIN objects o ON o.source_id = d.source_id AND o.key = d.key WHERE d.id"
+    "FROM deliveries d LEFT JOIN objects o ON o.source_id = d.source_id AND o.key = d.key WHERE d.id {among}"
 )
-_OURS = f"SELECT id, target FROM deliveries WHERE claimed_by = ? AND state = '{_PENDING}' AND id"  # noqa: S608
+_OF_CLAIM = _WITH_OBJECT.replace("{among}", "= ? AND d.claimed_by = ?")
+_OURS = (
+    f"SELECT id, target FROM deliveries WHERE claimed_by = ? AND state = '{_PENDING}' AND id {{among}} "
+    "ORDER BY id {for_update}"
+)
 _CURRENT = (
     "SELECT d.id, coalesce(o.version, o.etag) FROM deliveries d "
-    "JOIN objects o ON o.source_id = d.source_id AND o.key = d.key WHERE d.id"
+    "JOIN objects o ON o.source_id = d.source_id AND o.key = d.key WHERE d.id {among}"
 )
-_GIVE_BACK = "UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE id"
+_GIVE_BACK = "UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE id {among}"
 _SETTLE = (
     "UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL, target = ?, state = ?, next_attempt_at = {later}, "
     "response_status = ?, response = ?, last_error = ?, delivered_at = ?, attempts = attempts + ? WHERE id = ?"
 )
 _MAKE_ROOM = "DELETE FROM deliveries WHERE source_id = ? AND key = ? AND etag = ? AND target = ? AND id <> ?"
 _RENEW = "UPDATE deliveries SET claimed_until = {later} WHERE claimed_by = ? AND id {among} RETURNING id"
-_HOLDERS = f"SELECT DISTINCT claimed_by FROM deliveries WHERE {_WAITING} AND claimed_by IS NOT NULL"  # noqa: S608
+_HOLDERS = f"SELECT DISTINCT claimed_by FROM deliveries WHERE {_WAITING} AND claimed_by IS NOT NULL"
 _FREE = (
-    f"UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE {_WAITING} "  # noqa: S608 - as above
+    f"UPDATE deliveries SET claimed_by = NULL, claimed_until = NULL WHERE {_WAITING} "
     "AND claimed_by {among} RETURNING id"
 )
-_NOT_SO_LATE = f"UPDATE deliveries SET next_attempt_at = {{now}} WHERE {_WAITING} AND next_attempt_at > {{later}}"  # noqa: S608
-_NOT_SO_LONG = f"UPDATE deliveries SET claimed_until = {{later}} WHERE {_WAITING} AND claimed_until > {{later}}"  # noqa: S608
+_NOT_SO_LATE = f"UPDATE deliveries SET next_attempt_at = {{now}} WHERE {_WAITING} AND next_attempt_at > {{later}}"
+_NOT_SO_LONG = f"UPDATE deliveries SET claimed_until = {{later}} WHERE {_WAITING} AND claimed_until > {{later}}"
 _NEXT_DUE = (
-    f"SELECT next_attempt_at, {{now}} FROM deliveries WHERE {_WAITING} AND claimed_by IS NULL "  # noqa: S608 - as above
+    f"SELECT next_attempt_at, {{now}} FROM deliveries WHERE {_WAITING} AND claimed_by IS NULL "
     f"AND {_NO_OTHER_IN_HAND} ORDER BY next_attempt_at LIMIT 1"
 )
 _COUNT_ELSEWHERE = (
@@ -87,16 +93,16 @@ _SAME_VERSION = "o.source_id = deliveries.source_id AND o.key = deliveries.key A
 # Of several earlier addresses, the last one speaks for a version, and the others' rows that wait go; what any address
 # has taken is nobody's to send again.
 _TAKE_OVER = (
-    f"UPDATE deliveries SET target = ?, state = '{_PENDING}', attempts = 0, next_attempt_at = {{now}}, "  # noqa: S608
+    f"UPDATE deliveries SET target = ?, state = '{_PENDING}', attempts = 0, next_attempt_at = {{now}}, "
     "response_status = NULL WHERE source_id = ? AND target <> ? AND state {among} "
     f"AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE {_SAME_VERSION} AND (o.target = ? OR o.state = 'delivered')) "
     f"AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE {_SAME_VERSION} AND o.state {{among}} "
     "AND o.id > deliveries.id) RETURNING id"
 )
 # What is under way to an earlier address is recorded there.
-_DROP_ELSEWHERE = f"DELETE FROM deliveries WHERE {_ELSEWHERE} AND (claimed_until IS NULL OR claimed_until <= {{now}})"  # noqa: S608
+_DROP_ELSEWHERE = f"DELETE FROM deliveries WHERE {_ELSEWHERE} AND (claimed_until IS NULL OR claimed_until <= {{now}})"
 _REOPEN = (
-    f"UPDATE deliveries SET state = '{_PENDING}', attempts = 0, next_attempt_at = {{now}} "  # noqa: S608 - as above
+    f"UPDATE deliveries SET state = '{_PENDING}', attempts = 0, next_attempt_at = {{now}} "
     "WHERE source_id = ? AND target = ? AND state {among} RETURNING id"
 )
 _TOTALS = "SELECT state, count(*) FROM deliveries WHERE source_id = ? GROUP BY state"
@@ -149,17 +155,15 @@ class Outbox:
 
     async def claim(self, limit: int, *, untried_first: bool = False) -> list[Claimed]:
         """Up to `limit` rows that are due and in nobody's hands, the longest due first."""
-        order = f" {'response_status IS NOT NULL, attempts, ' if untried_first else ''}next_attempt_at, id LIMIT ?"
 
         def take(dialect: Dialect) -> Steps[list[Any]]:
-            skip = " FOR UPDATE SKIP LOCKED" if dialect.is_postgres else ""
-            due = yield Statement(dialect.fill(_DUE) + order + skip, (*self._mine, limit))
+            due = yield Statement(_DUE_UNTRIED_FIRST if untried_first else _DUE, (*self._mine, limit))
             if not due:
                 return []
             ids = dialect.listed([row[0] for row in due])
-            yield Statement(dialect.fill(_CLAIM), (self.owner, _LEASE_SECONDS, ids))
+            yield Statement(_CLAIM, (self.owner, _LEASE_SECONDS, ids))
             failpoint("outbox.claiming")
-            found = {row[0]: row for row in (yield Statement(f"{_WITH_OBJECT} {dialect.among}", (ids,)))}
+            found = {row[0]: row for row in (yield Statement(_WITH_OBJECT, (ids,)))}
             return [found[row[0]] for row in due]
 
         rows = await self.catalog.driver.write(take)
@@ -168,8 +172,7 @@ class Outbox:
 
     async def look(self, claimed: Claimed) -> Claimed | None:
         """The claim with what the catalog knows of the object now; None when the claim is not ours any more."""
-        sql = f"{_WITH_OBJECT} = ? AND d.claimed_by = ?"
-        rows = await self.catalog.driver.fetch(sql, claimed.id, self.owner)
+        rows = await self.catalog.driver.fetch(_OF_CLAIM, claimed.id, self.owner)
         return _as_claimed(rows[0]) if rows else None
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
@@ -182,27 +185,26 @@ class Outbox:
         """
         if not settlements:
             return []
-        now = datetime.now(UTC)
+        at = datetime.now(UTC)
         numbers = [settlement.claimed.id for settlement in settlements]
 
         def settling(dialect: Dialect) -> Steps[list[Settlement]]:
-            lock = f" ORDER BY id{' FOR UPDATE' if dialect.is_postgres else ''}"
-            ours = yield Statement(f"{_OURS} {dialect.among}{lock}", (self.owner, dialect.listed(numbers)))
+            ours = yield Statement(_OURS, (self.owner, dialect.listed(numbers)))
             held = {number: target == self.target for number, target in ours}
             taken = [_where_it_was_sent(one, held[one.claimed.id]) for one in settlements if one.claimed.id in held]
             taken = yield from self._supersede(taken, dialect)
             unused = [one.claimed.id for one in taken if _is_given_back(one)]
             if unused:
-                yield Statement(f"{_GIVE_BACK} {dialect.among}", (dialect.listed(unused),))
+                yield Statement(_GIVE_BACK, (dialect.listed(unused),))
             astray = [one.claimed for one in taken if not held[one.claimed.id] and not _is_given_back(one)]
             if astray:
                 rows = [(self.source_id, one.key, one.etag, self.target, one.id) for one in astray]
                 yield Statement(_MAKE_ROOM, rows=rows)
-            results = [self._values(one, now, dialect) for one in taken if not _is_given_back(one)]
+            results = [self._values(one, at, dialect) for one in taken if not _is_given_back(one)]
             if results:
-                yield Statement(dialect.fill(_SETTLE), rows=results)
+                yield Statement(_SETTLE, rows=results)
             failpoint("outbox.settling")
-            yield from audit.append(dialect, self.run_id, self.source_id, now, [*_audits(taken)])
+            yield from audit.append(dialect, self.run_id, self.source_id, at, [*_audits(taken)])
             failpoint("outbox.audited")
             return taken
 
@@ -215,10 +217,10 @@ class Outbox:
         over = {one.claimed.id: one.claimed for one in taken if one.error == SUPERSEDED}
         if not over:
             return [*taken]
-        found = yield Statement(f"{_CURRENT} {dialect.among}", (dialect.listed([*over]),))
+        found = yield Statement(_CURRENT, (dialect.listed([*over]),))
         newer = {number: etag for number, etag in found if etag != over[number].etag}
         if newer:
-            ((due,),) = yield Statement(f"SELECT {dialect.now}")
+            due = yield from now()
             places = [(self.source_id, over[number].key, etag, self.target, _PENDING) for number, etag in newer.items()]
             fields = [json.dumps(over[number].fields) for number in newer]
             yield PUT_IN_LINE.of([(*place, said, due, due) for place, said in zip(places, fields, strict=True)])
@@ -232,7 +234,7 @@ class Outbox:
 
         def hold(dialect: Dialect) -> Steps[set[int]]:
             values = (_LEASE_SECONDS, self.owner, dialect.listed(list(ids)))
-            return {row[0] for row in (yield Statement(dialect.fill(_RENEW), values))}
+            return {row[0] for row in (yield Statement(_RENEW, values))}
 
         return await self.catalog.driver.write(hold)
 
@@ -245,18 +247,18 @@ class Outbox:
         dead = [owner for (owner,) in holders if _is_gone(owner)]
 
         def free(dialect: Dialect) -> Steps[int]:
-            yield Statement(dialect.fill(_NOT_SO_LATE), (*self._mine, LONGEST_PAUSE))
+            yield Statement(_NOT_SO_LATE, (*self._mine, LONGEST_PAUSE))
             if not holders:
                 return 0
-            yield Statement(dialect.fill(_NOT_SO_LONG), (_LEASE_SECONDS, *self._mine, _LEASE_SECONDS))
-            freed = yield Statement(dialect.fill(_FREE), (*self._mine, dialect.listed(dead)))
+            yield Statement(_NOT_SO_LONG, (_LEASE_SECONDS, *self._mine, _LEASE_SECONDS))
+            freed = yield Statement(_FREE, (*self._mine, dialect.listed(dead)))
             return len(freed)
 
         return await self.catalog.driver.write(free)
 
     async def due_in(self) -> float | None:
         """Seconds until the next row that nobody has in hand is due; None when none waits."""
-        rows = await self.catalog.driver.fetch(self.catalog.driver.dialect.fill(_NEXT_DUE), *self._mine)
+        rows = await self.catalog.driver.fetch(_NEXT_DUE, *self._mine)
         return max(0.0, (read_time(rows[0][0]) - read_time(rows[0][1])).total_seconds()) if rows else None
 
     async def has_delivered(self) -> bool:
@@ -276,8 +278,8 @@ class Outbox:
         def readdress(dialect: Dialect) -> Steps[int]:
             listed = dialect.listed(wanted)
             values = (self.target, *self._mine, listed, self.target, listed)
-            moved = yield Statement(dialect.fill(_TAKE_OVER), values)
-            yield Statement(dialect.fill(_DROP_ELSEWHERE), self._mine)
+            moved = yield Statement(_TAKE_OVER, values)
+            yield Statement(_DROP_ELSEWHERE, self._mine)
             return len(moved)
 
         return await self.catalog.driver.write(readdress)
@@ -287,13 +289,13 @@ class Outbox:
         wanted = [state.value for state in states]
 
         def put_back(dialect: Dialect) -> Steps[int]:
-            rows = yield Statement(dialect.fill(_REOPEN), (*self._mine, dialect.listed(wanted)))
+            rows = yield Statement(_REOPEN, (*self._mine, dialect.listed(wanted)))
             return len(rows)
 
         return await self.catalog.driver.write(put_back)
 
-    def _values(self, settlement: Settlement, now: datetime, dialect: Dialect) -> tuple[Any, ...]:
-        delivered = dialect.time(now) if settlement.state is DeliveryState.DELIVERED else None
+    def _values(self, settlement: Settlement, at: datetime, dialect: Dialect) -> tuple[Any, ...]:
+        delivered = dialect.time(at) if settlement.state is DeliveryState.DELIVERED else None
         said = (settlement.status, settlement.response, settlement.error)
         state, pause = settlement.state.value, settlement.pause or 0.0
         return (self.target, state, pause, *said, delivered, int(settlement.blamed), settlement.claimed.id)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.runs import NEWEST_OF_COMMAND, NEWEST_OF_SOURCE, NO_DRY_RUN, OF_COMMAND, OF_SOURCE
-from ingest.catalog.sql.driver import Rows, read_time
+from ingest.catalog.sql.driver import read_time
+from ingest.catalog.sql.records import Records
 from ingest.model import LetterState, State
 
 _TOTALS = (
@@ -16,9 +17,15 @@ _TOTALS = (
     "coalesce(sum(CASE WHEN gone_at IS NOT NULL THEN size END), 0) "
     "FROM objects WHERE source_id = ? GROUP BY state"
 )
-_RUN = (
-    *("id", "source_id", "command", "arguments", "host", "pid", "started_at", "heartbeat_at", "finished_at"),
-    *("status", "counts", "error", "audit_id", "audit_hash", "clock_ahead"),
+_ORDER = "SELECT order_since, order_reason FROM sources WHERE id = ?"
+RUNS = Records(
+    "runs",
+    (
+        *("id", "source_id", "command", "arguments", "host", "pid", "started_at", "heartbeat_at", "finished_at"),
+        *("status", "counts", "error", "audit_id", "audit_hash", "clock_ahead"),
+    ),
+    times=frozenset({"started_at", "heartbeat_at", "finished_at"}),
+    documents=frozenset({"arguments", "counts"}),
 )
 COMMANDS = """
 WITH RECURSIVE commands(command) AS (
@@ -29,12 +36,11 @@ WITH RECURSIVE commands(command) AS (
 ) SELECT command FROM commands WHERE command IS NOT NULL
 """
 """Each that a source has a run of: one step through the index for each, however many runs there are."""
-_NEWEST = (1 << 63) - 1
-_TIMES, _DOCUMENTS = ("started_at", "heartbeat_at", "finished_at"), ("arguments", "counts")
-_RUNS = f"SELECT {', '.join(_RUN)} FROM runs"  # noqa: S608 - names from this file only
-_LAST = f"{_RUNS} WHERE {OF_COMMAND} {NEWEST_OF_COMMAND} 1"
-_LAST_DONE = f"{_RUNS} WHERE {OF_COMMAND} AND {NO_DRY_RUN} {NEWEST_OF_COMMAND} 1"
-_RUN_SHOWN = f"{_RUNS} WHERE source_id = ? AND id = ?"
+_NEWEST, _END = (1 << 63) - 1, datetime.max.replace(tzinfo=UTC)
+_RECENT = f"{RUNS.where(OF_SOURCE)} {NEWEST_OF_SOURCE} ?"
+_LAST = f"{RUNS.where(OF_COMMAND)} {NEWEST_OF_COMMAND} 1"
+_LAST_DONE = f"{RUNS.where(OF_COMMAND)} AND {NO_DRY_RUN} {NEWEST_OF_COMMAND} 1"
+_RUN_SHOWN = RUNS.where("source_id = ? AND id = ?")
 _TRAIL_BEFORE = "SELECT max(audit_id) FROM runs WHERE finished_at <= ?"
 _TROUBLES = (
     "SELECT e.key, e.at, e.what, e.detail, o.last_error FROM events e "
@@ -43,7 +49,7 @@ _TROUBLES = (
 )
 _LETTERS = "SELECT state, count(*) FROM dead_letters WHERE source_id = ? GROUP BY state"
 _UNANNOUNCED = (
-    "SELECT count(*) FROM objects WHERE source_id = ? AND downloaded_at >= ? "
+    "SELECT count(*) FROM objects WHERE source_id = ? AND downloaded_at >= ? AND downloaded_at <= ? "
     "AND (announced_etag IS NULL OR announced_etag <> coalesce(version, etag)) "
     "AND NOT EXISTS (SELECT 1 FROM dead_letters "
     "WHERE dead_letters.source_id = objects.source_id AND dead_letters.key = objects.key)"
@@ -70,15 +76,14 @@ async def totals(catalog: Catalog, source_id: int) -> dict[str, Any]:
 async def order_shown(catalog: Catalog, source_id: int) -> tuple[datetime | None, str]:
     """Since when a source counts as listed in the order that is on record, and what has shown that it is another than
     it was taken for; empty where nothing has."""
-    rows = await catalog.driver.fetch("SELECT order_since, order_reason FROM sources WHERE id = ?", source_id)
+    rows = await catalog.driver.fetch(_ORDER, source_id)
     since, reason = rows[0] if rows else (None, None)
     return (read_time(since) if since else None), reason or ""
 
 
 async def recent_runs(catalog: Catalog, source_id: int, limit: int) -> list[dict[str, Any]]:
     """The runs of a source, the newest first, by their columns' names."""
-    sql = f"{_RUNS} WHERE {OF_SOURCE} {NEWEST_OF_SOURCE} ?"
-    return _as_runs(await catalog.driver.fetch(sql, source_id, source_id, limit))
+    return RUNS.read(await catalog.driver.fetch(_RECENT, source_id, source_id, limit))
 
 
 async def last_runs(catalog: Catalog, source_id: int) -> list[dict[str, Any]]:
@@ -86,13 +91,13 @@ async def last_runs(catalog: Catalog, source_id: int) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for (command,) in await catalog.driver.fetch(COMMANDS, source_id, source_id):
         for sql in (_LAST, _LAST_DONE):
-            found |= {run["id"]: run for run in _as_runs(await catalog.driver.fetch(sql, *(source_id, command) * 2))}
+            found |= {run["id"]: run for run in RUNS.read(await catalog.driver.fetch(sql, *(source_id, command) * 2))}
     return [found[number] for number in sorted(found, reverse=True)]
 
 
 async def run_of(catalog: Catalog, source_id: int, run_id: int) -> dict[str, Any] | None:
     """One run by its columns' names; None where this source has no such run."""
-    return next(iter(_as_runs(await catalog.driver.fetch(_RUN_SHOWN, source_id, run_id))), None)
+    return next(iter(RUNS.read(await catalog.driver.fetch(_RUN_SHOWN, source_id, run_id))), None)
 
 
 async def troubles(catalog: Catalog, run: dict[str, Any], limit: int) -> list[dict[str, Any]]:
@@ -120,11 +125,6 @@ def _as_trouble(key: str, at: Any, what: str, written: str, last_error: str | No
     }
 
 
-async def newest_run(catalog: Catalog) -> dict[str, Any] | None:
-    """The newest run of all sources."""
-    return next(iter(_as_runs(await catalog.driver.fetch(f"{_RUNS} ORDER BY id DESC LIMIT 1"))), None)
-
-
 async def letters(catalog: Catalog, source_id: int) -> dict[str, int]:
     """How many messages that could not be carried out are in which state."""
     found: dict[str, int] = dict(await catalog.driver.fetch(_LETTERS, source_id, leisurely=True))
@@ -137,16 +137,8 @@ async def unannounced(catalog: Catalog, source_id: int, since: datetime, until: 
     A message that waits or was given up has named its object, too.
     """
     time = catalog.driver.dialect.time
-    upto, values = ("", []) if until is None else (" AND downloaded_at <= ?", [time(until)])
-    return int((await catalog.driver.fetch(_UNANNOUNCED + upto, source_id, time(since), *values, leisurely=True))[0][0])
-
-
-def _as_runs(rows: Rows) -> list[dict[str, Any]]:
-    runs = [dict(zip(_RUN, row, strict=True)) for row in rows]
-    for run in runs:
-        run.update({name: read_time(run[name]) for name in _TIMES if run[name] is not None})
-        run.update({name: json.loads(run[name]) for name in _DOCUMENTS})
-    return runs
+    span = time(since), time(until or _END)
+    return int((await catalog.driver.fetch(_UNANNOUNCED, source_id, *span, leisurely=True))[0][0])
 
 
 async def hands_over(catalog: Catalog, source_id: int, target: str) -> bool:

@@ -13,7 +13,7 @@ from ingest.catalog.sql.driver import Dialect, Driver, Statement, Steps
 from ingest.model import KnownPage, Shard
 from ingest.plan.shards import key_range
 
-_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))"
+_TURN_POSTGRES = "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))"
 VOUCHED = 1
 """What a remembered page vouches for (`plan.page_memory`), a number that goes up whenever that changes: a page that was
 kept by another version of this tool, under other rules, is listed again."""
@@ -30,12 +30,12 @@ _PREFIXES = (
 _FORGET_INSIDE = "DELETE FROM pages WHERE source_id = ? AND prefix = ? AND start_after >= ? AND start_after < ?"
 _FORGET_REST = "DELETE FROM pages WHERE source_id = ? AND prefix = ? AND start_after >= ?"
 _FORGET_ALL = "DELETE FROM pages WHERE source_id = ?"
-_FORGET_LAST_BEFORE = (
-    "DELETE FROM pages WHERE source_id = ? AND prefix = ? AND start_after = "
+_LAST_BEFORE = (
+    "FROM pages WHERE source_id = ? AND prefix = ? AND start_after = "
     "(SELECT max(start_after) FROM pages WHERE source_id = ? AND prefix = ? AND start_after < ?) AND last_key "
 )
-_FORGET_HOLDING = f"{_FORGET_LAST_BEFORE} >= ?"
-_FORGET_REACHING = f"{_FORGET_LAST_BEFORE} > ?"
+_FORGET_HOLDING = f"DELETE {_LAST_BEFORE} >= ?"
+_FORGET_REACHING = f"DELETE {_LAST_BEFORE} > ?"
 _REMEMBER = (
     "INSERT INTO pages (source_id, prefix, start_after, last_key, listed, skipped, fingerprint, filters, vouched) "
     "SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE (?, 0) = "
@@ -69,7 +69,7 @@ def keep(batch: Batch, dialect: Dialect) -> Steps[None]:
 
 def _take_turn(source_id: int, dialect: Dialect) -> Steps[None]:
     if dialect.is_postgres:
-        yield Statement(_TURN, (f"ingest pages of source {source_id}",))
+        yield Statement(_TURN_POSTGRES, (f"ingest pages of source {source_id}",))
 
 
 def _forget_keys(source_id: int, changed: Mapping[str | None, Sequence[str]]) -> Steps[None]:

@@ -26,7 +26,7 @@ OF_COMMAND = f"(source_id, command, id) > (?, ?, 0) AND (source_id, command, id)
 NEWEST_OF_SOURCE = "ORDER BY source_id DESC, id DESC LIMIT"
 NEWEST_OF_COMMAND = "ORDER BY source_id DESC, command DESC, id DESC LIMIT"
 _START = (
-    "INSERT INTO runs (source_id, command, arguments, host, pid, process, started_at, heartbeat_at, status, counts) "  # noqa: S608
+    "INSERT INTO runs (source_id, command, arguments, host, pid, process, started_at, heartbeat_at, status, counts) "
     f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', '{{}}') RETURNING id, {REVISION}"
 )
 _RUNNING = "SELECT id, host, pid, process, heartbeat_at, command, source_id FROM runs WHERE status = 'running'"
@@ -44,17 +44,18 @@ _FINISH = (
 )
 _BELIEVED = "SELECT id, clock_at FROM sources WHERE id = (SELECT source_id FROM runs WHERE id = ?)"
 _BELIEVE = "UPDATE sources SET clock_at = ? WHERE id = ?"
-_LAST_STATUS = f"SELECT status FROM runs WHERE {OF_SOURCE} AND status <> 'running' {NEWEST_OF_SOURCE} 1"  # noqa: S608
+_LAST_STATUS = f"SELECT status FROM runs WHERE {OF_SOURCE} AND status <> 'running' {NEWEST_OF_SOURCE} 1"
 _EARLIER = (
-    "SELECT id, status, arguments, EXISTS (SELECT 1 FROM shards WHERE shards.run_id = runs.id), "  # noqa: S608
+    "SELECT id, status, arguments, EXISTS (SELECT 1 FROM shards WHERE shards.run_id = runs.id), "
     "EXISTS (SELECT 1 FROM shards WHERE shards.run_id = runs.id AND NOT done) FROM runs "
     f"WHERE (source_id, command, id) > (?, ?, 0) AND (source_id, command, id) < (?, ?, ?) {NEWEST_OF_COMMAND} 1000"
 )
 NO_DRY_RUN = """CAST(arguments AS TEXT) NOT LIKE '%"dry_run": true%'"""
 _LISTINGS = (
-    f"SELECT id, arguments, counts FROM runs WHERE {OF_COMMAND} AND status IN ('ok', 'partial') "  # noqa: S608
+    f"SELECT id, arguments, counts FROM runs WHERE {OF_COMMAND} AND status IN ('ok', 'partial') "
     f"{NEWEST_OF_COMMAND} 1000"
 )
+_TELL = "UPDATE runs SET arguments = ? WHERE id = ?"
 _CURSORS = (
     'SELECT prefix, start_after, "end", level, cursor, done FROM shards WHERE run_id = ? ORDER BY prefix, start_after'
 )
@@ -62,6 +63,14 @@ _CURSORS = (
 _SILENT = timedelta(seconds=90)
 """Three heartbeats."""
 _SILENT_ELSEWHERE = timedelta(hours=1)
+
+
+async def others_at_work(driver: Driver, source_id: int, run_id: int) -> bool:
+    """Whether another run of this source is under way: its files may be in place before their rows are."""
+    return any(
+        own == source_id and number != run_id and not is_dead(host, pid, process, read_time(heartbeat))
+        for number, host, pid, process, heartbeat, _, own in await driver.fetch(_RUNNING)
+    )
 
 
 def start(
@@ -207,7 +216,7 @@ async def unmarked(driver: Driver, source_id: int, prefix: object) -> int:
 
 def take_over(run_id: int, told: Told, plan: Sequence[Cursor]) -> Steps[None]:
     """The run goes on with this plan, and is recorded as told so."""
-    yield Statement("UPDATE runs SET arguments = ? WHERE id = ?", (json.dumps(dict(told)), run_id))
+    yield Statement(_TELL, (json.dumps(dict(told)), run_id))
     yield from writes.move_cursors(run_id, plan)
 
 

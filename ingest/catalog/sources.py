@@ -33,6 +33,7 @@ _NOTE_DIRECTORY = (
     "ON CONFLICT (id) DO UPDATE SET path = excluded.path, host = excluded.host, inode = excluded.inode, "
     "catalog_place = excluded.catalog_place, seen_at = excluded.seen_at"
 )
+_LOCK_POSTGRES = "LOCK TABLE sources IN SHARE ROW EXCLUSIVE MODE"
 _CATALOG_ID = "SELECT catalog_id FROM installation"
 _NAME_CATALOG = (
     "INSERT INTO installation (number, catalog_id, made_at) VALUES (1, ?, ?) ON CONFLICT (number) DO NOTHING"
@@ -90,7 +91,7 @@ def find(sources: Sequence[Source], endpoint: str, bucket: str, *, secure: bool)
 def locked(dialect: Dialect) -> Steps[list[Source]]:
     """The sources, which nobody else adds to or renames until this transaction ends."""
     if dialect.is_postgres:
-        yield Statement("LOCK TABLE sources IN SHARE ROW EXCLUSIVE MODE")
+        yield Statement(_LOCK_POSTGRES)
     return [_as_source(row) for row in (yield Statement(_SOURCES))]
 
 

@@ -31,9 +31,9 @@ _AT_ONCE = 500
 _READ_AT_ONCE = 500
 
 _SOURCES = "SELECT id FROM sources WHERE id = ? OR forgotten_at IS NOT NULL"
-_NEWEST_OF_ALL = f"SELECT id FROM runs WHERE {OF_SOURCE} {NEWEST_OF_SOURCE} {KEPT_MARKS}"  # noqa: S608 - our own words
+_NEWEST_OF_ALL = f"SELECT id FROM runs WHERE {OF_SOURCE} {NEWEST_OF_SOURCE} {KEPT_MARKS}"
 _NEWEST = tuple(
-    f"SELECT id FROM runs WHERE {OF_COMMAND} AND {condition} {NEWEST_OF_COMMAND} 1"  # noqa: S608 - our own words
+    f"SELECT id FROM runs WHERE {OF_COMMAND} AND {condition} {NEWEST_OF_COMMAND} 1"
     for condition in ("id > 0", "status = 'ok'", NO_DRY_RUN)
 )
 _RUNS_BEHIND = (
@@ -44,12 +44,17 @@ _RUNS_BEHIND = (
 _NEWEST_TAKEN = "SELECT max(id) FROM deliveries WHERE source_id = ? AND state = 'delivered' GROUP BY target"
 _DELIVERIES_BEHIND = (
     "SELECT id, coalesce(delivered_at, created_at) < ?, state <> 'pending' AND NOT (id {among}) AND NOT EXISTS "
-    "(SELECT 1 FROM objects o WHERE o.source_id = d.source_id AND o.key = d.key AND {version} = d.etag), "
+    f"(SELECT 1 FROM objects o WHERE o.source_id = d.source_id AND o.key = d.key AND {VERSION} = d.etag), "
     "state <> 'pending' AND response IS NOT NULL FROM deliveries d WHERE source_id = ? AND id > ? ORDER BY id LIMIT ?"
 )
 _LETTERS_BEHIND = (
     "SELECT id, first_at < ?, state = 'dead' FROM dead_letters WHERE source_id = ? AND id > ? ORDER BY id LIMIT ?"
 )
+_REMOVE_SHARDS = "DELETE FROM shards WHERE run_id {among}"
+_REMOVE_RUNS = "DELETE FROM runs WHERE id {among}"
+_REMOVE_DELIVERIES = "DELETE FROM deliveries WHERE id {among}"
+_REMOVE_ANSWERS = "UPDATE deliveries SET response = NULL WHERE id {among}"
+_REMOVE_LETTERS = "DELETE FROM dead_letters WHERE id {among}"
 
 
 class Old(NamedTuple):
@@ -65,26 +70,24 @@ class Old(NamedTuple):
 async def find_old(driver: Driver, source_id: int, before: datetime, letters_before: datetime) -> Old:
     """Rows are read in the order of their numbers, until none of them is older than that."""
     old = Old([], [], [], [])
-    dialect = driver.dialect
     for (whose,) in await driver.fetch(_SOURCES, source_id):
         marked = [int(row[0]) for row in await driver.fetch(_NEWEST_OF_ALL, whose, whose)]
         for (command,) in await driver.fetch(COMMANDS, whose, whose):
             own = (whose, command) * 2
             newest = [int(row[0]) for sql in _NEWEST for row in await driver.fetch(sql, *own)]
             kept = newest + marked + (await unfinished(driver, whose, command) if command == "backfill" else [])
-            sql = _RUNS_BEHIND.format(among=dialect.among)
             between = partial(_between, whose, command)
-            async for number, may_go in _behind(driver, sql, before, kept, between):
+            async for number, may_go in _behind(driver, _RUNS_BEHIND, before, kept, between):
                 if may_go and len(old.runs) < MOST:
                     old.runs.append(number)
     taken = [int(row[0]) for row in await driver.fetch(_NEWEST_TAKEN, source_id, leisurely=True)]
-    sql = _DELIVERIES_BEHIND.format(among=dialect.among, version=VERSION)
-    async for number, may_go, has_answer in _behind(driver, sql, before, taken, lambda last: (source_id, last)):
+    own_source = partial(_of_source, source_id)
+    async for number, may_go, has_answer in _behind(driver, _DELIVERIES_BEHIND, before, taken, own_source):
         if may_go and len(old.deliveries) < MOST:
             old.deliveries.append(number)
         elif has_answer and not may_go and len(old.answers) < MOST:
             old.answers.append(number)
-    async for number, may_go in _behind(driver, _LETTERS_BEHIND, letters_before, None, lambda last: (source_id, last)):
+    async for number, may_go in _behind(driver, _LETTERS_BEHIND, letters_before, None, own_source):
         if may_go and len(old.letters) < MOST:
             old.letters.append(number)
     return old
@@ -109,24 +112,27 @@ def _between(source_id: int, command: str, last: int) -> tuple[Any, ...]:
     return source_id, command, last, source_id, command
 
 
+def _of_source(source_id: int, last: int) -> tuple[Any, ...]:
+    return source_id, last
+
+
 def batches(ids: list[int]) -> list[list[int]]:
     """As many as one transaction takes."""
     return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]
 
 
 def remove_runs(ids: list[int], dialect: Dialect) -> Steps[None]:
-    yield Statement(f"DELETE FROM shards WHERE run_id {dialect.among}", (dialect.listed(ids),))  # noqa: S608 - ours
-    yield Statement(f"DELETE FROM runs WHERE id {dialect.among}", (dialect.listed(ids),))  # noqa: S608 - ours
+    yield Statement(_REMOVE_SHARDS, (dialect.listed(ids),))
+    yield Statement(_REMOVE_RUNS, (dialect.listed(ids),))
 
 
 def remove_deliveries(ids: list[int], dialect: Dialect) -> Steps[None]:
-    yield Statement(f"DELETE FROM deliveries WHERE id {dialect.among}", (dialect.listed(ids),))  # noqa: S608 - ours
+    yield Statement(_REMOVE_DELIVERIES, (dialect.listed(ids),))
 
 
 def remove_answers(ids: list[int], dialect: Dialect) -> Steps[None]:
-    sql = f"UPDATE deliveries SET response = NULL WHERE id {dialect.among}"  # noqa: S608 - ours
-    yield Statement(sql, (dialect.listed(ids),))
+    yield Statement(_REMOVE_ANSWERS, (dialect.listed(ids),))
 
 
 def remove_letters(ids: list[int], dialect: Dialect) -> Steps[None]:
-    yield Statement(f"DELETE FROM dead_letters WHERE id {dialect.among}", (dialect.listed(ids),))  # noqa: S608 - ours
+    yield Statement(_REMOVE_LETTERS, (dialect.listed(ids),))

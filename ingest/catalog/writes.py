@@ -58,21 +58,22 @@ _PUT_TROUBLE = Insert(
         *("attempts = objects.attempts + 1", "last_error = excluded.last_error"),
     ),
 )
-_ANNOUNCE = (
-    f"UPDATE objects SET announced_etag = {VERSION} WHERE source_id = ? "  # noqa: S608 - our own words
-    "AND key {among} AND etag {among}"
-)
+_AND_SEEN = ", ".join(f"{name} = ?" for name in _SEEN)
+_GONE = f"UPDATE objects SET gone_at = ?, {_AND_SEEN} WHERE source_id = ? AND key {{among}}"
+_RETURNED = f"UPDATE objects SET gone_at = NULL, {_AND_SEEN} WHERE source_id = ? AND key {{among}}"
+_PRUNED = "UPDATE objects SET state = 'pruned' WHERE source_id = ? AND pruned_at IS NOT NULL AND key {among}"
+"""A copy that came after the intent to prune has taken the intent away: it stays."""
+_KEPT = "UPDATE objects SET pruned_at = NULL WHERE source_id = ? AND key {among}"
+_SOUND = "UPDATE objects SET attempts = 0, last_error = NULL WHERE source_id = ? AND key {among}"
+_SHOWN_AS = "UPDATE objects SET listed_etag = ? WHERE source_id = ? AND key = ?"
+_ETAGS = "UPDATE sources SET etags = ? WHERE id = ?"
+_ANNOUNCE = f"UPDATE objects SET announced_etag = {VERSION} WHERE source_id = ? AND key {{among}} AND etag {{among}}"
 """Whose etag is none of those was replaced meanwhile, by a version that its own event is to name."""
-_PUT_SHARD = (
-    'INSERT INTO shards (run_id, prefix, level, start_after, "end", cursor, done) VALUES (?, ?, ?, ?, ?, ?, ?) '
-    "ON CONFLICT (run_id, prefix, level, start_after) DO UPDATE SET "
-)
-_PLAN_SHARD = _PUT_SHARD + '"end" = excluded."end"'
-_MOVE_CURSOR = _PUT_SHARD + "cursor = excluded.cursor, done = excluded.done"
-
-
-_SEE = "UPDATE sources SET seen = seen + 1 WHERE id = ? RETURNING seen, "
-_SEEN_BY_OTHERS = "SELECT key, seen FROM objects WHERE source_id = ? AND seen > ? AND seen_in <> ? AND key "
+_SHARD = ("run_id", "prefix", "level", "start_after", '"end"', "cursor", "done")
+_PLAN_SHARD = Insert("shards", _SHARD, _SHARD[:4], ('"end" = excluded."end"',)).row
+_MOVE_CURSOR = Insert("shards", _SHARD, _SHARD[:4], ("cursor = excluded.cursor", "done = excluded.done")).row
+_SEE = "UPDATE sources SET seen = seen + 1 WHERE id = ? RETURNING seen, {now}"
+_SEEN_BY_OTHERS = "SELECT key, seen FROM objects WHERE source_id = ? AND seen > ? AND seen_in <> ? AND key {among}"
 
 
 def write(batch: Batch, dialect: Dialect) -> Steps[Committed]:
@@ -87,27 +88,23 @@ def write(batch: Batch, dialect: Dialect) -> Steps[Committed]:
     yield from _put_present(batch, seen, dialect)
     yield from _put_trouble(batch, seen, dialect)
     at = dialect.time(batch.at)
-    set_seen = ", ".join(f"{name} = ?" for name in _SEEN)
-    for keys, assignment, values in (
-        (batch.gone, f"gone_at = ?, {set_seen}", (at, *seen)),
-        (batch.returned, f"gone_at = NULL, {set_seen}", seen),
-        (batch.pruned, "state = ?", (State.PRUNED.value,)),
-        (batch.kept, "pruned_at = NULL", ()),
-        (batch.sound, "attempts = 0, last_error = NULL", ()),
+    for keys, sql, values in (
+        (batch.gone, _GONE, (at, *seen)),
+        (batch.returned, _RETURNED, seen),
+        (batch.pruned, _PRUNED, ()),
+        (batch.kept, _KEPT, ()),
+        (batch.sound, _SOUND, ()),
     ):
         if keys:
-            # A copy that came after the intent to prune has taken the intent away: it stays.
-            intended = " AND pruned_at IS NOT NULL" if keys is batch.pruned else ""
-            sql = f"UPDATE objects SET {assignment} WHERE source_id = ?{intended} AND key {dialect.among}"  # noqa: S608
             yield Statement(sql, (*values, batch.source_id, dialect.listed([*keys])))
     if batch.announced:
         keys, etags = dialect.listed([*batch.announced]), dialect.listed([*{*batch.announced.values()}])
-        yield Statement(dialect.fill(_ANNOUNCE), (batch.source_id, keys, etags))
+        yield Statement(_ANNOUNCE, (batch.source_id, keys, etags))
     if batch.pages.shown_as:
         rows = [(shown, batch.source_id, key) for key, shown in batch.pages.shown_as.items()]
-        yield Statement("UPDATE objects SET listed_etag = ? WHERE source_id = ? AND key = ?", rows=rows)
+        yield Statement(_SHOWN_AS, rows=rows)
     if batch.pages.etags is not None:
-        yield Statement("UPDATE sources SET etags = ? WHERE id = ?", (batch.pages.etags, batch.source_id))
+        yield Statement(_ETAGS, (batch.pages.etags, batch.source_id))
     failpoint("batch.rows-written")
     yield from audit.append(dialect, batch.run_id, batch.source_id, batch.at, batch.audits)
     yield from page_memory.keep(batch, dialect)
@@ -122,7 +119,7 @@ def _see(batch: Batch, dialect: Dialect) -> Steps[tuple[tuple[Any, ...], Committ
     """What to write to the columns of `_SEEN`: the number of this batch among all that say what was seen, when, and the
     run. And what of it is to be left alone."""
     sights = batch.pages.sights
-    ((number, at),) = yield Statement(_SEE + dialect.now, (batch.source_id,))
+    ((number, at),) = yield Statement(_SEE, (batch.source_id,))
     others = sights.of_others if number == sights.last + 1 else number - 1
     left = yield from _seen_by_others(batch, others, dialect)
     return (number, at, batch.run_id), Committed(Sights(number, others), left)
@@ -137,7 +134,7 @@ def _seen_by_others(batch: Batch, others: int, dialect: Dialect) -> Steps[frozen
     if not judged:
         return frozenset()
     values = (batch.source_id, min(judged.values()), batch.run_id, dialect.listed(list(judged)))
-    rows = yield Statement(_SEEN_BY_OTHERS + dialect.among, values)
+    rows = yield Statement(_SEEN_BY_OTHERS, values)
     return frozenset(key for key, seen in rows if seen > judged[key])
 
 

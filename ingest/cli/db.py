@@ -118,16 +118,16 @@ def current(context: Context) -> None:
 @command_options
 def check(context: Context) -> None:
     """Check that the schema fits, that a SQLite file is sound, and that the audit trail's chain is unbroken."""
-    from ingest.catalog import queries
+    from ingest.catalog import audit
     from ingest.catalog.catalog import Catalog
     from ingest.catalog.schema import migrations, schema
     from ingest.engine.installation import admit
 
     async def work(_stop: object) -> list[int]:
         await admit(context.settings, must_exist=True)
-        async with Catalog.open(context.settings.database_url.get_secret_value(), asked=True) as catalog:
+        async with Catalog.open(context.settings.database_url.get_secret_value(), read_only=True) as catalog:
             await schema.require_sound(catalog.driver, catalog.target.shown)
-            return await queries.check_chain(catalog)
+            return await audit.broken_links(catalog.driver)
 
     broken = run_async(work, at_once=True)
     if broken:

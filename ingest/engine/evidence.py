@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from ingest.catalog.queries import CopyRow
+from ingest.catalog.copies import CopyRow
 from ingest.errors import DiskError
 from ingest.observe.logs import log
 from ingest.store import pruned

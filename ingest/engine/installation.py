@@ -226,7 +226,7 @@ async def _asked(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
             async with Catalog.open(f"sqlite+aiosqlite:///{nowhere}/catalog.db") as empty:
                 yield empty, sources.unknown(endpoint, bucket)
         return
-    async with Catalog.open(found.url, found.admit, asked=True) as catalog:
+    async with Catalog.open(found.url, found.admit, read_only=True) as catalog:
         known, source = await _look(catalog, found, endpoint, bucket)
         if source is None and known:
             others = ", ".join(f"s3://{other.bucket} at {other.endpoint}" for other in known)

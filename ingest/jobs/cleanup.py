@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 
 from ingest.catalog import pruning
 from ingest.catalog.batch import Batch
+from ingest.catalog.copies import CopyRow
 from ingest.catalog.pruning import Candidate, Sought
-from ingest.catalog.queries import CopyRow
 from ingest.engine.evidence import note_pruned, pruned_since
 from ingest.engine.options import CleanupOptions
 from ingest.engine.record.copies import Copies

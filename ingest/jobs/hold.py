@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from ingest.catalog import queries
+from ingest.catalog.copies import copies_of
 from ingest.catalog.holds import Holder, all_holds
 from ingest.engine.installation import asked
 from ingest.engine.options import HoldOptions
@@ -105,7 +105,7 @@ async def _keys(run: Run, options: HoldOptions) -> list[str]:
 
         return [await read_prefix(options.prefix, run.source.bucket, matches)]
     spelled = [spellings(text, run.source.bucket) for text in options.keys]
-    known = await queries.copies_of(run.catalog, run.source.id, [key for keys in spelled for key in keys])
+    known = await copies_of(run.catalog, run.source.id, [key for keys in spelled for key in keys])
     found: list[str] = []
     for text, keys in zip(options.keys, spelled, strict=True):
         key = next((key for key in keys if key in known), None)

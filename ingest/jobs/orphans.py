@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from ingest.catalog import inventory
+from ingest.catalog import runs
+from ingest.catalog.copies import copies_named, paths_holding
 from ingest.engine.run import Run
 from ingest.observe.logs import log
 from ingest.store.folding import PROBES, TakenPlaces
@@ -42,7 +43,7 @@ async def find_orphans(run: Run, prefix: str, taken: TakenPlaces | None) -> Orph
         DiskError: a directory cannot be read. InterruptedRun: asked to stop.
     """
     own, symlinks = run.source.directory, 0
-    busy = await inventory.others_at_work(run.catalog, run.source.id, run.id)
+    busy = await runs.others_at_work(run.catalog.driver, run.source.id, run.id)
     suspects = _Suspects()
     try:
         found = walk(run.settings.data_dir, own, lambda path: path != PROBES and _may_hold(path, prefix))
@@ -67,7 +68,7 @@ async def _unnamed(run: Run, files: Sequence[FoundFile]) -> list[FoundFile]:
     """Those that the row of their own key does not name. Nobody else's can: a path decodes to one key."""
     keys = {file.path: _key_of(file.path) for file in files}
     asked = [key for key in keys.values() if key is not None]
-    named = await inventory.copies_named(run.catalog, run.source.id, asked) if asked else {}
+    named = await copies_named(run.catalog, run.source.id, asked) if asked else {}
     return [file for file in files if named.get(keys[file.path] or "") != f"{run.source.directory}/{file.path}"]
 
 
@@ -75,7 +76,7 @@ async def _drop_shortened(run: Run, suspects: _Suspects) -> None:
     """A shortened path does not tell its key: the rows with such paths are read once, and not at all without one."""
     after = ""
     while suspects.some_shortened:
-        rows = await inventory.paths_holding(run.catalog, run.source.id, DIGEST_MARK, after=after, limit=_BATCH)
+        rows = await paths_holding(run.catalog, run.source.id, DIGEST_MARK, after=after, limit=_BATCH)
         if not rows:
             return
         after = rows[-1][0]
@@ -83,7 +84,7 @@ async def _drop_shortened(run: Run, suspects: _Suspects) -> None:
 
 
 async def _report(run: Run, suspects: _Suspects, *, busy: bool) -> int:
-    busy = busy or await inventory.others_at_work(run.catalog, run.source.id, run.id)
+    busy = busy or await runs.others_at_work(run.catalog.driver, run.source.id, run.id)
     orphaned = 0
     for batch in suspects.batches():
         run.stop.raise_if_requested()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from ingest.catalog import queries
-from ingest.catalog.queries import CopyRow
+from ingest.catalog.copies import CopyRow, copies_after, copies_of
 from ingest.engine.options import RestoreOptions
 from ingest.engine.prefixes import read_recorded
 from ingest.engine.run import Run, execute
@@ -85,7 +84,7 @@ async def _named(run: Run, spelled: list[list[str]]) -> list[CopyRow]:
     """The rows of the keys, each in the spelling that the catalog knows. Raises `RowNotFound`."""
     if not spelled:
         return []
-    found = await queries.copies_of(run.catalog, run.source.id, [key for keys in spelled for key in keys])
+    found = await copies_of(run.catalog, run.source.id, [key for keys in spelled for key in keys])
     known = [next((key for key in keys if key in found), None) for keys in spelled]
     failpoint("restore.read")
     unknown = [keys[0] for keys, key in zip(spelled, known, strict=True) if key is None]
@@ -108,7 +107,7 @@ async def _wanted(run: Run, options: RestoreOptions, named: list[CopyRow]) -> As
         return
     after, prefix = "", await read_recorded(run, options.prefix)
     states = [State.PRUNED, State.PRESENT] if options.to else [State.PRUNED]
-    while rows := await queries.copies(run.catalog, run.source.id, states, after=after, limit=_BATCH, prefix=prefix):
+    while rows := await copies_after(run.catalog, run.source.id, states, after=after, limit=_BATCH, prefix=prefix):
         failpoint("restore.read")
         after = rows[-1].remote.key
         for row in rows:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ingest.catalog import deadletters, outbox, overview
 from ingest.catalog.catalog import Catalog, Source
+from ingest.catalog.history import deliveries_of, story
 from ingest.engine.installation import asked
 from ingest.errors import RowNotFound
 from ingest.model import LISTS_THE_BUCKET, RemoteObject
@@ -112,20 +113,16 @@ async def history(settings: Settings, key: str) -> dict[str, Any]:
     Raises:
         RowNotFound: the catalog does not know the key.
     """
-    from ingest.catalog import queries
-
     async with asked(settings) as (catalog, source):
         row, events = await _story(catalog, source, key)
-        deliveries = await queries.deliveries_of(catalog, source.id, row["key"])
+        deliveries = await deliveries_of(catalog, source.id, row["key"])
         return {"object": row, "events": events, "deliveries": deliveries}
 
 
 async def _story(catalog: Catalog, source: Source, key: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The row and the events of the key that is meant. Raises `RowNotFound`."""
-    from ingest.catalog import queries
-
     for spelled in spellings(key, source.bucket):
-        row, events = await queries.story(catalog, source.id, spelled)
+        row, events = await story(catalog, source.id, spelled)
         if row is not None:
             return row, events
     raise RowNotFound(f"{key!r} is not in the catalog")

@@ -32,7 +32,7 @@ _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 
 async def listed(settings: Settings) -> list[dict[str, Any]]:
     """Every source of the catalog: its address, where its copies lie, and how many there are."""
-    async with _catalog(settings, asked=True) as catalog:
+    async with _catalog(settings, read_only=True) as catalog:
         held = await registry.holdings(catalog.driver)
         return [_shown(source, held[source.id], settings) for source in await sources.all_sources(catalog.driver)]
 
@@ -47,7 +47,7 @@ async def rename(settings: Settings, old: str, new: str, *, dry_run: bool) -> li
         endpoint = sendable.host_and_port(new)
     except ValueError as error:
         raise SettingsError(f"{new!r} is {error}; write host or host:port") from None
-    async with _catalog(settings, asked=dry_run) as catalog:
+    async with _catalog(settings, read_only=dry_run) as catalog:
         known = await sources.all_sources(catalog.driver)
         chosen = _called(known, old, settings)
         held = await registry.holdings(catalog.driver)
@@ -72,7 +72,7 @@ async def forget(settings: Settings, called: str, *, force: bool, dry_run: bool)
         SourceUnknown: none is called so, or more than one is. SettingsError: it has objects, and `force` is not said.
         LockedError: a run of it is under way.
     """
-    async with _catalog(settings, asked=dry_run) as catalog:
+    async with _catalog(settings, read_only=dry_run) as catalog:
         chosen = _called(await sources.all_sources(catalog.driver), called, settings)
         if len(chosen) > 1:
             numbers = ", ".join(str(source.id) for source in chosen)
@@ -227,7 +227,7 @@ async def _write(catalog: Catalog, found: Installation, change: _Change) -> None
 
 
 @asynccontextmanager
-async def _catalog(settings: Settings, *, asked: bool = False) -> AsyncIterator[Catalog]:
+async def _catalog(settings: Settings, *, read_only: bool = False) -> AsyncIterator[Catalog]:
     """The catalog as it is; nothing is made.
 
     Raises:
@@ -236,7 +236,7 @@ async def _catalog(settings: Settings, *, asked: bool = False) -> AsyncIterator[
     with protecting(settings.secrets):
         found = Installation(settings)
         found.require_catalog()
-        async with Catalog.open(found.url, found.note, asked=asked) as catalog:
+        async with Catalog.open(found.url, found.note, read_only=read_only) as catalog:
             yield catalog
 
 

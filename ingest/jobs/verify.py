@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 
-from ingest.catalog import inventory, overview, pruning, queries
+from ingest.catalog import overview, pruning, runs
 from ingest.catalog.batch import Batch
-from ingest.catalog.queries import CopyRow
+from ingest.catalog.copies import CopyRow, copies_after, copies_of
 from ingest.engine.evidence import pruned_since
 from ingest.engine.options import VerifyOptions
 from ingest.engine.prefixes import read_recorded
@@ -132,7 +132,7 @@ class _Verify:
 
     async def _next(self, after: str) -> Sequence[CopyRow]:
         catalog, source_id = self.run.catalog, self.run.source.id
-        return await queries.copies(
+        return await copies_after(
             catalog, source_id, [State.PRESENT], after=after, limit=_PAGE, prefix=self.options.prefix
         )
 
@@ -147,8 +147,8 @@ class _Verify:
         for _ in range(_LOOKS):
             if not suspects or self.run.stop.requested:
                 break
-            busy = await inventory.others_at_work(catalog, source_id, self.run.id)
-            fresh = await queries.copies_of(catalog, source_id, [row.remote.key for row, _ in suspects])
+            busy = await runs.others_at_work(catalog.driver, source_id, self.run.id)
+            fresh = await copies_of(catalog, source_id, [row.remote.key for row, _ in suspects])
             suspects = await self._inspect([row for row in fresh.values() if row.state == State.PRESENT])
             if not busy:
                 break

@@ -16,6 +16,7 @@ import pytest
 from ingest.catalog import deadletters
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow
+from tests.fixtures.catalogs import source_of
 from tests.fixtures.process import Done, ended, environment, run_ingest, started
 from tests.fixtures.servers import Bucket
 
@@ -89,7 +90,7 @@ async def test_a_list_that_is_read_for_a_while_ends_quietly(
     variables, settings = weed.variables(tmp_path / "data"), weed.settings(tmp_path / "data")
     assert (await run_ingest("sync", "-q", variables=variables, cwd=tmp_path)).code == 0
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
         said = (None, b"x" * 100, (), "dead", "not_json", (), datetime.now(UTC))
         await deadletters.put(catalog, source.id, [LetterRow("t", 0, number, *said) for number in range(2_000)])
     reader, writer = os.pipe()

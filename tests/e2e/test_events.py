@@ -24,6 +24,7 @@ from ingest.catalog.schema.tables import dead_letters, deliveries, objects
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode
+from tests.fixtures.catalogs import reading
 from tests.fixtures.events import plain
 from tests.fixtures.process import ended, started
 from tests.fixtures.servers import Bucket
@@ -143,7 +144,7 @@ async def until_committed(broker: Broker, topic: str, expected: int, logs: Path)
 
 async def check_catalog(url: str, bodies: dict[str, bytes]) -> None:
     """Recorded once, delivered once as far as the catalog knows, nothing given up, the trail whole."""
-    async with Catalog.open(url) as catalog, catalog.reading() as connection:
+    async with Catalog.open(url) as catalog, reading(catalog) as connection:
 
         async def rows(query: Any) -> list[Any]:
             return list(await connection.execute(query))

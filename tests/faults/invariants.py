@@ -20,14 +20,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
+from ingest.catalog.audit import broken_links
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.queries import check_chain
 from ingest.catalog.schema.tables import events, objects, runs, sources
 from ingest.errors import ExitCode
 from ingest.model import RunReport
 from ingest.settings import Settings
 from ingest.store.paths import decode_path
 from ingest.testing.memory_s3 import Stored
+from tests.fixtures.catalogs import reading
 
 SECRET = "canary-4c1d-secret"
 """The secret key that every faulty run signs with: it may stand nowhere."""
@@ -142,12 +143,12 @@ def temporaries(settings: Settings) -> list[str]:
 async def look(settings: Settings) -> Seen:
     trail: dict[str, list[tuple[str, str]]] = defaultdict(list)
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        async with catalog.reading() as connection:
+        async with reading(catalog) as connection:
             rows = [dict(row._mapping) for row in await connection.execute(select(objects))]
             for event in await connection.execute(select(events).order_by(events.c.id)):
                 trail[event.key].append((event.what, event.detail))
             completed = (await connection.execute(select(sources.c.last_complete_sync))).scalars().all()
-        broken = await check_chain(catalog)
+        broken = await broken_links(catalog.driver)
     for row in rows:
         row.update({name: row[name] is not None for name in _TIMES})
     by_name = {row["key"]: row for row in rows}
@@ -172,7 +173,7 @@ def check_sums(report: RunReport) -> None:
 
 async def check_reasons(settings: Settings, report: RunReport) -> None:
     """I3: the run's row says the same, and each failure has its reason in the audit trail."""
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.reading() as connection:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, reading(catalog) as connection:
         run = (await connection.execute(select(runs).where(runs.c.id == report.run_id))).one()
         query = select(events.c.detail).where(events.c.run_id == report.run_id, events.c.what == "failed")
         reasons = (await connection.execute(query)).scalars().all()

@@ -42,6 +42,7 @@ from ingest.tasks.stop import Stop
 from ingest.testing.memory_s3 import MemoryS3, serving
 from tests.faults import invariants
 from tests.faults.invariants import SECRET, Seen
+from tests.fixtures.catalogs import writing
 from tests.fixtures.databases import migrated_sqlite
 from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Bucket
@@ -136,7 +137,7 @@ class Rig:
         """What this process left behind looks like that of one which has ended."""
         pid = dead_pid()
         url = self.settings.database_url.get_secret_value()
-        async with Catalog.open(url) as catalog, catalog.writing() as connection:
+        async with Catalog.open(url) as catalog, writing(catalog) as connection:
             await connection.execute(update(runs).where(runs.c.status == "running").values(pid=pid))
 
     async def cli(self, *arguments: str, under: Sequence[str] = (), **variables: str) -> Printed:

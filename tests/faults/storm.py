@@ -27,6 +27,7 @@ from ingest.settings import Settings
 from ingest.testing.memory_s3 import MemoryS3, etag_of
 from tests.faults.forks import Forked, ForkServer
 from tests.faults.invariants import look
+from tests.fixtures.catalogs import reading, writing
 from tests.fixtures.events import notice, plain
 
 KEYS = [f"{folder}/{number}" for folder in "abc" for number in range(8)]
@@ -228,9 +229,11 @@ class Storm:
 
     async def _time_passes(self) -> None:
         """What waits for another try is due."""
-        async with Catalog.open(self.url) as catalog, catalog.writing() as connection:
+        async with Catalog.open(self.url) as catalog, writing(catalog) as connection:
             for table in ("deliveries", "dead_letters"):
-                past = "'2020-01-01 00:00:00+00'" if catalog.is_postgres else "'2020-01-01 00:00:00.000000'"
+                past = (
+                    "'2020-01-01 00:00:00+00'" if catalog.driver.dialect.is_postgres else "'2020-01-01 00:00:00.000000'"
+                )
                 await connection.execute(
                     text(f"UPDATE {table} SET next_attempt_at = {past} WHERE next_attempt_at IS NOT NULL")
                 )
@@ -276,7 +279,7 @@ class Storm:
         assert {version for version, state in sent.items() if state == "delivered"} <= received
 
     async def rows(self, table: Any) -> list[dict[str, Any]]:
-        async with Catalog.open(self.url) as catalog, catalog.reading() as connection:
+        async with Catalog.open(self.url) as catalog, reading(catalog) as connection:
             return [dict(row._mapping) for row in await connection.execute(select(table))]
 
 

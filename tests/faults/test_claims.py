@@ -27,6 +27,7 @@ from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import look
+from tests.fixtures.catalogs import reading
 from tests.fixtures.verify_service import opened, run_work
 
 A, B, C = b"version A", b"version B", b"version C"
@@ -52,7 +53,7 @@ class Rig(Commands):
                 process.wait(60)
 
     async def rows(self, *columns: str) -> list[tuple[Any, ...]]:
-        async with Catalog.open(self.url) as catalog, catalog.reading() as connection:
+        async with Catalog.open(self.url) as catalog, reading(catalog) as connection:
             found = await connection.execute(select(deliveries).order_by(deliveries.c.id))
             return [tuple(getattr(row, name) for name in columns) for row in found]
 

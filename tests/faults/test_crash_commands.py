@@ -22,6 +22,7 @@ from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, look
+from tests.fixtures.catalogs import reading
 from tests.fixtures.events import plain
 
 OBJECTS = {f"d/{number}": b"%d" % number * 50 for number in range(4)} | {"rejected": b"r"}
@@ -61,7 +62,7 @@ class Rig(Commands):
         return seen
 
     async def rows(self, table: Any, *columns: str) -> list[tuple[Any, ...]]:
-        async with Catalog.open(self.url) as catalog, catalog.reading() as connection:
+        async with Catalog.open(self.url) as catalog, reading(catalog) as connection:
             found = await connection.execute(select(*(table.c[name] for name in columns)))
             return sorted(tuple(row) for row in found)
 

@@ -13,9 +13,9 @@ from sqlalchemy import select, text
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema
+from ingest.catalog.schema.engine import create_engine
 from ingest.catalog.schema.tables import metadata, sources
 from ingest.catalog.sources import add as add_source
-from ingest.catalog.sql.engine import create_engine
 from ingest.engine.options import CleanupOptions, SyncOptions
 from ingest.errors import (
     CatalogForeign,
@@ -38,6 +38,7 @@ from ingest.testing import faults
 from ingest.testing.memory_s3 import MemoryS3, serving
 from tests.faults.invariants import tree
 from tests.faults.rig import OBJECTS, Rig, holding, run_sync, settings_for
+from tests.fixtures.catalogs import reading
 from tests.fixtures.databases import migrate
 
 
@@ -56,7 +57,7 @@ async def refused(rig: Rig, kind: type[IngestError], *parts: str, settings: Sett
 
 
 async def rows_of(settings: Settings) -> list[tuple[str, str]]:
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.reading() as connection:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, reading(catalog) as connection:
         return [(row.endpoint, row.bucket) for row in await connection.execute(select(sources))]
 
 
@@ -316,7 +317,7 @@ async def test_an_installation_of_an_earlier_version(
             return
         assert (report.exit_code, report.counts.unchanged) == (0, 1), report.error
         assert [line for line in caplog.records if line.name == "ingest"] == []
-        async with Catalog.open(database_url) as catalog, catalog.reading() as connection:
+        async with Catalog.open(database_url) as catalog, reading(catalog) as connection:
             found = (await connection.execute(select(sources).order_by(sources.c.id))).all()
         assert [row.directory for row in found] == [None, "statements", "invoices"]
         await schema.downgrade(database_url, "0004")

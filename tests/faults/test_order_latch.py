@@ -16,6 +16,7 @@ from ingest.plan.shards import is_proven
 from ingest.testing.memory_s3 import Answer, Fault
 from ingest.testing.raw_server import Visit
 from tests.faults.rig import Rig, rigged
+from tests.fixtures.catalogs import source_of
 from tests.fixtures.lines import lines_said
 
 OBJECTS = {f"{place}/{number}": b"x" for place in ("a", "a-b", "c") for number in range(6)}
@@ -39,7 +40,7 @@ async def backwards(visit: Visit, answer: Answer) -> None:
 
 async def order(rig: Rig) -> ListingOrder:
     async with Catalog.open(rig.settings.database_url.get_secret_value()) as catalog:
-        return (await catalog.source(rig.settings.endpoint, rig.settings.bucket)).order
+        return (await source_of(catalog, rig.settings.endpoint, rig.settings.bucket)).order
 
 
 async def test_one_answer_is_asked_for_again(night: Rig) -> None:

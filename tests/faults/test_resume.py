@@ -27,6 +27,7 @@ from ingest.tasks.stop import Stop
 from ingest.testing import faults
 from ingest.testing.memory_s3 import Deed, Fault
 from tests.faults.rig import Rig, rigged, variables_of
+from tests.fixtures.catalogs import reading
 from tests.fixtures.lines import lines_said
 from tests.fixtures.process import Done, run_ingest
 
@@ -74,7 +75,7 @@ async def assert_all_taken(rig: Rig) -> None:
 
 
 async def told(rig: Rig) -> list[Mapping[str, Any]]:
-    async with Catalog.open(rig.settings.database_url.get_secret_value()) as catalog, catalog.reading() as connection:
+    async with Catalog.open(rig.settings.database_url.get_secret_value()) as catalog, reading(catalog) as connection:
         found = await connection.execute(select(runs.c.arguments).order_by(runs.c.id))
         return [row.arguments for row in found]
 

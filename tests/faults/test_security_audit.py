@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from ingest.catalog import queries
+from ingest.catalog import audit
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
 from ingest.model import Audit, RunStatus
 from ingest.plan.clock import Reading
+from tests.fixtures.catalogs import source_of, start_run, writing
 from tests.fixtures.databases import migrate
 from tests.fixtures.process import Done, run_ingest
 
@@ -65,9 +66,9 @@ FORGERIES: dict[str, Sequence[str]] = {
 
 
 async def two_runs_with_two_events_each(catalog: Catalog) -> None:
-    source = await catalog.source("minio.example.com:9000", "statements")
+    source = await source_of(catalog, "minio.example.com:9000", "statements")
     for number in (1, 2):
-        run = await catalog.start_run("sync", {}, source.id)
+        run = await start_run(catalog, "sync", {}, source.id)
         lines = [Audit("downloaded", f"key {number}/{n}", {"etag": "e"}) for n in (1, 2)]
         await catalog.commit(Batch(run, source.id, source.bucket, datetime.now(UTC), audits=lines))
         await catalog.finish_run(run, RunStatus.OK, {}, None, Reading(datetime.now(UTC)))
@@ -78,19 +79,19 @@ async def test_a_forged_trail_is_found(database_url: str, forgery: Sequence[str]
     await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
         await two_runs_with_two_events_each(catalog)
-        assert await queries.check_chain(catalog) == []
-        async with catalog.writing() as connection:
+        assert await audit.broken_links(catalog.driver) == []
+        async with writing(catalog) as connection:
             for statement in forgery:
                 await connection.execute(text(statement))
-        assert await queries.check_chain(catalog) != []
+        assert await audit.broken_links(catalog.driver) != []
 
 
 async def assert_named(url: str, forgery: str) -> None:
     async with Catalog.open(url) as catalog:
         await two_runs_with_two_events_each(catalog)
-        async with catalog.writing() as connection:
+        async with writing(catalog) as connection:
             await connection.execute(text(forgery))
-        assert 2 in await queries.check_chain(catalog)
+        assert 2 in await audit.broken_links(catalog.driver)
 
 
 @pytest.mark.parametrize("forgery", UNREADABLE_ON_SQLITE.values(), ids=UNREADABLE_ON_SQLITE)
@@ -111,7 +112,7 @@ async def test_the_command_says_so(tmp_path: Path) -> None:
         sound = await run_ingest("db", "check", variables=given, cwd=tmp_path)
         assert (sound.code, "unbroken" in sound.stdout) == (0, True)
         assert await run_ingest("db", "check", "-q", variables=given, cwd=tmp_path) == Done(0, "", "")
-        async with catalog.writing() as connection:
+        async with writing(catalog) as connection:
             await connection.execute(text("DELETE FROM events WHERE id = 4"))
     done = await run_ingest("db", "check", variables=given, cwd=tmp_path)
     assert done.code == 6

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import text
 
-from ingest.catalog.sql.engine import create_engine
+from ingest.catalog.schema.engine import create_engine
 from ingest.settings import Settings
 from ingest.source.bucket import Bucket as OpenBucket
 from ingest.source.client import S3Client

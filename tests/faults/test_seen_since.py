@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.history import story
 from ingest.engine.options import SyncOptions
 from ingest.jobs.sync import backfill, sync
 from ingest.model import RunReport
@@ -25,6 +25,7 @@ from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import look
 from tests.faults.rig import MODIFIED
 from tests.faults.test_two_at_once import Rig
+from tests.fixtures.catalogs import source_of
 
 OLD, NEW, KNOWN, PASSING, LOST, BACK = "d/old", "d/new", "d/known", "d/passing", "d/lost", "d/returning"
 UNWANTED = Selection(until=MODIFIED)
@@ -53,8 +54,8 @@ class Nights(Rig):
 
     async def trail(self, key: str) -> list[str]:
         async with Catalog.open(self.url) as catalog:
-            source = await catalog.source(self.settings.endpoint, self.settings.bucket)
-            _, lines = await queries.story(catalog, source.id, key)
+            source = await source_of(catalog, self.settings.endpoint, self.settings.bucket)
+            _, lines = await story(catalog, source.id, key)
         return [str(line["what"]) for line in lines]
 
 

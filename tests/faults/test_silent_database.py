@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from ingest.catalog import in_line
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema
 from ingest.catalog.sql import advisory
@@ -26,6 +27,7 @@ from ingest.testing.memory_s3 import Fault
 from tests.faults.mortal import Mortal
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.rig import Rig, rigged, variables_of
+from tests.fixtures.catalogs import source_of
 from tests.fixtures.process import ended, started, until
 
 _numbers = itertools.count(1)
@@ -220,7 +222,7 @@ async def test_a_lock_that_is_free_is_taken_again(url: str, administrator: async
         before = await end_the_locks_session(administrator)
         now = await locks(administrator, 1)
         assert now[0]["pid"] != before
-        await driver.may_write()
+        await driver.write(lambda _dialect: in_line.now())
         async with driver.lock("sync of source 1") as another:
             assert another is None
 
@@ -228,7 +230,7 @@ async def test_a_lock_that_is_free_is_taken_again(url: str, administrator: async
 async def test_a_lock_that_another_has_is_lost_and_nothing_is_written(
     url: str, administrator: asyncpg.Connection, other: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither by the lane nor by SQLAlchemy; and the run ends, and leaves the lock to the other."""
+    """And the run ends, and leaves the lock to the other."""
     monkeypatch.setattr(advisory, "_AGAIN_SECONDS", 0.1)
     async with Catalog.open(f"{url}&{QUICKLY}") as catalog, catalog.lock("sync of source 1") as lock:
         ((_, _, number),) = await administrator.fetch(_LOCKS)
@@ -237,10 +239,7 @@ async def test_a_lock_that_another_has_is_lost_and_nothing_is_written(
         await end_the_locks_session(administrator)
         await waiting
         with pytest.raises(LockLost):
-            await catalog.source("minio.example.com", "statements")
-        with pytest.raises(LockLost):
-            async with catalog.writing():
-                pass
+            await source_of(catalog, "minio.example.com", "statements")
         with pytest.raises(LockLost):
             await lock.lost()
         with pytest.raises(LockedError):
@@ -252,7 +251,7 @@ async def test_a_lock_that_another_has_is_lost_and_nothing_is_written(
 async def test_a_run_that_was_overtaken_does_not_go_on(url: str, administrator: asyncpg.Connection) -> None:
     """Another one had the lock meanwhile, and has ended: it is free, and not ours any more."""
     async with Catalog.open(f"{url}&{QUICKLY}") as catalog, catalog.lock("sync of source 1") as lock:
-        source = await catalog.source("minio.example.com", "statements")
+        source = await source_of(catalog, "minio.example.com", "statements")
         lock.run = await catalog.begin_run("sync", {}, source, alone=True)
         await administrator.execute("UPDATE runs SET status = 'interrupted'")
         await end_the_locks_session(administrator)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import queries
+from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema
 from ingest.engine.installation import admit
@@ -28,6 +28,7 @@ from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 from tests.faults.invariants import look
 from tests.faults.rig import OBJECTS, Rig, holding, run_sync, settings_for
+from tests.fixtures.catalogs import source_of
 
 
 async def addresses(settings: Settings) -> list[tuple[str, str, str | None, int]]:
@@ -37,7 +38,7 @@ async def addresses(settings: Settings) -> list[tuple[str, str, str | None, int]
 
 async def chain_is_whole(settings: Settings) -> None:
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        assert await queries.check_chain(catalog) == []
+        assert await audit.broken_links(catalog.driver) == []
 
 
 async def test_a_renamed_endpoint(apart: Rig) -> None:
@@ -168,7 +169,7 @@ async def test_a_source_is_forgotten(apart: Rig) -> None:
 async def test_a_mistyped_source_of_an_earlier_version_stands_in_nobodys_way(tmp_path: Path, each_url: str) -> None:
     """A row without anything, as `status` once left it: it gives its directory up."""
     async with Catalog.open(each_url) as catalog:
-        await catalog.source("mistyped.example.com:9000", "statements")
+        await source_of(catalog, "mistyped.example.com:9000", "statements")
     async with holding({"a": b"1"}) as server:
         settings = settings_for(server, tmp_path / "data", database_url=each_url)
         assert (await run_sync(settings)).counts.downloaded == 1

@@ -20,6 +20,7 @@ from ingest.model import RunReport
 from ingest.observe.progress import Silence
 from ingest.tasks.stop import Stop
 from tests.faults.rig import OBJECTS, TARGET, Rig
+from tests.fixtures.catalogs import writing
 
 PLACES = {
     "beside the data directory": "statements/../../neighbour",
@@ -38,7 +39,7 @@ PLACES = {
 
 async def tamper(rig: Rig, path: str) -> None:
     url = rig.settings.database_url.get_secret_value()
-    async with Catalog.open(url) as catalog, catalog.writing() as connection:
+    async with Catalog.open(url) as catalog, writing(catalog) as connection:
         await connection.execute(update(objects).where(objects.c.key == TARGET).values(local_path=path))
 
 

@@ -27,6 +27,7 @@ from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import Seen, by_key, copies_of, look
+from tests.fixtures.catalogs import reading
 
 WAITING = "copies.waiting"
 KEYS = ("a", "a/b", "d/1")
@@ -167,7 +168,7 @@ async def test_what_is_said_to_be_held_is_there(rig: Rig, what: tuple[str, ...])
     seen = await look(rig.settings)
     seen.assert_settled()
     assert {row["state"] for row in seen.rows.values()} == {"pruned"}
-    async with Catalog.open(rig.url) as catalog, catalog.reading() as connection:
+    async with Catalog.open(rig.url) as catalog, reading(catalog) as connection:
         said = await connection.execute(select(runs.c.counts).where(runs.c.command == "hold add"))
         assert [(counts["placed"], counts["held"]) for (counts,) in said] == [(len(what) if what[0] == "a" else 1, 0)]
 

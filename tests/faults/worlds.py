@@ -27,6 +27,7 @@ from ingest.store.paths import decode_path
 from ingest.testing.memory_s3 import MemoryS3, Stored
 from tests.faults.databases import Template, copy_of, sqlite_file
 from tests.faults.forks import Forked, ForkServer
+from tests.fixtures.catalogs import source_of, writing
 from tests.fixtures.events import plain
 
 T = TypeVar("T")
@@ -175,7 +176,7 @@ class World:
 
     async def _age(self) -> None:
         """Every copy has been here for 40 days; one that comes now is none that a cleanup would take."""
-        async with Catalog.open(self.url) as catalog, catalog.writing() as connection:
+        async with Catalog.open(self.url) as catalog, writing(catalog) as connection:
             await connection.execute(update(objects).values(downloaded_at=datetime.now(UTC) - timedelta(days=40)))
 
     async def _keep_a_letter(self) -> None:
@@ -186,7 +187,7 @@ class World:
             ({"at": now.isoformat(), "error": "no_such_key", "message": "it is not there"},), now, None, "o-letter", None,
         )  # fmt: skip
         async with Catalog.open(self.url) as catalog:
-            source = await catalog.source(self.settings.endpoint, self.settings.bucket)
+            source = await source_of(catalog, self.settings.endpoint, self.settings.bucket)
             await deadletters.put(catalog, source.id, [letter], [])
 
     def begin(self) -> None:

@@ -17,6 +17,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.sql import postgres
 from ingest.catalog.sql.driver import Insert, Statement, sqlite_time
 from ingest.model import Audit, Delivery, LocalCopy, RemoteObject, Verified
+from tests.fixtures.catalogs import source_of, start_run
 from tests.fixtures.databases import migrate
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -58,8 +59,8 @@ def batches(run_id: int, source_id: int) -> Iterator[Batch]:
 async def written(url: str) -> list[list[tuple[Any, ...]]]:
     """The rows that the batches end in; the audit trail is checked."""
     async with Catalog.open(url) as catalog:
-        source = await catalog.source("https://minio.example.com:9000", "statements")
-        for batch in batches(await catalog.start_run("sync", {}, source.id), source.id):
+        source = await source_of(catalog, "https://minio.example.com:9000", "statements")
+        for batch in batches(await start_run(catalog, "sync", {}, source.id), source.id):
             await catalog.commit(batch)
         assert await audit.broken_links(catalog.driver) == []
         tables = [await catalog.driver.fetch(query) for query in (_OBJECTS, _OUTBOX)]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, update
 
-from ingest.catalog import pruning, queries
+from ingest.catalog import pruning
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.copies import copies_of
 from ingest.catalog.schema.tables import deliveries, sources
 from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.errors import ClockUntrusted
@@ -25,6 +26,7 @@ from ingest.settings import Settings
 from ingest.source.clock import server_time
 from ingest.tasks.stop import Stop
 from ingest.testing.raw_server import Visit, raw_server
+from tests.fixtures.catalogs import source_of, writing
 from tests.fixtures.databases import migrate
 from tests.fixtures.servers import Bucket
 
@@ -54,8 +56,8 @@ def left(settings: Settings) -> set[str]:
 async def state_of(settings: Settings, key: str) -> tuple[str, bool]:
     """The row's state, and whether a cleanup's intent stands on it."""
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
-        row = (await queries.copies_of(catalog, source.id, [key]))[key]
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
+        row = (await copies_of(catalog, source.id, [key]))[key]
         return row.state, row.pruning
 
 
@@ -77,7 +79,7 @@ async def test_a_clock_that_jumped_removes_nothing(settings: Settings) -> None:
 async def without_a_date(settings: Settings) -> AsyncIterator[Settings]:
     """The same bucket at a server that does not say what time it is."""
     async with raw_server(lambda visit: visit.answer()) as silent:
-        async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+        async with Catalog.open(settings.database_url.get_secret_value()) as catalog, writing(catalog) as connection:
             await connection.exec_driver_sql(f"UPDATE sources SET endpoint = '127.0.0.1:{silent.port}'")
         yield settings.model_copy(update={"endpoint": f"127.0.0.1:{silent.port}"})
 
@@ -94,7 +96,7 @@ async def test_a_clock_ahead_is_seen_without_the_servers_help(settings: Settings
 @pytest.mark.parametrize("days", [-40, 40])
 async def test_an_operators_word_settles_it(settings: Settings, days: int) -> None:
     """Where no server says what time it is. A dry run settles nothing."""
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, writing(catalog) as connection:
         await connection.execute(update(sources).values(clock_at=datetime.now(UTC) + timedelta(days=days)))
     async with without_a_date(settings) as mute:
 
@@ -109,7 +111,7 @@ async def test_an_operators_word_settles_it(settings: Settings, days: int) -> No
 
 
 async def test_the_servers_word_settles_it_as_well(settings: Settings) -> None:
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, writing(catalog) as connection:
         await connection.execute(update(sources).values(clock_at=datetime.now(UTC) + timedelta(days=40)))
     assert (await prune(settings)).counts.pruned == 3
 
@@ -144,9 +146,9 @@ async def test_max_delete_bounds_each_run(settings: Settings) -> None:
 async def test_undelivered_copies_stay_where_delivery_is_on(settings: Settings) -> None:
     states = {"a": "pending", "b": "dead", "c": "delivered"}
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
-        rows = await queries.copies_of(catalog, source.id, list(states))
-        async with catalog.writing() as connection:
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
+        rows = await copies_of(catalog, source.id, list(states))
+        async with writing(catalog) as connection:
             for key, state in states.items():
                 target = "https://verify.example.com/v1/verify"
                 values = {"source_id": source.id, "key": key, "etag": rows[key].remote.etag, "target": target}
@@ -154,7 +156,7 @@ async def test_undelivered_copies_stay_where_delivery_is_on(settings: Settings) 
     delivering = settings.model_copy(update={"verify_url": "https://verify.example.com/v1/verify"})
     report = await prune(delivering)
     assert (report.counts.pruned, report.counts.kept, left(settings)) == (1, 2, {"a", "b"})
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, writing(catalog) as connection:
         await connection.execute(update(deliveries).where(deliveries.c.key == "a").values(state="rejected"))
     assert (await prune(delivering)).counts.pruned == 1
     assert (await prune(settings)).counts.pruned == 1  # nobody waits for it: delivery is off
@@ -165,8 +167,8 @@ async def test_a_delivery_queued_meanwhile_keeps_its_copy(settings: Settings, mo
     intend = pruning.intend
 
     async def queued_just_before(catalog: Catalog, source_id: int, copies: object, **more: object) -> set[str]:
-        row = (await queries.copies_of(catalog, source_id, ["b"]))["b"]
-        async with catalog.writing() as connection:
+        row = (await copies_of(catalog, source_id, ["b"]))["b"]
+        async with writing(catalog) as connection:
             values = {"source_id": source_id, "key": "b", "etag": row.remote.etag, "target": "t", "state": "pending"}
             await connection.execute(insert(deliveries).values(**values))
         return await intend(catalog, source_id, copies, **more)  # type: ignore[arg-type]
@@ -179,8 +181,8 @@ async def test_a_delivery_queued_meanwhile_keeps_its_copy(settings: Settings, mo
 async def killed_after_the_intent(settings: Settings, keys: list[str]) -> None:
     """What a SIGKILL leaves between the intent and the unlink."""
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
-        copies = list((await queries.copies_of(catalog, source.id, keys)).values())
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
+        copies = list((await copies_of(catalog, source.id, keys)).values())
         at = datetime.now(UTC)
         assert await pruning.intend(catalog, source.id, copies, at=at, delivering=False) == set(keys)
 
@@ -209,8 +211,8 @@ async def test_a_restore_gives_up_an_intent(settings: Settings) -> None:
 
 async def test_a_copy_replaced_since_it_was_looked_at_is_not_intended(settings: Settings) -> None:
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
-        seen = (await queries.copies_of(catalog, source.id, ["a"]))["a"]
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
+        seen = (await copies_of(catalog, source.id, ["a"]))["a"]
         stale = seen._replace(remote=seen.remote._replace(etag="an-older-one"))
         assert await pruning.intend(catalog, source.id, [stale], at=datetime.now(UTC), delivering=False) == set()
         assert await pruning.intend(catalog, source.id, [seen], at=datetime.now(UTC), delivering=False) == {"a"}

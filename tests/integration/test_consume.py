@@ -27,6 +27,7 @@ from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
+from tests.fixtures.catalogs import newest_run, source_of, writing
 from tests.fixtures.databases import migrate
 from tests.fixtures.events import eventually, list_letters, notice, plain, record, row_of, run, sent, settings_for
 from tests.fixtures.servers import Bucket
@@ -275,8 +276,8 @@ async def test_a_database_that_stays_away_ends_the_run_without_a_commit(
     await moto.put({"a.pdf": b"a"})
     running = asyncio.create_task(run(settings, until_idle=None))
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        await eventually(lambda: overview.newest_run(catalog), running)
-        async with catalog.writing() as connection:
+        await eventually(lambda: newest_run(catalog), running)
+        async with writing(catalog) as connection:
             await connection.exec_driver_sql("DROP TABLE events")
     await shared_broker.send(topic, [plain("a.pdf", moto.name)])
 
@@ -304,7 +305,7 @@ async def test_due_letters_are_handed_out_once(moto: Bucket, tmp_path: Path, dat
     due = now - timedelta(seconds=1)
     row = deadletters.LetterRow("t", 0, 1, None, b"\xff", (("h", b"\0"),), "waiting", "r", ({"at": "x"},), now, due)
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
         await deadletters.put(catalog, source.id, [row])
         handed = [await deadletters.due(catalog, source.id, 10) for _ in range(2)]
         assert [len(rows) for rows in handed] == [1, 0]
@@ -319,7 +320,7 @@ async def test_a_letter_of_an_earlier_topic_makes_room_for_one_at_its_place(tmp_
     dead = deadletters.LetterRow("t", 0, 1, None, b"old", (), "dead", "r", ({"at": "x"},), now)
     new = dead._replace(value=b"new", state="waiting", next_attempt_at=now)
     async with Catalog.open(database_url) as catalog:
-        source = await catalog.source("minio.example.com:9000", "statements")
+        source = await source_of(catalog, "minio.example.com:9000", "statements")
         await deadletters.put(catalog, source.id, [dead])
         await deadletters.put(catalog, source.id, [dead])  # consumed twice
         await deadletters.put(catalog, source.id, [new])

@@ -14,7 +14,6 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
-from ingest.catalog import overview
 from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker, Sent, broker
 from ingest.demo.server import free_port
@@ -22,6 +21,7 @@ from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode
 from ingest.model import RunStatus
 from ingest.tasks.stop import Stop
+from tests.fixtures.catalogs import newest_run
 from tests.fixtures.door import door_to
 from tests.fixtures.events import eventually, plain, run, settings_for
 from tests.fixtures.lines import lines_said
@@ -47,7 +47,7 @@ async def test_a_stop_while_the_group_gathers_is_obeyed(
     stop = Stop()
     running = asyncio.create_task(run(settings, stop, until_idle=None))
     async with Catalog.open(url) as catalog:
-        await eventually(lambda: overview.newest_run(catalog), running)
+        await eventually(lambda: newest_run(catalog), running)
     stop.request(signal.SIGTERM)
     assert (await running).exit_code == ExitCode.TERMINATED
 

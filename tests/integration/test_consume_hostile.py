@@ -16,6 +16,7 @@ from ingest.demo.verify_service import VerifyService
 from ingest.errors import ExitCode
 from ingest.model import RunStatus
 from ingest.tasks.stop import Stop
+from tests.fixtures.catalogs import reading
 from tests.fixtures.events import eventually, list_letters, notice, plain, row_of, run, sent, settings_for
 from tests.fixtures.servers import Bucket
 
@@ -142,7 +143,7 @@ async def test_one_object_that_is_always_refused_holds_up_nobody_else(
     await eventually(lambda: sorted(service.accepted) == sorted(objects), running)
 
     async def counted() -> bool:
-        async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.reading() as connection:
+        async with Catalog.open(settings.database_url.get_secret_value()) as catalog, reading(catalog) as connection:
             found = await connection.exec_driver_sql("SELECT attempts FROM deliveries WHERE key = 'bad.pdf'")
             return int(found.scalar_one()) > 1  # and so it is given up in the end
 

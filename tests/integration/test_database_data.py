@@ -9,15 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.schema.tables import objects
 from ingest.catalog.sql import postgres
 from ingest.catalog.sql.driver import Dialect, Insert, Statement, Steps
 from ingest.engine.record.patient import Outage
 from ingest.errors import DatabaseDataError, DatabaseError
 from ingest.tasks.stop import Stop
+from tests.fixtures.catalogs import source_of
 from tests.fixtures.databases import migrate
 
 MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -53,13 +52,7 @@ async def as_a_value(catalog: Catalog, odd: tuple[Any, ...]) -> None:
     await catalog.driver.write(write)
 
 
-async def by_sqlalchemy(catalog: Catalog, odd: tuple[Any, ...]) -> None:
-    async with catalog.writing() as connection:
-        values = dict(zip(COLUMNS, odd, strict=True)) | {"last_modified": MOMENT}
-        await connection.execute(insert(objects).values(values))
-
-
-@pytest.mark.parametrize("way", [one_by_one, as_a_value, by_sqlalchemy])
+@pytest.mark.parametrize("way", [one_by_one, as_a_value])
 @pytest.mark.parametrize("odd", [{"size": 2**63}, {"key": "\ud800"}, {"source_id": None}], ids=str)
 @pytest.mark.parametrize("copies", [False, True], ids=["few", "as if many"])
 async def test_what_neither_keeps(
@@ -69,7 +62,7 @@ async def test_what_neither_keeps(
         monkeypatch.setattr(postgres, "COPY_FROM", 1)
     await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
-        await catalog.source("minio.example.com", "statements")
+        await source_of(catalog, "minio.example.com", "statements")
         with pytest.raises(DatabaseDataError) as refused:
             await way(catalog, row(catalog, **odd))
         assert not refused.value.retryable
@@ -87,7 +80,7 @@ async def test_what_postgresql_does_not_keep(
         monkeypatch.setattr(postgres, "COPY_FROM", 1)
     await migrate(postgres_url)
     async with Catalog.open(postgres_url) as catalog:
-        await catalog.source("minio.example.com", "statements")
+        await source_of(catalog, "minio.example.com", "statements")
         with pytest.raises(DatabaseDataError):
             await one_by_one(catalog, row(catalog, **odd))
         await one_by_one(catalog, row(catalog, key="next"))

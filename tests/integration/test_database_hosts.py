@@ -13,6 +13,7 @@ from ingest.catalog.schema import schema
 from ingest.errors import DatabaseError
 from ingest.settings import Settings
 from ingest.testing.connections import listening
+from tests.fixtures.catalogs import source_of
 
 
 def spread(url: str, *before: str, **more: str) -> str:
@@ -34,7 +35,7 @@ async def test_hosts_that_are_away_or_silent_are_passed_over(postgres_url: str) 
         shown = Settings(bucket="statements", database_url=url)  # type: ignore[arg-type]  # as it is loaded
         await schema.upgrade(shown.database_url.get_secret_value())
         async with Catalog.open(url) as catalog:
-            source = await catalog.source("minio.example.com", "statements")
+            source = await source_of(catalog, "minio.example.com", "statements")
             async with catalog.lock("sync") as lock:
                 assert lock
                 assert await catalog.rows_for(source.id, ["a"]) == {}

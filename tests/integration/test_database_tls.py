@@ -16,11 +16,12 @@ import trustme
 from sqlalchemy import text
 
 from ingest.catalog.schema import schema
+from ingest.catalog.schema.engine import create_engine
 from ingest.catalog.sql.connect import open_driver
-from ingest.catalog.sql.engine import create_engine
 from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseError
 from ingest.testing.connections import listening
+from tests.fixtures.catalogs import opened_once
 from tests.fixtures.process import run_ingest
 from tests.fixtures.servers import Certificates
 
@@ -169,7 +170,7 @@ async def test_a_catalog_behind_tls(front: Front, postgres_url: str, certificate
     """Migrated by SQLAlchemy, read by the lane."""
     url = url_of(front, postgres_url, sslmode="verify-full", sslrootcert=certificates.ca)
     await schema.upgrade(url)
-    await schema.ensure(url)
+    await opened_once(url)
     assert all(front.asked)
     assert front.encrypted == len(front.asked)
 

@@ -16,6 +16,7 @@ from ingest.errors import DatabaseError
 from ingest.plan.identity import DirectoryMark
 from ingest.store import identity
 from tests.faults.databases import sqlite_file
+from tests.fixtures.catalogs import source_of, start_run
 from tests.fixtures.process import Done, run_ingest
 
 NEWEST = migrations.revisions()[-1]
@@ -34,7 +35,7 @@ def rows_of(file: Path) -> list[tuple[object, ...]]:
 
 async def noted(url: str) -> None:
     async with Catalog.open(url) as catalog:
-        await catalog.source("minio", "statements")
+        await source_of(catalog, "minio", "statements")
 
 
 def copies(home: Path) -> list[Path]:
@@ -150,8 +151,8 @@ async def test_nothing_is_lost_unasked(tmp_path: Path, arguments: list[str], cod
 async def test_no_downgrade_while_runs_are_at_work(tmp_path: Path, database_url: str) -> None:
     await schema.upgrade(database_url)
     async with Catalog.open(database_url) as catalog:
-        source = await catalog.source("minio", "statements")
-        await catalog.start_run("consume", {}, source.id)
+        source = await source_of(catalog, "minio", "statements")
+        await start_run(catalog, "consume", {}, source.id)
     refused = await db(tmp_path, database_url, "downgrade", "0006")
     assert (refused.code, await schema.current(database_url)) == (11, NEWEST), refused.output
     assert "consume (run 1, pid" in refused.stderr

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ingest.catalog import deadletters, queries
+from ingest.catalog import audit, deadletters
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow
 from ingest.demo.broker import Broker
@@ -27,6 +27,7 @@ from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 from ingest.testing.faults import stall
 from ingest.testing.memory_s3 import Fault, MemoryS3, serving
+from tests.fixtures.catalogs import source_of
 from tests.fixtures.door import Door, door_to
 from tests.fixtures.events import eventually, list_letters, plain, row_of, run, sent, settings_for
 from tests.fixtures.kafka_listener import Listener, standing_before
@@ -118,7 +119,7 @@ def a_letter(number: int, **said: Any) -> LetterRow:
 
 async def kept(settings: Settings, rows: Sequence[LetterRow]) -> None:
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
         for start in range(0, len(rows), 5_000):
             await deadletters.put(catalog, source.id, rows[start : start + 5_000])
 
@@ -178,7 +179,7 @@ async def test_letters_are_discarded_by_what_they_are(
 
 async def check_chain(settings: Settings) -> list[int]:
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        return await queries.check_chain(catalog)
+        return await audit.broken_links(catalog.driver)
 
 
 async def test_more_letters_than_a_statement_takes_arguments(moto: Bucket, tmp_path: Path, database_url: str) -> None:
@@ -186,7 +187,7 @@ async def test_more_letters_than_a_statement_takes_arguments(moto: Bucket, tmp_p
     settings = await settings_for(moto, Broker(1, tmp_path / "log"), "t", tmp_path, database_url)
     many = [a_letter(number, value=None) for number in range(33_000)]
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
         await deadletters.put(catalog, source.id, many)
         ids = [*range(1, 33_001)]
         assert await deadletters.missing(catalog, source.id, [*ids, 33_001]) == [33_001]

@@ -15,6 +15,7 @@ from ingest.model import Counts, RunStatus
 from ingest.plan.clock import Reading
 from ingest.system.processes import own_identity
 from tests.faults.rig import dead_pid
+from tests.fixtures.catalogs import reading, source_of, start_run, writing
 from tests.fixtures.databases import migrate
 
 HERE = socket.gethostname()
@@ -43,15 +44,15 @@ async def test_who_is_dead(
     started = datetime.now(UTC) - silent
     pid = os.getpid() if process == "living" else dead_pid()
     async with Catalog.open(database_url) as catalog:
-        source = await catalog.source("127.0.0.1", "statements")
-        left = await catalog.start_run(command, {}, source.id)
-        async with catalog.writing() as connection:
+        source = await source_of(catalog, "127.0.0.1", "statements")
+        left = await start_run(catalog, command, {}, source.id)
+        async with writing(catalog) as connection:
             row = update(runs).where(runs.c.id == left)
             # The process of the tests is older than any silence here: only in the first row it may not be.
             since = datetime.fromtimestamp(1, UTC) if (process, silent) == ("living", MINUTES) else started
             await connection.execute(row.values(host=host, pid=pid, process=None, started_at=since, heartbeat_at=since))
-        await catalog.start_run("sync", {}, source.id, alone=alone)
-        async with catalog.reading() as connection:
+        await start_run(catalog, "sync", {}, source.id, alone=alone)
+        async with reading(catalog) as connection:
             found = (await connection.execute(select(runs.c.status).where(runs.c.id == left))).scalar_one()
     assert found == expected
 
@@ -59,16 +60,19 @@ async def test_who_is_dead(
 async def test_the_lock_of_another_bucket_says_nothing(database_url: str) -> None:
     await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
-        one, other = await catalog.source("127.0.0.1", "statements"), await catalog.source("127.0.0.1", "invoices")
-        left = await catalog.start_run("sync", {}, one.id)
-        await catalog.start_run("sync", {}, other.id, alone=True)
-        async with catalog.reading() as connection:
+        one, other = (
+            await source_of(catalog, "127.0.0.1", "statements"),
+            await source_of(catalog, "127.0.0.1", "invoices"),
+        )
+        left = await start_run(catalog, "sync", {}, one.id)
+        await start_run(catalog, "sync", {}, other.id, alone=True)
+        async with reading(catalog) as connection:
             found = (await connection.execute(select(runs.c.status).where(runs.c.id == left))).scalar_one()
     assert found == "running"
 
 
 async def status_of(catalog: Catalog, run_id: int) -> tuple[str, str | None]:
-    async with catalog.reading() as connection:
+    async with reading(catalog) as connection:
         found = (await connection.execute(select(runs.c.status, runs.c.error).where(runs.c.id == run_id))).one()
     return found.status, found.error
 
@@ -79,12 +83,12 @@ async def test_who_is_seen_is_not_asked_for_the_time(database_url: str, set_by: 
     await migrate(database_url)
     beat = datetime.now(UTC) - set_by
     async with Catalog.open(database_url) as catalog:
-        source = await catalog.source("127.0.0.1", "statements")
-        living, dead = [await catalog.start_run("backfill", {}, source.id) for _ in range(2)]
-        async with catalog.writing() as connection:
+        source = await source_of(catalog, "127.0.0.1", "statements")
+        living, dead = [await start_run(catalog, "backfill", {}, source.id) for _ in range(2)]
+        async with writing(catalog) as connection:
             await connection.execute(update(runs).values(heartbeat_at=beat))
             await connection.execute(update(runs).where(runs.c.id == dead).values(pid=dead_pid()))
-        await catalog.start_run("sync", {}, source.id)
+        await start_run(catalog, "sync", {}, source.id)
         assert await status_of(catalog, living) == ("running", None)
         assert await status_of(catalog, dead) == ("interrupted", "the process died")
 
@@ -92,12 +96,12 @@ async def test_who_is_seen_is_not_asked_for_the_time(database_url: str, set_by: 
 async def test_a_process_id_that_came_again_is_not_the_run(database_url: str) -> None:
     await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
-        source = await catalog.source("127.0.0.1", "statements")
-        left = await catalog.start_run("backfill", {}, source.id)
+        source = await source_of(catalog, "127.0.0.1", "statements")
+        left = await start_run(catalog, "backfill", {}, source.id)
         place = str(own_identity()).rpartition("/")[0]
-        async with catalog.writing() as connection:
+        async with writing(catalog) as connection:
             await connection.execute(update(runs).values(process=f"{place}/1"))
-        await catalog.start_run("sync", {}, source.id)
+        await start_run(catalog, "sync", {}, source.id)
         assert (await status_of(catalog, left))[0] == "interrupted"
 
 
@@ -105,12 +109,12 @@ async def test_who_was_taken_for_dead_says_that_it_lives(database_url: str) -> N
     """As another container does, or another machine, when a clock was set an hour ahead."""
     await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
-        source = await catalog.source("127.0.0.1", "statements")
-        living = await catalog.start_run("backfill", {}, source.id)
-        async with catalog.writing() as connection:
+        source = await source_of(catalog, "127.0.0.1", "statements")
+        living = await start_run(catalog, "backfill", {}, source.id)
+        async with writing(catalog) as connection:
             elsewhere = {"host": "another", "process": None, "heartbeat_at": datetime.now(UTC) - HOURS}
             await connection.execute(update(runs).values(**elsewhere))
-        await catalog.start_run("sync", {}, source.id)
+        await start_run(catalog, "sync", {}, source.id)
         assert (await status_of(catalog, living))[0] == "interrupted"
         await catalog.heartbeat(living, Reading(datetime.now(UTC)), Counts(), None)
         assert await status_of(catalog, living) == ("running", None)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from ingest.catalog import queries
+from ingest.catalog import audit
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.copies import copies_of
 from ingest.catalog.schema.tables import objects as table
 from ingest.demo.verify_service import VerifyService
 from ingest.engine.run import Run
@@ -26,6 +27,7 @@ from ingest.model import Delivery, DeliveryState, RunStatus
 from ingest.observe.report import as_json
 from ingest.store.files import FileStore
 from ingest.tasks.stop import Stop
+from tests.fixtures.catalogs import writing
 from tests.fixtures.process import until
 from tests.fixtures.servers import Bucket
 from tests.fixtures.verify_service import in_line, opened, run_deliver, run_sync, run_work
@@ -62,7 +64,7 @@ async def test_each_object_is_delivered_once_with_its_bytes_and_what_the_service
     again = await run_deliver(settings)
     assert (again.exit_code, again.counts.delivered, service.requests) == (0, 0, 42)
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        assert await queries.check_chain(catalog) == []
+        assert await audit.broken_links(catalog.driver) == []
 
 
 async def test_a_verdict_is_recorded_and_asked_for_again_only_on_demand(
@@ -107,7 +109,7 @@ async def test_an_event_brings_its_own_fields_and_they_never_speak_for_ours(
     async def work(run: Run) -> None:
         # Another target's row, so that the first one's conflict does not hide it.
         batch = Batch(run.id, run.source.id, run.source.bucket, datetime.now(UTC), target=service.url + "?again")
-        etag = (await queries.copies_of(run.catalog, run.source.id, ["k"]))["k"].remote.etag
+        etag = (await copies_of(run.catalog, run.source.id, ["k"]))["k"].remote.etag
         batch.deliveries.append(Delivery("k", etag, fields))
         await run.catalog.commit(batch)
 
@@ -135,7 +137,7 @@ async def test_a_copy_that_is_pruned_or_damaged_is_brought_back_first(
     }
     settings = await in_line(weed, service.url, objects, tmp_path / "data", database_url)
     root = settings.data_dir / weed.name
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, writing(catalog) as connection:
         await connection.execute(update(table).where(table.c.key == "pruned").values(state="pruned"))
     (root / "pruned").unlink()
     (root / "damaged").write_bytes(b"2" * 2999 + b"!")

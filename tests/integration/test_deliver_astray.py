@@ -25,6 +25,7 @@ from ingest.plan.verdicts import MANY
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 from ingest.testing.raw_server import RawServer, Visit, raw_server
+from tests.fixtures.catalogs import writing
 from tests.fixtures.servers import Bucket
 from tests.fixtures.verify_service import in_line, run_deliver, run_sync
 
@@ -37,7 +38,7 @@ async def totals(settings: Settings) -> dict[str, int]:
 
 
 async def all_are_due(settings: Settings) -> None:
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, writing(catalog) as connection:
         await connection.execute(update(deliveries).values(next_attempt_at=deliveries.c.created_at))
 
 
@@ -186,7 +187,7 @@ async def test_what_an_earlier_address_rejected_is_told_of_and_taken_over_on_dem
         database_url,
     )
     states = {"a": "rejected", "b": "dead", "c": "delivered", "d": "pending"}
-    async with Catalog.open(database_url) as catalog, catalog.writing() as connection:
+    async with Catalog.open(database_url) as catalog, writing(catalog) as connection:
         for key, state in states.items():
             await connection.execute(update(deliveries).where(deliveries.c.key == key).values(state=state, attempts=30))
     settings = earlier.model_copy(update={"verify_url": service.url})

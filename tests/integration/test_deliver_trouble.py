@@ -26,6 +26,7 @@ from ingest.plan.rulings import MOST_DELIVERIES
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 from ingest.testing.raw_server import Visit, raw_server
+from tests.fixtures.catalogs import reading, writing
 from tests.fixtures.process import ended, run_ingest, started, until
 from tests.fixtures.servers import Bucket, Certificates
 from tests.fixtures.verify_service import in_line, opened, run_deliver, run_sync, run_work
@@ -40,7 +41,7 @@ async def delivery_of(settings: Settings, key: str) -> dict[str, Any]:
 
 async def everything_is_due(settings: Settings) -> None:
     """Hours later."""
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, writing(catalog) as connection:
         await connection.execute(update(deliveries).values(next_attempt_at=deliveries.c.created_at))
 
 
@@ -80,7 +81,7 @@ async def test_what_fails_for_days_is_given_up(
     weed: Bucket, service: VerifyService, tmp_path: Path, database_url: str
 ) -> None:
     settings = await in_line(weed, service.url, {"k": b"x"}, tmp_path / "data", database_url)
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, writing(catalog) as connection:
         await connection.execute(update(deliveries).values(attempts=MOST_DELIVERIES - 1))
     service.fail(500)
     report = await run_deliver(settings, patience=0.0)
@@ -170,7 +171,7 @@ async def test_one_object_that_always_fails_does_not_stand_in_the_way_of_what_co
 
 
 async def rename(run: Run, table: str, to: str) -> None:
-    async with run.catalog.writing() as connection:
+    async with writing(run.catalog) as connection:
         await connection.execute(text(f"ALTER TABLE {table} RENAME TO {to}"))
 
 
@@ -332,7 +333,7 @@ async def test_a_kill_in_the_middle_loses_nothing_and_records_nothing_twice(
     last = await run_deliver(settings)  # at once: what the killed one held is free
     assert (codes(last), last.counts.pending) == ((0, None), 0)
     assert set(service.accepted) == set(keys)
-    async with Catalog.open(database_url) as catalog, catalog.reading() as connection:
+    async with Catalog.open(database_url) as catalog, reading(catalog) as connection:
         found = await connection.execute(select(events.c.key).where(events.c.what == "delivered"))
         assert sorted(found.scalars()) == sorted(keys), "each recorded once"
 

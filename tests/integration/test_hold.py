@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from ingest.catalog import queries
+from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.history import story
 from ingest.engine.options import CleanupOptions, HoldOptions, SyncOptions
 from ingest.engine.record.copies import Copies
 from ingest.errors import RowNotFound
@@ -21,6 +22,7 @@ from ingest.model import RunReport, RunStatus
 from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
+from tests.fixtures.catalogs import reading, source_of, writing
 from tests.fixtures.databases import migrate
 from tests.fixtures.servers import Bucket
 
@@ -75,11 +77,11 @@ async def test_held_copies_outlive_the_retention(moto: Bucket, database_url: str
     await prune(settings)
     assert left(settings) == {"100%25", "p_/1", "q/22"}
     async with Catalog.open(database_url) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
-        _, events = await queries.story(catalog, source.id, "one")
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
+        _, events = await story(catalog, source.id, "one")
         assert [event["what"] for event in events] == ["downloaded", "held", "released", "pruned"]
         assert '"reason": "an audit"' in events[1]["detail"]
-        assert await queries.check_chain(catalog) == []
+        assert await audit.broken_links(catalog.driver) == []
 
 
 async def test_what_is_not_known_is_neither_held_nor_released(weed: Bucket, tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ async def test_a_second_hold_replaces_the_reason_and_a_bare_mark_is_obeyed(weed:
     await run_sync(settings)
     await place(settings, "a", reason="first")
     await place(settings, f"s3://{weed.name}/a", reason="second")
-    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+    async with Catalog.open(settings.database_url.get_secret_value()) as catalog, writing(catalog) as connection:
         await connection.exec_driver_sql("UPDATE objects SET hold = true WHERE key = 'b'")
     assert [(line["key"], line["reason"]) for line in await hold.listed(settings)] == [("a", "second"), ("b", None)]
     assert (await prune(settings)).counts.kept == 2
@@ -137,8 +139,8 @@ async def test_a_hold_and_an_intent_take_turns_on_postgresql(weed: Bucket, postg
     await weed.put({"a": b"x"})
     await run_sync(settings)
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'holds'::regclass")
-    async with Catalog.open(postgres_url) as catalog, catalog.reading() as watching:
-        async with catalog.writing() as intending:
+    async with Catalog.open(postgres_url) as catalog, reading(catalog) as watching:
+        async with writing(catalog) as intending:
             await intending.execute(text("LOCK TABLE holds, deliveries IN SHARE MODE"))  # as `pruning.intend` does
             placing = asyncio.create_task(place(settings, prefix="a"))
             while not placing.done() and (await watching.execute(waiting)).scalar_one() == 0:  # noqa: ASYNC110 - a lock

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.history import story
 from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.cleanup import cleanup
 from ingest.jobs.restore import restore
@@ -25,6 +25,7 @@ from ingest.store.paths import decode_path
 from ingest.tasks.stop import Stop
 from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.invariants import Copy, files_of
+from tests.fixtures.catalogs import source_of
 from tests.fixtures.databases import migrate
 from tests.fixtures.keys import ALL, NOT_UTF8, UNSTORABLE, body_of
 from tests.fixtures.process import run_ingest
@@ -43,7 +44,7 @@ def memory(request: pytest.FixtureRequest) -> Iterator[MemoryS3]:
 
 async def rows_of(settings: Settings) -> dict[str, CatalogRow]:
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
         return {row.key: row for row in await catalog.rows_between(source.id, "", None)}
 
 
@@ -85,9 +86,9 @@ async def test_on_a_real_server_and_both_databases(moto: Bucket, database_url: s
     await assert_all_the_way(settings, MOTO_KEEPS)
     assert {path.name for path in tmp_path.iterdir()} <= {"data", "catalog.db", "catalog.db-wal", "catalog.db-shm"}
     async with Catalog.open(database_url) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
         for key in MOTO_KEEPS:
-            row, events = await queries.story(catalog, source.id, key)
+            row, events = await story(catalog, source.id, key)
             assert row is not None
             assert row["source_s3_path"] == f"s3://{settings.bucket}/{key}"
             assert [event["what"] for event in events] == ["downloaded", "pruned", "restored"]

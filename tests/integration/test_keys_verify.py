@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import queries
+from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.history import story
 from ingest.engine.options import SyncOptions, VerifyOptions
 from ingest.jobs.show import history
 from ingest.jobs.sources import attach
@@ -24,6 +25,7 @@ from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 from ingest.testing.memory_s3 import MemoryS3
 from tests.faults.invariants import files_of
+from tests.fixtures.catalogs import source_of
 from tests.fixtures.databases import migrate
 from tests.fixtures.keys import ALL, body_of
 from tests.fixtures.process import run_ingest
@@ -67,13 +69,13 @@ async def assert_verified(settings: Settings, keys: Sequence[str]) -> None:
     await assert_in_place(settings, keys)
     assert (await checked(settings)).exit_code == 0
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
         for key in keys:
-            row, events = await queries.story(catalog, source.id, key)
+            row, events = await story(catalog, source.id, key)
             assert row is not None
             assert row["last_error"] is None
             assert [event["what"] for event in events] == ["downloaded", "damaged", "damaged", "repaired"]
-        assert await queries.check_chain(catalog) == []
+        assert await audit.broken_links(catalog.driver) == []
 
 
 async def test_on_a_real_server_and_both_databases(moto: Bucket, database_url: str, tmp_path: Path) -> None:

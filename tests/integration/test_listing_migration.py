@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema
-from ingest.catalog.sql.engine import create_engine
+from ingest.catalog.schema.engine import create_engine
 
 KEEP = (
     "INSERT INTO pages (source_id, prefix, start_after, last_key, listed, skipped, fingerprint, filters) "

@@ -16,6 +16,7 @@ from ingest.catalog.holds import Holder
 from ingest.catalog.pruning import Sought
 from ingest.model import Counts, RunStatus
 from ingest.plan.clock import Reading
+from tests.fixtures.catalogs import source_of
 from tests.fixtures.databases import migrate
 
 _WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
@@ -25,7 +26,7 @@ _WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 async def test_a_batch_is_committed_while_the_run_says_how_it_is(postgres_url: str, ending: bool) -> None:
     await migrate(postgres_url)
     async with Catalog.open(postgres_url) as plain, plain.lock("sync of source 1") as lock:
-        source = await plain.source("127.0.0.1", "statements")
+        source = await source_of(plain, "127.0.0.1", "statements")
         lock.run = record = await plain.begin_run("sync", {}, source)
         catalog = plain.of_run(record)
         clock = Reading(datetime.now(UTC), None)
@@ -56,7 +57,7 @@ async def test_a_batch_is_committed_while_copies_are_to_go_or_to_stay(postgres_u
     """The rows of both are written in orders of their own."""
     await migrate(postgres_url)
     async with Catalog.open(postgres_url) as catalog:
-        source = await catalog.source("127.0.0.1", "statements")
+        source = await source_of(catalog, "127.0.0.1", "statements")
         beside = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
         try:
             for key in ("a", "b"):

@@ -13,10 +13,13 @@ from sqlalchemy import Connection, select, text
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema, snapshot
+from ingest.catalog.schema.engine import create_engine
 from ingest.catalog.schema.tables import metadata, sources
-from ingest.catalog.sql.engine import create_engine, within
+from ingest.catalog.sql.connect import open_driver
+from ingest.catalog.sql.url import Target
 from ingest.errors import SchemaAhead, SchemaMissing
 from ingest.model import Audit
+from tests.fixtures.catalogs import opened_once, writing
 
 
 async def test_up_and_down(database_url: str) -> None:
@@ -43,7 +46,7 @@ async def test_the_migrations_end_in_the_tables(database_url: str) -> None:
 async def test_a_new_sqlite_file_is_what_the_migrations_end_in(tmp_path: Path) -> None:
     assert schema.SNAPSHOT.read_text(encoding="utf-8") == await snapshot.migrated()
     file = tmp_path / "catalog.db"
-    await schema.ensure(f"sqlite+aiosqlite:///{file}")
+    await opened_once(f"sqlite+aiosqlite:///{file}")
     assert snapshot.dump(file) == await snapshot.migrated()
 
 
@@ -54,12 +57,12 @@ async def test_a_newer_schema_is_refused(database_url: str) -> None:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     await engine.dispose()
     with pytest.raises(SchemaAhead):
-        await schema.ensure(database_url)
+        await opened_once(database_url)
 
 
 async def test_postgresql_is_never_migrated_by_itself(postgres_url: str) -> None:
     with pytest.raises(SchemaMissing, match="missing") as raised:
-        await schema.ensure(postgres_url)
+        await opened_once(postgres_url)
     assert "ingest db upgrade" in raised.value.hint
 
 
@@ -191,13 +194,14 @@ async def test_the_trail_outlives_its_runs_from_an_earlier_catalog(database_url:
         await connection.execute(text("INSERT INTO sources (id, endpoint, bucket) VALUES (1, 'e', 'b')"))
         moment = "'2026-11-24 07:10:18.000000+00:00'"
         await connection.execute(text(f"{run} VALUES (1, 1, 'sync', '{{}}', 'h', 1, {moment}, {moment}, 'ok', '{{}}')"))
-        await within(connection, audit.appending(1, 1, datetime(2026, 11, 24, tzinfo=UTC), audits))
+    async with open_driver(Target.of(database_url)) as driver:
+        await driver.write(audit.appending(1, 1, datetime(2026, 11, 24, tzinfo=UTC), audits))
     for to in (schema.upgrade, lambda url: schema.downgrade(url, "0013"), schema.upgrade):
         await to(database_url)
     async with Catalog.open(database_url) as catalog:
         await schema.require_sound(catalog.driver, "it")
         assert await audit.broken_links(catalog.driver) == []
-        async with catalog.writing() as connection:
+        async with writing(catalog) as connection:
             await connection.execute(text("DELETE FROM runs"))
         assert await audit.broken_links(catalog.driver) == []
     await schema.downgrade(database_url, "0013")  # also where runs have gone

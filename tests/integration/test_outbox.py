@@ -12,14 +12,16 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select, update
 
-from ingest.catalog import in_line, outbox, queries
+from ingest.catalog import audit, in_line, outbox
 from ingest.catalog.batch import Batch
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.conditions import undelivered
+from ingest.catalog.history import story
 from ingest.catalog.outbox import LEASE, Claimed, Outbox, Settlement
-from ingest.catalog.schema.tables import deliveries, objects
-from ingest.model import SUPERSEDED, Delivery, DeliveryState, LocalCopy, RemoteObject, Shard, State, Verified
+from ingest.catalog.pruning import UNDELIVERED
+from ingest.catalog.schema.tables import deliveries
+from ingest.model import SUPERSEDED, Delivery, DeliveryState, LocalCopy, RemoteObject, Shard, Verified
 from ingest.plan.resuming import Cursor
+from tests.fixtures.catalogs import reading, source_of, start_run, writing
 from tests.fixtures.databases import migrate
 
 TARGET = "https://verify.example.com/v1/verify"
@@ -30,8 +32,8 @@ THEN = datetime(2026, 1, 1, tzinfo=UTC)
 async def catalog(database_url: str) -> AsyncIterator[Catalog]:
     await migrate(database_url)
     async with Catalog.open(database_url) as opened:
-        await opened.source("minio.example.com:9000", "statements")
-        await opened.start_run("deliver", {}, 1)
+        await source_of(opened, "minio.example.com:9000", "statements")
+        await start_run(opened, "deliver", {}, 1)
         yield opened
 
 
@@ -49,7 +51,7 @@ def box(catalog: Catalog, target: str = TARGET) -> Outbox:
 
 
 async def rows(catalog: Catalog) -> list[dict[str, object]]:
-    async with catalog.reading() as connection:
+    async with reading(catalog) as connection:
         found = await connection.execute(select(deliveries).order_by(deliveries.c.id))
         return [dict(row._mapping) for row in found]
 
@@ -118,10 +120,10 @@ async def test_results_are_recorded_once_with_their_audit_events(catalog: Catalo
     assert await outbox.totals(catalog, 1) == {"delivered": 1, "rejected": 1, "dead": 1, "pending": 1}
     what = {}
     for key in found:
-        _, events = await queries.story(catalog, 1, key)
+        _, events = await story(catalog, 1, key)
         what[key] = [event["what"] for event in events]
     assert what == {"delivered": ["delivered"], "rejected": ["rejected"], "dead": ["undeliverable"], "again": []}
-    assert await queries.check_chain(catalog) == []
+    assert await audit.broken_links(catalog.driver) == []
     assert await ours.claim(10) == [], "the one to try again is not due yet"
     due = await ours.due_in()
     assert due is not None
@@ -141,7 +143,7 @@ async def test_a_lease_that_ran_out_goes_to_the_next_and_the_first_settles_nothi
     await catalog.commit(a_batch("k"))
     slow, next_one = box(catalog), box(catalog)
     (claimed,) = await slow.claim(10)
-    async with catalog.writing() as connection:
+    async with writing(catalog) as connection:
         await connection.execute(update(deliveries).values(claimed_until=datetime.now(UTC) - timedelta(seconds=1)))
     (taken,) = await next_one.claim(10)
     assert await slow.settle([Settlement(claimed, DeliveryState.DELIVERED, 200)]) == []
@@ -152,7 +154,7 @@ async def test_a_renewed_lease_holds(catalog: Catalog) -> None:
     await catalog.commit(a_batch("k"))
     ours = box(catalog)
     (claimed,) = await ours.claim(10)
-    async with catalog.writing() as connection:
+    async with writing(catalog) as connection:
         await connection.execute(update(deliveries).values(claimed_until=datetime.now(UTC) - timedelta(seconds=1)))
     await ours.renew([claimed.id])
     assert await box(catalog).claim(10) == []
@@ -195,12 +197,11 @@ async def test_cleanup_is_told_what_still_waits_in_the_version_that_is_recorded(
     await ours.settle([Settlement(claimed["delivered"], DeliveryState.DELIVERED, 200)])
     await ours.settle([Settlement(claimed["dead"], DeliveryState.DEAD)])
     asked = ["waits", "dead", "delivered", "changed", "never asked for", "unknown"]
-    waiting = select(objects.c.key).where(objects.c.key.in_(asked), undelivered())
-    query = select(objects.c.key).where(objects.c.state == State.PRESENT.value, ~undelivered())
-    async with catalog.reading() as connection:
-        assert set((await connection.execute(waiting)).scalars()) == {"waits", "dead", "changed"}
-        found = set((await connection.execute(query)).scalars())
-    assert found == {"delivered", "never asked for"}
+    waiting = f"SELECT key FROM objects WHERE key {{among}} AND {UNDELIVERED}"
+    settled = f"SELECT key FROM objects WHERE state = 'present' AND NOT {UNDELIVERED}"
+    found = await catalog.driver.fetch(waiting, catalog.driver.dialect.listed(asked), True)
+    assert {key for (key,) in found} == {"waits", "dead", "changed"}
+    assert {key for (key,) in await catalog.driver.fetch(settled, True)} == {"delivered", "never asked for"}
 
 
 async def test_what_waits_for_an_earlier_address_is_taken_over_once(catalog: Catalog) -> None:
@@ -353,7 +354,7 @@ async def test_what_a_wrong_clock_put_off_or_claimed_waits_no_longer_than_a_paus
         "soon": {"next_attempt_at": now + timedelta(hours=5)},
         "claimed": {"claimed_by": "another-host:1:0:1", "claimed_until": now + timedelta(days=40)},
     }
-    async with catalog.writing() as connection:
+    async with writing(catalog) as connection:
         for key, value in values.items():
             await connection.execute(update(deliveries).where(deliveries.c.key == key).values(value))
     ours = box(catalog)
@@ -392,7 +393,6 @@ async def test_what_concerns_one_key_is_looked_up_by_it(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/catalog.db"
     await migrate(url)
     async with Catalog.open(url) as catalog:
-        fill = catalog.driver.dialect.fill
-        for sql, values in ((outbox._DUE + " id", (1, TARGET)), (in_line._OF_KEYS, (1, "[]"))):
-            plan = await catalog.driver.fetch(f"EXPLAIN QUERY PLAN {fill(sql)}", *values)
+        for sql, values in ((outbox._DUE, (1, TARGET, 9)), (in_line._OF_KEYS, (1, "[]"))):
+            plan = await catalog.driver.fetch(f"EXPLAIN QUERY PLAN {sql}", *values)
             assert [step for *_, step in plan if "(source_id=? AND key=?" in step], plan

@@ -10,6 +10,7 @@ import pytest
 from ingest.catalog.batch import Batch, Settled
 from ingest.catalog.catalog import Catalog
 from ingest.model import KnownPage, RemoteObject
+from tests.fixtures.catalogs import source_of, start_run
 from tests.fixtures.databases import migrate
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -45,8 +46,8 @@ async def memory(database_url: str) -> AsyncIterator[Memory]:
     """Every key recorded; its pages remembered under two prefixes."""
     await migrate(database_url)
     async with Catalog.open(database_url) as catalog:
-        source = await catalog.source("https://minio.example.com:9000", "statements")
-        memory = Memory(catalog, source.id, await catalog.start_run("sync", {}, source.id))
+        source = await source_of(catalog, "https://minio.example.com:9000", "statements")
+        memory = Memory(catalog, source.id, await start_run(catalog, "sync", {}, source.id))
         batch = memory.batch()
         batch.known = [RemoteObject(key, 1, "e", MOMENT) for key in KEYS]
         await catalog.commit(batch)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ingest.catalog import queries
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.history import story
 from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.jobs.cleanup import cleanup
 from ingest.jobs.restore import restore
@@ -162,7 +162,7 @@ async def test_a_story_begins_with_a_download(server: MemoryS3, settings: Settin
             assert report.exit_code == 0, report.error
             await cleanup(settings, CleanupOptions(timedelta(0)), progress=Silence(), stop=Stop())
         async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-            _, events = await queries.story(catalog, 1, key)
+            _, events = await story(catalog, 1, key)
         whats = [event["what"] for event in events]
         assert whats[-4:] == (
             ["downloaded", "pruned", "restored", "pruned"] if "known" in key else ["restored", "pruned"] * 2

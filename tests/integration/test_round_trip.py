@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import queries
+from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.history import story
 from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions
 from ingest.errors import DirectoryTaken
 from ingest.jobs.cleanup import cleanup
@@ -22,6 +23,7 @@ from ingest.plan.selection import Selection
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 from ingest.testing.memory_s3 import MemoryS3, running
+from tests.fixtures.catalogs import source_of, writing
 from tests.fixtures.databases import migrate
 from tests.fixtures.servers import Bucket
 
@@ -86,13 +88,13 @@ async def test_round_trip(weed: Bucket, database_url: str, tmp_path: Path) -> No
     assert copies_on_disk(settings) == wanted
 
     async with Catalog.open(database_url) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
-        row, events = await queries.story(catalog, source.id, "a/x")
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
+        row, events = await story(catalog, source.id, "a/x")
         assert row is not None
         assert row["source_s3_path"] == f"s3://{settings.bucket}/a/x"
         assert row["digest"] == "md5:" + hashlib.md5(objects["a/x"]).hexdigest()
         assert [event["what"] for event in events] == ["downloaded", "pruned", "restored"]
-        assert await queries.check_chain(catalog) == []
+        assert await audit.broken_links(catalog.driver) == []
 
 
 async def test_keys_are_exact_on_a_byte_ordered_server(moto: Bucket, tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ async def test_keys_are_exact_on_a_byte_ordered_server(moto: Bucket, tmp_path: P
     assert sorted(copies_on_disk(settings).values()) == sorted(objects.values())
     assert {path.name for path in tmp_path.iterdir()} == {"data"}  # nothing outside the data directory
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
         rows = await catalog.rows_between(source.id, "", None)
         assert {row.key for row in rows} == set(keys)
         for row in rows:
@@ -185,7 +187,7 @@ async def test_a_renamed_endpoint_is_pointed_out_and_told_to_the_catalog_it_is_n
     assert (refused.exit_code, type(refused.error)) == (2, DirectoryTaken)
     assert settings.endpoint in str(refused.error)
 
-    async with Catalog.open(database_url) as catalog, catalog.writing() as connection:
+    async with Catalog.open(database_url) as catalog, writing(catalog) as connection:
         await connection.exec_driver_sql(f"UPDATE sources SET endpoint = '{renamed.endpoint}'")
     again = await run_sync(renamed)
     assert (again.counts.downloaded, again.counts.unchanged) == (0, 1)

@@ -16,12 +16,14 @@ from sqlalchemy import text
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.schema import schema
+from ingest.catalog.schema.engine import create_engine
 from ingest.catalog.sql import postgres
 from ingest.catalog.sql.connect import open_driver
 from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseBusy, DatabaseUnfit
 from ingest.model import Audit
 from tests.faults.rig import OBJECTS, rigged
+from tests.fixtures.catalogs import opened_once, source_of, start_run
 from tests.fixtures.poolers import pooled
 from tests.fixtures.process import run_ingest
 
@@ -80,7 +82,7 @@ async def be_hostile(administrator: asyncpg.Connection, url: str, **settings: st
 
 
 async def test_each_session_says_what_it_needs(postgres_url: str, administrator: asyncpg.Connection) -> None:
-    """The lane's, also when it was used before, and SQLAlchemy's."""
+    """The pool's, also when it was used before, and a migration's."""
     await schema.upgrade(postgres_url)
     await be_hostile(administrator, postgres_url)
     one_row = "SELECT " + ", ".join(f"current_setting('{name}')" for name in OURS)
@@ -88,9 +90,9 @@ async def test_each_session_says_what_it_needs(postgres_url: str, administrator:
         for _ in range(2):
             (found,) = await catalog.driver.fetch(one_row)
             assert dict(zip(OURS, found, strict=True)) == OURS
-        async with catalog.reading() as connection:
-            (row,) = await connection.execute(text(one_row))
-            assert dict(zip(OURS, row, strict=True)) == OURS
+    async with create_engine(postgres_url).connect() as connection:
+        (row,) = await connection.execute(text(one_row))
+        assert dict(zip(OURS, row, strict=True)) == OURS
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")])
@@ -131,8 +133,8 @@ async def test_the_audit_trail_is_one_chain(
 
     async def write() -> None:
         async with Catalog.open(postgres_url) as catalog:
-            source = await catalog.source("minio.example.com", "statements")
-            run_id = await catalog.start_run("sync", {}, source.id)
+            source = await source_of(catalog, "minio.example.com", "statements")
+            run_id = await start_run(catalog, "sync", {}, source.id)
             for number in range(30):
                 line = Audit("downloaded", f"k{number}", {})
                 await catalog.driver.write(audit.appending(run_id, source.id, datetime.now(UTC), [line] * 3))
@@ -156,15 +158,8 @@ async def test_one_process_holds_ten_connections_at_most(postgres_url: str, admi
             await asyncio.sleep(0.01)
 
     async with Catalog.open(postgres_url) as catalog, catalog.lock("sync of source 1"):
-
-        async def ask() -> None:
-            async with catalog.reading() as connection:
-                await connection.execute(text("SELECT pg_sleep(0.05)"))
-
         looking = asyncio.create_task(look())
-        await asyncio.gather(
-            *(catalog.driver.fetch("SELECT pg_sleep(0.05)") for _ in range(40)), *(ask() for _ in range(12))
-        )
+        await asyncio.gather(*(catalog.driver.fetch("SELECT pg_sleep(0.05)") for _ in range(40)))
         looking.cancel()
     assert 8 < most <= 10
 
@@ -213,8 +208,8 @@ async def test_a_connection_that_is_lost_in_a_copy(
         "RETURN NEW; END $$; CREATE TRIGGER loses BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION lose()"
     )
     async with Catalog.open(postgres_url) as catalog:
-        source = await catalog.source("minio.example.com", "statements")
-        run_id = await catalog.start_run("sync", {}, source.id)
+        source = await source_of(catalog, "minio.example.com", "statements")
+        run_id = await start_run(catalog, "sync", {}, source.id)
         lines = [Audit("downloaded", f"k{number}", {}) for number in range(50)]
         await catalog.driver.write(audit.appending(run_id, source.id, datetime.now(UTC), lines))
         assert await catalog.driver.fetch("SELECT count(*) FROM events") == [(50,)]
@@ -247,7 +242,7 @@ async def test_a_pooler_that_lends_sessions(tmp_path: Path, postgres_url: str, m
     """Is named by whatever opens the catalog, at once and each time."""
     await schema.upgrade(postgres_url)
     async with pooled(postgres_url, mode, tmp_path, round_robin=round_robin) as url:
-        for attempt in (schema.upgrade, schema.ensure, schema.current, schema.ensure, schema.ensure):
+        for attempt in (schema.upgrade, opened_once, schema.current, opened_once, opened_once):
             with pytest.raises(DatabaseUnfit, match="pooler") as refused:
                 await attempt(url)
             assert "pool_mode = session" in refused.value.hint

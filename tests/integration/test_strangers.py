@@ -20,6 +20,7 @@ from ingest.catalog.sql.driver import Rows
 from ingest.catalog.sql.strangers import revision
 from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseError, DatabaseUnfit, SchemaAhead, SchemaMissing
+from tests.fixtures.catalogs import opened_once, source_of, writing
 from tests.fixtures.process import Done, run_ingest
 
 _WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -45,7 +46,7 @@ def digest(path: Path) -> str:
 async def refused(url: str) -> str:
     """By what opens and by what upgrades, alike."""
     said = []
-    for attempt in (schema.upgrade, schema.ensure, schema.current):
+    for attempt in (schema.upgrade, opened_once, schema.current):
         with pytest.raises(DatabaseUnfit) as error:
             await attempt(url)
         said.append(error.value.message)
@@ -69,9 +70,9 @@ async def test_a_new_file_an_empty_one_and_a_downgraded_one(tmp_path: Path) -> N
     """Are nobody's: a catalog is made in each."""
     (tmp_path / "empty.db").touch()
     for name in ("new.db", "empty.db"):
-        await schema.ensure(url_of(tmp_path / name))
+        await opened_once(url_of(tmp_path / name))
         await schema.downgrade(url_of(tmp_path / name), "base")
-        await schema.ensure(url_of(tmp_path / name))
+        await opened_once(url_of(tmp_path / name))
         assert await schema.current(url_of(tmp_path / name)) == schema.revisions()[-1]
 
 
@@ -114,14 +115,14 @@ async def test_tables_that_are_in_nobodys_way(postgres_url: str, administrator: 
         "CREATE TABLE contacts (name text); CREATE SCHEMA other; CREATE TABLE other.events (id int)"
     )
     await schema.upgrade(postgres_url)
-    await schema.ensure(postgres_url)
+    await opened_once(postgres_url)
 
 
 async def test_a_catalog_of_a_later_version_is_no_strangers(database_url: str) -> None:
     await schema.upgrade(database_url)
-    async with Catalog.open(database_url) as catalog, catalog.writing() as connection:
+    async with Catalog.open(database_url) as catalog, writing(catalog) as connection:
         await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    for attempt in (schema.upgrade, schema.ensure):
+    for attempt in (schema.upgrade, opened_once):
         with pytest.raises(SchemaAhead, match="9999"):
             await attempt(database_url)
 
@@ -144,10 +145,10 @@ async def test_a_catalog_in_a_schema_of_its_own(postgres_url: str, administrator
         await schema.upgrade(postgres_url)
     await administrator.execute("CREATE SCHEMA ingest")
     await schema.upgrade(postgres_url)
-    await schema.ensure(postgres_url)
+    await opened_once(postgres_url)
     await administrator.execute(f"ALTER DATABASE {database} RESET search_path")
     with pytest.raises(SchemaMissing, match=r"there is a catalog in: ingest\)"):
-        await schema.ensure(postgres_url)
+        await opened_once(postgres_url)
 
 
 async def test_four_upgrades_at_once(tmp_path: Path, database_url: str) -> None:
@@ -200,7 +201,7 @@ async def test_an_upgrade_waits_for_one_that_takes_its_time(
 async def test_a_damaged_file(tmp_path: Path, harm: str, command: str) -> None:
     """6 with a hint that is true, and no word of nothing being lost."""
     path = tmp_path / "data" / ".ingest" / "catalog.db"
-    await schema.ensure(url_of(path))
+    await opened_once(url_of(path))
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
@@ -228,7 +229,7 @@ async def test_a_damaged_file(tmp_path: Path, harm: str, command: str) -> None:
 async def test_the_check_finds_what_no_command_has_read_yet(tmp_path: Path) -> None:
     """One page of an index, say."""
     path = tmp_path / "catalog.db"
-    await schema.ensure(url_of(path))
+    await opened_once(url_of(path))
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         ((page,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'ix_dead_letters_key'")
@@ -253,5 +254,5 @@ async def test_a_database_that_may_only_be_read(postgres_url: str, administrator
     await administrator.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
     async with Catalog.open(postgres_url) as catalog:
         with pytest.raises(DatabaseError, match="read-only") as refused:
-            await catalog.source("minio.example.com", "statements")
+            await source_of(catalog, "minio.example.com", "statements")
         assert "standby" in refused.value.hint

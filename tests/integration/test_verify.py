@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import inventory, queries
+from ingest.catalog import audit, runs
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.history import story
 from ingest.catalog.schema import schema
+from ingest.catalog.sql.driver import Driver
 from ingest.engine.options import CleanupOptions, RestoreOptions, SyncOptions, VerifyOptions
 from ingest.errors import DamageFound
 from ingest.jobs.cleanup import cleanup
@@ -22,6 +24,7 @@ from ingest.observe.progress import Silence
 from ingest.settings import Settings
 from ingest.store.locks import file_lock
 from ingest.tasks.stop import Stop
+from tests.fixtures.catalogs import source_of
 from tests.fixtures.servers import Bucket
 
 
@@ -37,11 +40,11 @@ async def synced(bucket: Bucket, objects: dict[str, bytes], data_dir: Path, **ov
     return settings
 
 
-async def story(settings: Settings, key: str) -> tuple[dict[str, object], list[str]]:
+async def told(settings: Settings, key: str) -> tuple[dict[str, object], list[str]]:
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog:
-        source = await catalog.source(settings.endpoint, settings.bucket)
-        row, events = await queries.story(catalog, source.id, key)
-        assert await queries.check_chain(catalog) == []
+        source = await source_of(catalog, settings.endpoint, settings.bucket)
+        row, events = await story(catalog, source.id, key)
+        assert await audit.broken_links(catalog.driver) == []
     assert row is not None
     return row, [event["what"] for event in events]
 
@@ -66,16 +69,16 @@ async def test_missing_and_damaged_copies_are_found_and_repaired(
     assert {name: found.notes[name] for name in ("checked", "missing", "orphaned")} == {
         "checked": 62, "missing": 2, "orphaned": 0
     }  # fmt: skip
-    row, events = await story(settings, "k/002")
+    row, events = await told(settings, "k/002")
     assert (row["state"], events) == ("present", ["downloaded", "damaged"])
     assert str(row["last_error"]).startswith("damaged: ")
 
     repaired = await run_verify(settings, repair=True)
     assert (repaired.exit_code, repaired.counts.damaged, repaired.counts.repaired) == (0, 2, 4), repaired.error
     assert repaired.notes["missing"] == 2
-    row, events = await story(settings, "k/002")
+    row, events = await told(settings, "k/002")
     assert (row["last_error"], events) == (None, ["downloaded", "damaged", "damaged", "repaired"])
-    row, _ = await story(settings, "large")
+    row, _ = await told(settings, "large")
     assert (settings.data_dir / str(row["local_path"])).read_bytes() == objects["large"]
     assert (copies / "k/001").read_bytes() == objects["k/001"]
     assert (await run_verify(settings)).exit_code == 0
@@ -100,13 +103,13 @@ async def test_what_was_gone_and_is_taken_again_is_back(
     else:
         (settings.data_dir / settings.bucket / "back").unlink()
         assert (await run_verify(settings, repair=True)).counts.repaired == 1
-    row, events = await story(settings, "back")
+    row, events = await told(settings, "back")
     before, after = ("pruned", "restored") if command == "restore" else ("damaged", "repaired")
     assert row["gone_at"] is None
     assert sorted(events[:-2]) == sorted(["downloaded", "gone", before])
     assert events[-2:] == ["returned", after]
     assert (await sync(settings, SyncOptions(), **how)).counts.unchanged == 2  # type: ignore[arg-type]
-    assert (await story(settings, "back"))[1] == events
+    assert (await told(settings, "back"))[1] == events
 
 
 async def test_what_changed_or_is_gone_at_source_stays_damaged(weed: Bucket, tmp_path: Path) -> None:
@@ -121,7 +124,7 @@ async def test_what_changed_or_is_gone_at_source_stays_damaged(weed: Bucket, tmp
     assert report.error is not None
     assert "backup" in report.error.hint
     assert (copies / "changed").read_bytes() == b"-"  # the recorded version, or nothing
-    assert (await story(settings, "gone"))[0]["gone_at"] is not None
+    assert (await told(settings, "gone"))[0]["gone_at"] is not None
     # The damage is still there for the next one to find.
     assert (await run_verify(settings)).exit_code == 7
 
@@ -221,12 +224,12 @@ async def test_a_copy_that_another_run_is_replacing_is_not_damaged(
     settings = await synced(weed, {"k": b"old"}, tmp_path / "data")
     (settings.data_dir / settings.bucket / "k").write_bytes(b"newer")  # renamed into place, its row to follow
     await weed.put({"k": b"newer"})
-    looked = inventory.others_at_work
+    looked = runs.others_at_work
 
-    async def commits_meanwhile(catalog: Catalog, source_id: int, run_id: int) -> bool:
+    async def commits_meanwhile(driver: Driver, source_id: int, run_id: int) -> bool:
         await sync(settings, SyncOptions(), progress=Silence(), stop=Stop())
-        return await looked(catalog, source_id, run_id)
+        return await looked(driver, source_id, run_id)
 
-    monkeypatch.setattr(inventory, "others_at_work", commits_meanwhile)
+    monkeypatch.setattr(runs, "others_at_work", commits_meanwhile)
     report = await run_verify(settings)
     assert (report.exit_code, report.counts.damaged) == (0, 0), report.error

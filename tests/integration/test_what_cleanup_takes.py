@@ -20,6 +20,7 @@ from ingest.plan.retention import has_expired
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 from tests.faults.rig import OBJECTS, Rig, rigged
+from tests.fixtures.catalogs import reading, writing
 
 BY_AGE = ["zz/last.pdf", "index.txt", "2026/02/b.pdf", "letter.pdf", "2026/01/a.pdf"]
 DAY, NOW = timedelta(days=1), datetime(2026, 3, 1, tzinfo=UTC)
@@ -49,7 +50,7 @@ async def pruned(rig: Rig) -> list[str]:
 
 async def age(rig: Rig, keys: list[str]) -> None:
     """The first is the oldest, and all are older than what was downloaded just now."""
-    async with Catalog.open(rig.settings.database_url.get_secret_value()) as catalog, catalog.writing() as connection:
+    async with Catalog.open(rig.settings.database_url.get_secret_value()) as catalog, writing(catalog) as connection:
         for number, key in enumerate(keys):
             at = datetime.now(UTC) - timedelta(days=100 - number)
             await connection.execute(update(objects).where(objects.c.key == key).values(downloaded_at=at))
@@ -105,7 +106,7 @@ async def test_the_only_copies_stay_until_somebody_says_for_how_long(
     by_setting = rig.settings.model_copy(update={"gone_after": timedelta(0)})
     assert (await prune(by_setting)).counts.pruned == 3
     assert (await show.status(rig.settings))["only_copies"] == {"objects": 0, "bytes": 0}
-    async with Catalog.open(rig.settings.database_url.get_secret_value()) as catalog, catalog.reading() as connection:
+    async with Catalog.open(rig.settings.database_url.get_secret_value()) as catalog, reading(catalog) as connection:
         query = events.select().where(events.c.what == "pruned", events.c.key == "letter.pdf")
         assert "gone_at" in (await connection.execute(query)).one().detail
 

@@ -34,6 +34,7 @@ from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 from ingest.testing.faults import saying
 from ingest.testing.memory_s3 import Fault, MemoryS3, Stored, running
+from tests.fixtures.catalogs import source_of
 
 KEYS = ("a", "a-", "a/b", "a/c", "b", "b/", "c", "c/d/e", "d", "d0", "e", "é")
 FAULTS = (saying("403 Forbidden", "AccessDenied"), saying("404 Not Found", "NoSuchKey"))
@@ -80,7 +81,7 @@ class Tool:
 
     async def rows(self) -> list[tuple[object, ...]]:
         async with Catalog.open(self.settings.database_url.get_secret_value()) as catalog:
-            source = await catalog.source(self.settings.endpoint, self.settings.bucket)
+            source = await source_of(catalog, self.settings.endpoint, self.settings.bucket)
             rows = await catalog.rows_between(source.id, "", None)
         return [(row.key, row.size, row.etag, row.state, bool(row.gone), self.copy(row.local_path)) for row in rows]
 
@@ -105,7 +106,7 @@ def template(server: MemoryS3, tmp_path_factory: pytest.TempPathFactory) -> Path
         await schema.upgrade(url)
         async with Catalog.open(url) as catalog:
             known = server.bucket.settings(file.parent)
-            source = await catalog.source(known.endpoint, known.bucket)
+            source = await source_of(catalog, known.endpoint, known.bucket)
             await catalog.learn_order(source.id, ListingOrder.BYTES)
 
     asyncio.run(make())

@@ -33,12 +33,15 @@ _HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space where the SQLite file is, then run again."),
 }
 """Why no SQLite file can be made, where it is not for want of permission."""
-_TAKE_TURNS = (
+_TAKE_TURNS_POSTGRES = (
     "SET LOCAL lock_timeout = 0",
     "SET LOCAL statement_timeout = 0",
     "SELECT pg_advisory_xact_lock(hashtextextended('ingest schema', 0))",
 )
 """One migration at a time, however long it takes."""
+_TABLE_POSTGRES = "SELECT 1 WHERE to_regclass(?) IS NOT NULL"
+_TABLE_SQLITE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+_COUNT_TABLES_SQLITE = "SELECT count(*) FROM sqlite_master"
 
 
 async def current(url: str) -> str | None:
@@ -47,7 +50,7 @@ async def current(url: str) -> str | None:
     Raises:
         DatabaseError: it cannot be reached or read.
     """
-    target = Target.of(url, asked=True)
+    target = Target.of(url, read_only=True)
     if not target.is_postgres and not os.path.exists(target.file):
         return None
     async with open_driver(target) as driver:
@@ -61,12 +64,7 @@ def our_tables() -> list[str]:
 
 
 async def _has_table(driver: Driver, name: str) -> bool:
-    table = f"to_regclass('{name}')" if driver.dialect.is_postgres else _sqlite_table(name)
-    return (await driver.fetch(f"SELECT {table}"))[0][0] is not None
-
-
-def _sqlite_table(name: str) -> str:
-    return f"(SELECT name FROM sqlite_master WHERE type = 'table' AND name = '{name}')"  # noqa: S608 - our own names
+    return bool(await driver.fetch(_TABLE_POSTGRES if driver.dialect.is_postgres else _TABLE_SQLITE, name))
 
 
 Admission = Callable[[str | None], None]
@@ -105,17 +103,11 @@ async def at_work(url: str) -> list[str]:
     Raises:
         DatabaseError: it cannot be reached or read.
     """
-    target = Target.of(url, asked=True)
+    target = Target.of(url, read_only=True)
     if not target.is_postgres and is_absent(target.file):
         return []
     async with open_driver(target) as driver:
         return await runs.under_way(driver) if await _has_table(driver, "runs") else []
-
-
-async def ensure(url: str) -> None:
-    """Makes sure that the schema fits. Raises as `fitting` does."""
-    async with fitting(url):
-        pass
 
 
 async def require_sound(driver: Driver, where: str) -> None:
@@ -129,18 +121,18 @@ async def require_sound(driver: Driver, where: str) -> None:
 
 
 @asynccontextmanager
-async def fitting(url: str, admit: Admission = admit_any, *, asked: bool = False) -> AsyncIterator[Driver]:
-    """A driver of a database whose schema fits: SQLite is migrated, PostgreSQL only checked; `asked` is as in `Target`.
+async def fitting(url: str, admit: Admission = admit_any, *, read_only: bool = False) -> AsyncIterator[Driver]:
+    """A driver of a database whose schema fits: SQLite is migrated, PostgreSQL is checked; `read_only` as in `Target`.
 
     Raises:
         SchemaMissing: missing or behind. SchemaAhead: made by a newer version. DatabaseUnfit: another application's.
         DatabaseError: unreachable. Whatever `admit` raises, and then nothing is written.
     """
-    target = Target.of(url, asked=asked)
+    target = Target.of(url, read_only=read_only)
     if not target.is_postgres:
         if is_absent(target.file):
             admit(None)
-        if not (asked and is_read_only(target.file)):
+        if not (read_only and is_read_only(target.file)):
             _create_file(target.file)
     async with open_driver(target) as driver:
         await _fit(url, target, driver, admit)
@@ -159,7 +151,7 @@ def is_absent(file: str) -> bool:
 
 async def admitted(url: str, admit: Admission) -> None:
     """Has `admit` look at the catalog as it is; nothing is made or migrated. Raises what it raises, `DatabaseError`."""
-    target = Target.of(url, asked=True)
+    target = Target.of(url, read_only=True)
     if not target.is_postgres and is_absent(target.file):
         admit(None)
         return
@@ -179,7 +171,7 @@ async def _fit(url: str, target: Target, driver: Driver, admit: Admission) -> No
     if found == newest:
         return
     require_known(found)
-    if target.is_postgres or driver.address:
+    if target.is_postgres or driver.is_read_only:
         state = "missing" if found is None else f"at {found}"
         if found is None and target.is_postgres and (schemas := await elsewhere(driver)):
             state = f"missing where search_path leads (there is a catalog in: {', '.join(schemas)})"
@@ -193,7 +185,7 @@ async def _fit(url: str, target: Target, driver: Driver, admit: Admission) -> No
 
 def _create(_dialect: Dialect) -> Steps[bool]:
     """Makes the schema of a new SQLite file at once. Returns whether the file was a new one."""
-    if (yield Statement("SELECT count(*) FROM sqlite_master"))[0][0]:
+    if (yield Statement(_COUNT_TABLES_SQLITE))[0][0]:
         return False
     for statement in SNAPSHOT.read_text(encoding="utf-8").rstrip(";\n").split(";\n\n"):
         yield Statement(statement)
@@ -204,7 +196,7 @@ async def _migrate(url: str, to: str, *, down: bool) -> Path | None:
     from alembic import command
     from sqlalchemy import text
 
-    from ingest.catalog.sql.engine import create_engine
+    from ingest.catalog.schema.engine import create_engine
 
     target = Target.of(url)
     if not target.is_postgres:
@@ -215,7 +207,7 @@ async def _migrate(url: str, to: str, *, down: bool) -> Path | None:
     def run(connection: Connection) -> Path | None:
         kept = None
         if target.is_postgres:
-            for wait in _TAKE_TURNS:
+            for wait in _TAKE_TURNS_POSTGRES:
                 connection.execute(text(wait))
         elif (found := _revision_now(connection)) not in (None, revisions()[-1] if to == "head" else to):
             kept = keep_copy(target.file, str(found))  # the write lock is ours: nobody changes anything meanwhile
@@ -225,10 +217,8 @@ async def _migrate(url: str, to: str, *, down: bool) -> Path | None:
     engine = create_engine(url)
     try:
         with target.translated():
-            async with engine.connect() as connection:
-                writing = await connection.execution_options(writes=True)
-                async with writing.begin():
-                    return await writing.run_sync(run)
+            async with engine.begin() as connection:
+                return await connection.run_sync(run)
     finally:
         await engine.dispose()
 

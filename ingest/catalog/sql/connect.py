@@ -15,13 +15,13 @@ _EFFECTIVE = os.access in os.supports_effective_ids
 
 @asynccontextmanager
 async def open_driver(target: Target) -> AsyncIterator[Driver]:
-    """Connects. Where the target is only asked, what can only be read will do. Raises `DatabaseError`."""
+    """Connects. Where the target is read only, what can only be read will do. Raises `DatabaseError`."""
     if target.is_postgres:
         from ingest.catalog.sql.postgres import PostgresDriver
 
         async with PostgresDriver.open(target) as driver:
             yield driver
-    elif target.asked and is_read_only(target.file):
+    elif target.read_only and is_read_only(target.file):
         from ingest.catalog.sql.readonly import ReadOnlyDriver
 
         async with ReadOnlyDriver.open(target) as driver:

@@ -24,11 +24,8 @@ from ingest.errors import CatalogWentBack, SchemaAhead, SchemaMissing
 from ingest.plan.behind import Mark, Standing
 
 REVISION = "(SELECT version_num FROM alembic_version)"
-_MOVE = (
-    "UPDATE runs SET written = written + 1 WHERE id = ? AND started_at = ? "  # noqa: S608 - our own words
-    f"RETURNING written, {REVISION}"
-)
-_STANDS = "SELECT id, started_at, written FROM runs WHERE id "
+_MOVE = f"UPDATE runs SET written = written + 1 WHERE id = ? AND started_at = ? RETURNING written, {REVISION}"
+_STANDS = "SELECT id, started_at, written FROM runs WHERE id {among}"
 _FIRST = "SELECT coalesce(min(id), 0) FROM runs"
 
 
@@ -108,38 +105,28 @@ class CountedDriver:
     """A run's driver: see `Driver`, and what `Continuity.move` raises."""
 
     def __init__(self, driver: Driver, run: Continuity) -> None:
-        self.dialect = driver.dialect
+        self.dialect, self.is_read_only = driver.dialect, driver.is_read_only
         self._lane, self._run = driver, run
 
     async def fetch(self, sql: str, *values: object, leisurely: bool = False) -> Rows:
         return await self._lane.fetch(sql, *values, leisurely=leisurely)
 
-    async def write(self, transaction: Transaction[T]) -> T:
-        result, number = await self._lane.write(self._run.counted(transaction))
+    async def write(self, transaction: Transaction[T], *, leisurely: bool = False) -> T:
+        result, number = await self._lane.write(self._run.counted(transaction), leisurely=leisurely)
         self._run.committed(number)
         return result
 
     def lock(self, name: str) -> AbstractAsyncContextManager[RunLock | None]:
         return self._lane.lock(name)
 
-    async def may_write(self) -> None:
-        await self._lane.may_write()
-
     def hurry(self) -> None:
         self._lane.hurry()
-
-    @property
-    def address(self) -> str:
-        return self._lane.address
-
-    def require_unchanged(self) -> None:
-        self._lane.require_unchanged()
 
 
 async def standing(driver: Driver, marks: Sequence[Mark]) -> Standing:
     """What the database says of these runs."""
     if not marks:
         return Standing()
-    rows = await driver.fetch(_STANDS + driver.dialect.among, driver.dialect.listed([mark.run_id for mark in marks]))
+    rows = await driver.fetch(_STANDS, driver.dialect.listed([mark.run_id for mark in marks]))
     found = [Mark(int(number), read_time(started), int(written)) for number, started, written in rows]
     return Standing(found, int((await driver.fetch(_FIRST))[0][0]))

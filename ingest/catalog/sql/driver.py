@@ -11,7 +11,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import count
+from re import sub
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from ingest.system.units import as_utc
@@ -44,7 +46,7 @@ class Insert:
 
     def out_of(self, table: str) -> str:
         """The statement for all rows of another table."""
-        return self._into(f"SELECT {', '.join(self.columns)} FROM {table}")  # noqa: S608 - names from our code only
+        return self._into(f"SELECT {', '.join(self.columns)} FROM {table}")
 
     def of(self, rows: Sequence[tuple[Any, ...]]) -> Statement:
         """To be run for each of `rows`, in their order, or as if it were."""
@@ -60,7 +62,8 @@ class Insert:
 
 
 class Statement(NamedTuple):
-    """SQL with ``?`` for each value. With `rows` it is run once for each of them, and has no result.
+    """SQL with ``?`` for each value, and words in braces for what the engines call differently (`speller`). With `rows`
+    it is run once for each of them, and has no result.
 
     Where that is all it does, `insert` says so: an engine that has a quicker way to the same end may take it.
     """
@@ -75,19 +78,14 @@ class Dialect(NamedTuple):
     """What the two engines do not share."""
 
     is_postgres: bool
-    among: str
-    """A condition behind a column: whether it is in a list, which `listed` makes one value."""
     listed: Callable[[Sequence[str] | Sequence[int]], Any]
+    """Makes a list one value, for ``{among}``."""
     time: Callable[[datetime], Any]
-    now: str
-    """An expression: the database's own clock, which all hosts share."""
-    later: str
-    """The same clock, so many seconds from now: the one value of this expression."""
+    spell: Callable[[str], str]
+    """A statement as this engine is told it."""
 
-    def fill(self, sql: str) -> str:
-        """The statement with ``{among}``, ``{now}`` and ``{later}`` in the words of this engine."""
-        return sql.format(among=self.among, now=self.now, later=self.later)
 
+_LOCK_SOURCE = "SELECT 1 FROM sources WHERE id = ? {no_key_update}"
 
 Steps = Generator[Statement, Rows, T]
 Transaction = Callable[[Dialect], Steps[T]]
@@ -110,28 +108,51 @@ class Driver(Protocol):
     """`fetch` and `write` raise `DatabaseError` when the database fails, after the retries that can help."""
 
     dialect: Dialect
+    is_read_only: bool
+    """Whether the database is a file that can only be read here."""
 
     async def fetch(self, sql: str, *values: Any, leisurely: bool = False) -> Rows:
         """The rows of one query, outside of any transaction; `leisurely` says that it may read whole tables."""
 
-    async def write(self, transaction: Transaction[T]) -> T:
-        """Runs a transaction to its end and commits it, or rolls it back. It may be run again after a conflict."""
+    async def write(self, transaction: Transaction[T], *, leisurely: bool = False) -> T:
+        """Runs a transaction to its end and commits it, or rolls it back. It may be run again after a conflict. Waits
+        while a lock of ours is in doubt, and raises `LockLost` when it is lost."""
 
     def lock(self, name: str) -> AbstractAsyncContextManager[RunLock | None]:
         """The database's own lock of this name, which dies with its holder; None when another process has it."""
 
-    async def may_write(self) -> None:
-        """Waits while a lock of ours is in doubt. Raises `LockLost` when it is lost; `write` does the same."""
-
     def hurry(self) -> None:
         """From now on the database is waited for for a moment only: the run is asked to stop."""
 
-    @property
-    def address(self) -> str:
-        """How others are to open a SQLite file that can only be read; empty for any other database."""
 
-    def require_unchanged(self) -> None:
-        """Raises `DatabaseBusy` where what was read by `address` need not fit together."""
+def speller(*, numbered: bool, **words: str) -> Callable[[str], str]:
+    """What `Dialect.spell` does: says ``{word}`` as an engine says it, and ``?`` as ``$1``, ``$2`` … where it has to be
+    `numbered` (no statement of ours has a question mark in a literal).
+
+    | word | means |
+    |---|---|
+    | among | behind a column: whether it is in a list, which `Dialect.listed` makes one value |
+    | now | the database's own clock, which all hosts share |
+    | later | the same clock, so many seconds from now: the one value of this expression |
+    | for_update | behind a query: its rows stay as they are until the transaction ends |
+    | skip_locked | the same, without the rows that somebody else has so |
+    | no_key_update | the same as `for_update`, for rows that others may refer to meanwhile |
+    """
+
+    @lru_cache(maxsize=512)
+    def spelled(sql: str) -> str:
+        for name, meaning in words.items():
+            sql = sql.replace(f"{{{name}}}", meaning)
+        numbers = count(1)
+        return sub(r"\?", lambda _: f"${next(numbers)}", sql) if numbered else sql
+
+    return spelled
+
+
+def lock_source(source_id: int) -> Steps[None]:
+    """Before rows of `objects` are written: the source's row first, as each batch does, so that a batch and this
+    transaction never wait in a circle. SQLite has one writer at a time."""
+    yield Statement(_LOCK_SOURCE, (source_id,))
 
 
 def sqlite_time(moment: datetime) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import lru_cache, partial
-from itertools import count
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -14,24 +13,31 @@ import asyncpg
 
 from ingest.catalog.sql.advisory import AdvisoryLock
 from ingest.catalog.sql.deadlines import LEISURE, Deadlines
-from ingest.catalog.sql.driver import Dialect, Insert, Rows, Statement, T, Transaction
+from ingest.catalog.sql.driver import Dialect, Insert, Rows, Statement, T, Transaction, speller
 from ingest.catalog.sql.sessions import CLOSE_SECONDS, dial, prepare, require_fitting
 from ingest.catalog.sql.url import Target
 from ingest.errors import DatabaseLost, DatabaseSilent
 
-CONNECTIONS = 6
-"""One more for the lock, and `engine.CONNECTIONS` for what people ask: 10 in all, as the documents say."""
+CONNECTIONS = 8
+"""Of the pool, the one that a process has. With the lock's session that makes nine, and ten where a lock is taken again
+on a new session while the server has not seen the old one end: no more, as the documents say."""
 COPY_FROM = 4_000
 """Rows of one insert from which COPY is worth its temporary table: the batches of a listing, not those of downloads."""
 _MAY_COPY = "SELECT has_database_privilege(current_database(), 'TEMP')"
 
 POSTGRES = Dialect(
     is_postgres=True,
-    among="= ANY (?)",
     listed=list,
     time=lambda moment: moment,
-    now="statement_timestamp()",  # unlike `clock_timestamp` good for a search by index
-    later="(statement_timestamp() + ? * interval '1 second')",
+    spell=speller(
+        numbered=True,
+        among="= ANY (?)",
+        now="statement_timestamp()",  # unlike `clock_timestamp` good for a search by index
+        later="(statement_timestamp() + ? * interval '1 second')",
+        for_update="FOR UPDATE",
+        skip_locked="FOR UPDATE SKIP LOCKED",
+        no_key_update="FOR NO KEY UPDATE",
+    ),
 )
 
 
@@ -39,7 +45,7 @@ class PostgresDriver:
     """See `Driver`."""
 
     dialect = POSTGRES
-    address = ""
+    is_read_only = False
 
     def __init__(self, target: Target, deadlines: Deadlines) -> None:
         self._target = target
@@ -107,11 +113,11 @@ class PostgresDriver:
     async def fetch(self, sql: str, *values: Any, leisurely: bool = False) -> Rows:
         async def attempt() -> Rows:
             async with self._session(LEISURE if leisurely else None) as (connection, _):
-                return [tuple(row) for row in await connection.fetch(numbered(sql), *values)]
+                return [tuple(row) for row in await connection.fetch(POSTGRES.spell(sql), *values)]
 
         return await self._patiently(attempt)
 
-    async def write(self, transaction: Transaction[T]) -> T:
+    async def write(self, transaction: Transaction[T], *, leisurely: bool = False) -> T:
         committing = False
 
         def commits() -> None:
@@ -119,8 +125,9 @@ class PostgresDriver:
             committing = True
 
         async def attempt() -> T:
-            await self.may_write()
-            async with self._session() as (connection, answered):
+            for lock in self._locks:
+                await lock.sure()
+            async with self._session(LEISURE if leisurely else None) as (connection, answered):
                 return await self._run_on(connection, transaction, answered, commits)
 
         # Lost while it was committing, nobody knows whether it is written: that is for the next run to find out.
@@ -163,7 +170,7 @@ class PostgresDriver:
             statement: Statement = next(steps)
             while True:
                 if statement.rows is None:
-                    found = await connection.fetch(numbered(statement.sql), *statement.values)
+                    found = await connection.fetch(POSTGRES.spell(statement.sql), *statement.values)
                     rows = [tuple(row) for row in found]
                 else:
                     await self._run_for_each(connection, statement, statement.rows)
@@ -177,7 +184,7 @@ class PostgresDriver:
     async def _run_for_each(self, connection: Any, statement: Statement, rows: Sequence[tuple[Any, ...]]) -> None:
         insert = statement.insert
         if insert is None or len(rows) < COPY_FROM or _repeats(insert, rows):
-            await connection.executemany(numbered(statement.sql), rows)
+            await connection.executemany(POSTGRES.spell(statement.sql), rows)
         elif not insert.unique:
             await connection.copy_records_to_table(insert.table, records=rows, columns=insert.columns)
         else:
@@ -186,7 +193,7 @@ class PostgresDriver:
             if self._may_copy:
                 await _copy(connection, insert, rows)
             else:
-                await connection.executemany(numbered(statement.sql), rows)
+                await connection.executemany(POSTGRES.spell(statement.sql), rows)
 
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncIterator[AdvisoryLock | None]:
@@ -202,26 +209,12 @@ class PostgresDriver:
             self._locks.remove(lock)
             await lock.close()
 
-    async def may_write(self) -> None:
-        for lock in self._locks:
-            await lock.sure()
-
     def hurry(self) -> None:
         self._deadlines.hurry()
-
-    def require_unchanged(self) -> None:
-        """Each of its answers is of one moment."""
 
 
 async def _as_it_is(_connection: Any) -> None:
     """Between two uses a session keeps its settings; there is nothing else of ours in it, and so nothing to ask for."""
-
-
-@lru_cache(maxsize=256)
-def numbered(sql: str) -> str:
-    """``?`` as ``$1``, ``$2`` …: no statement of ours has a question mark in a literal."""
-    numbers = count(1)
-    return "".join(f"${next(numbers)}" if letter == "?" else letter for letter in sql)
 
 
 def _repeats(insert: Insert, rows: Sequence[tuple[Any, ...]]) -> bool:
@@ -234,7 +227,7 @@ def _repeats(insert: Insert, rows: Sequence[tuple[Any, ...]]) -> bool:
 
 async def _copy(connection: Any, insert: Insert, rows: Sequence[tuple[Any, ...]]) -> None:
     """By way of a temporary table, since COPY itself knows no conflicts."""
-    like = f"SELECT {', '.join(insert.columns)} FROM {insert.table} WITH NO DATA"  # noqa: S608 - names from our code only
+    like = f"SELECT {', '.join(insert.columns)} FROM {insert.table} WITH NO DATA"
     await connection.execute(f"CREATE TEMPORARY TABLE incoming ON COMMIT DROP AS {like}")
     await connection.copy_records_to_table("incoming", records=rows, columns=insert.columns, schema_name="pg_temp")
     await connection.execute(f"{insert.out_of('pg_temp.incoming')}; DROP TABLE pg_temp.incoming")

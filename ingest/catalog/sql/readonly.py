@@ -40,6 +40,7 @@ class ReadOnlyDriver:
     """See `Driver`: it only fetches. A question that is answered while somebody writes is asked again."""
 
     dialect = SQLITE
+    is_read_only = True
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -61,7 +62,7 @@ class ReadOnlyDriver:
         with self._target.translated():
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._fetch, sql, values)
 
-    async def write(self, transaction: Transaction[T]) -> T:
+    async def write(self, transaction: Transaction[T], *, leisurely: bool = False) -> T:
         raise DatabaseError(f"{self._target.shown} can only be read here", hint="Nothing of it was changed.")
 
     @asynccontextmanager
@@ -69,29 +70,13 @@ class ReadOnlyDriver:
         raise DatabaseError(f"{self._target.shown} can only be read here", hint="Nothing of it was changed.")
         yield  # what makes this a generator
 
-    async def may_write(self) -> None:
-        """It may not, and `write` says so."""
-
     def hurry(self) -> None:
         """There is nothing that anybody waits for."""
-
-    @property
-    def address(self) -> str:
-        """As what SQLite is to open it by others, for as long as this is open."""
-        return self._address
-
-    def require_unchanged(self) -> None:
-        """
-        Raises:
-            DatabaseBusy: what was read by `address` meanwhile need not fit together.
-        """
-        if self._has_changed():
-            raise DatabaseBusy(f"{self._target.shown}: it was written to while it was read", hint="Ask again.")
 
     def _fetch(self, sql: str, values: tuple[Any, ...]) -> Rows:
         for _ in range(_TRIES):
             try:
-                found = self._connection.execute(sql, values).fetchall()
+                found = self._connection.execute(SQLITE.spell(sql), values).fetchall()
             except sqlite3.DatabaseError:
                 if not self._has_changed():
                     raise

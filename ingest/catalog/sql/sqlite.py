@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from ingest.catalog.sql.continuity import Continuity
-from ingest.catalog.sql.driver import Dialect, Rows, Statement, T, Transaction, sqlite_time
+from ingest.catalog.sql.driver import Dialect, Rows, Statement, T, Transaction, speller, sqlite_time
 from ingest.catalog.sql.strangers import require_ours
 from ingest.catalog.sql.url import Target
 from ingest.errors import CatalogWentBack
@@ -29,11 +29,15 @@ PRAGMAS = (
 
 SQLITE = Dialect(
     is_postgres=False,
-    among="IN (SELECT value FROM json_each(?))",
     listed=json.dumps,
     time=sqlite_time,
-    now="strftime('%Y-%m-%d %H:%M:%f000', 'now')",
-    later="strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', ?))",
+    spell=speller(
+        numbered=False,
+        among="IN (SELECT value FROM json_each(?))",
+        now="strftime('%Y-%m-%d %H:%M:%f000', 'now')",
+        later="strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', ?))",
+        **dict.fromkeys(("for_update", "skip_locked", "no_key_update"), ""),  # whoever writes has the file alone
+    ),
 )
 
 
@@ -41,7 +45,7 @@ class SqliteDriver:
     """See `Driver`."""
 
     dialect = SQLITE
-    address = ""
+    is_read_only = False
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -68,7 +72,7 @@ class SqliteDriver:
         with self._target.translated():
             return await asyncio.get_running_loop().run_in_executor(self._reading, self._fetch, sql, values)
 
-    async def write(self, transaction: Transaction[T]) -> T:
+    async def write(self, transaction: Transaction[T], *, leisurely: bool = False) -> T:
         with self._target.translated():
             return await asyncio.get_running_loop().run_in_executor(self._writing, self._write, transaction)
 
@@ -77,17 +81,11 @@ class SqliteDriver:
         """SQLite has none: the file lock beside the data is the only one."""
         yield HeldElsewhere(self)
 
-    async def may_write(self) -> None:
-        """There is no lock of the database's to be lost."""
-
     def hurry(self) -> None:
         """What a thread waits for it waits for: as long as another program holds the file, and no longer than that."""
 
-    def require_unchanged(self) -> None:
-        """Each of its answers is of one moment."""
-
     def _fetch(self, sql: str, values: tuple[Any, ...]) -> Rows:
-        return self._reader.execute(sql, values).fetchall()
+        return self._reader.execute(SQLITE.spell(sql), values).fetchall()
 
     def _write(self, transaction: Transaction[T]) -> T:
         connection = self._writer
@@ -164,9 +162,9 @@ def _drive(connection: sqlite3.Connection, transaction: Transaction[T]) -> T:
         statement: Statement = next(steps)
         while True:
             if statement.rows is None:
-                rows = connection.execute(statement.sql, statement.values).fetchall()
+                rows = connection.execute(SQLITE.spell(statement.sql), statement.values).fetchall()
             else:
-                connection.executemany(statement.sql, statement.rows)
+                connection.executemany(SQLITE.spell(statement.sql), statement.rows)
                 rows = []
             statement = steps.send(rows)
     except StopIteration as end:

@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 _REVISION = re.compile(r"\d{4}")
 _COLUMN = "source_s3_path"
 """Of `objects`, from the first version on: nobody else's table of that name has it."""
-_TABLES = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND substr(name, 1, 7) <> 'sqlite_'"
+_TABLES_SQLITE = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND substr(name, 1, 7) <> 'sqlite_'"
 _VERSIONS = "SELECT version_num FROM alembic_version"
+_VERSIONED_SQLITE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
 _HINT = "Give ingest a database of its own, as in docs/operations.md, or a schema; this one was left as it is."
 _FILE_HINT = "Name a file of its own in DATABASE_URL, or leave it out; this file was left as it is."
-_PLACE = (
+_PLACE_POSTGRES = (
     "SELECT current_schema(), to_regclass('alembic_version')::text, (SELECT count(*) FROM pg_attribute "
     "WHERE attrelid = to_regclass('objects') AND attname = 'source_s3_path' AND NOT attisdropped)"
 )
-_NAMESAKES = (
+_NAMESAKES_POSTGRES = (
     "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relname = ANY (?) "
     "AND relkind <> 'i' ORDER BY 1"
 )
-_ELSEWHERE = (
+_ELSEWHERE_POSTGRES = (
     "SELECT nspname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace "
     "WHERE relname = 'objects' AND attname = 'source_s3_path' AND NOT attisdropped ORDER BY 1"
 )
@@ -58,7 +59,7 @@ async def revision(driver: Driver, where: str, tables: Callable[[], Sequence[str
 
 
 async def _revision_in_schema(driver: Driver, where: str, tables: Callable[[], Sequence[str]]) -> str | None:
-    ((schema, table, is_ours),) = await driver.fetch(_PLACE)
+    ((schema, table, is_ours),) = await driver.fetch(_PLACE_POSTGRES)
     if schema is None:
         raise DatabaseUnfit(f"{where}: search_path names no schema that is there", hint="Create it: CREATE SCHEMA …;")
     found = [str(row[0]) for row in await driver.fetch(_VERSIONS)] if table is not None else []
@@ -67,7 +68,7 @@ async def _revision_in_schema(driver: Driver, where: str, tables: Callable[[], S
     if found:
         said = f"its alembic_version ({', '.join(found)}) is another application's"
         raise DatabaseUnfit(f"{where}: {said}", hint=_HINT)
-    if taken := [str(row[0]) for row in await driver.fetch(_NAMESAKES, tables())]:
+    if taken := [str(row[0]) for row in await driver.fetch(_NAMESAKES_POSTGRES, tables())]:
         said = f"its schema {schema} has tables of our names that are none of a catalog: {', '.join(taken)}"
         raise DatabaseUnfit(f"{where}: {said}", hint=_HINT)
     return None
@@ -75,11 +76,11 @@ async def _revision_in_schema(driver: Driver, where: str, tables: Callable[[], S
 
 async def elsewhere(driver: Driver) -> list[str]:
     """The schemas of a PostgreSQL database that hold a catalog, whether or not search_path names them."""
-    return [str(row[0]) for row in await driver.fetch(_ELSEWHERE)]
+    return [str(row[0]) for row in await driver.fetch(_ELSEWHERE_POSTGRES)]
 
 
 async def _revision_in_file(driver: Driver) -> str | None:
-    if not await driver.fetch("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"):
+    if not await driver.fetch(_VERSIONED_SQLITE):
         return None
     found = await driver.fetch(_VERSIONS)
     return str(found[0][0]) if found else None
@@ -91,7 +92,7 @@ def require_ours(connection: sqlite3.Connection, where: str) -> None:
     Raises:
         DatabaseUnfit: it is another application's.
     """
-    tables = dict(connection.execute(_TABLES))
+    tables = dict(connection.execute(_TABLES_SQLITE))
     ((application,),) = connection.execute("PRAGMA application_id")
     versions = [str(row[0]) for row in connection.execute(_VERSIONS)] if "alembic_version" in tables else []
     if application == 0 and tables.keys() <= {"alembic_version"} and not versions:

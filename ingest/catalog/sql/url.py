@@ -21,8 +21,8 @@ CONNECT_SECONDS = 10.0
 class Target:
     """A database: a SQLite `file`, or what `asyncpg.connect` is to be called with. `shown` has no password.
 
-    `reach` is how many seconds a new connection may take, and `answer` how many an answer. `asked` says that nothing is
-    to be written: a database that can only be read will do, be it a file or a server that follows another one.
+    `reach` is how many seconds a new connection may take, and `answer` how many an answer. `read_only` says that
+    nothing is to be written: a database that can only be read will do, be it a file or a server that follows another.
     """
 
     is_postgres: bool
@@ -31,10 +31,10 @@ class Target:
     connect: dict[str, Any] = field(default_factory=dict, repr=False)
     answer: float = ANSWER
     reach: float = CONNECT_SECONDS
-    asked: bool = False
+    read_only: bool = False
 
     @classmethod
-    def of(cls, url: str, *, asked: bool = False) -> Target:
+    def of(cls, url: str, *, read_only: bool = False) -> Target:
         """
         Raises:
             SettingsError: it names no file, or parameters that are not known.
@@ -43,7 +43,7 @@ class Target:
         if scheme.startswith("sqlite"):
             if not rest.startswith("/") or "?" in rest:
                 raise SettingsError("DATABASE_URL: SQLite wants three slashes and a file, and takes no parameters")
-            return cls(False, url, file=unquote(rest.removeprefix("/")), asked=asked)
+            return cls(False, url, file=unquote(rest.removeprefix("/")), read_only=read_only)
         parts = urlsplit(url)
         further = connect_arguments(parts.query)
         hosts = parts.netloc.rpartition("@")[2]
@@ -56,9 +56,9 @@ class Target:
         plain = url.partition("?")[0]  # a password may stand behind it as well
         shown = plain.replace(f":{parts.password}@", ":***@", 1) if parts.password else plain
         connect = {name: value for name, value in options.items() if value}
-        if asked:
+        if read_only:
             connect["also_standby"] = True
-        return cls(True, shown, connect=connect, answer=answer, reach=reach, asked=asked)
+        return cls(True, shown, connect=connect, answer=answer, reach=reach, read_only=read_only)
 
     @contextmanager
     def translated(self) -> Iterator[None]:

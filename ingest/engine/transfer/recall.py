@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ingest.catalog import queries
+from ingest.catalog.copies import copies_of
 from ingest.engine.record.batch_builder import BatchBuilder
 from ingest.engine.record.recorder import Recorder, Taken
 from ingest.engine.run import Run
@@ -46,7 +46,7 @@ class Recall:
         Raises:
             NoSuchKey: gone at source. ObjectChanged: another version stands there, or is recorded. IngestError: other.
         """
-        found = await queries.copies_of(self.run.catalog, self.run.source.id, [key])
+        found = await copies_of(self.run.catalog, self.run.source.id, [key])
         if key not in found:
             raise RowNotFound(f"{key!r} is not in the catalog")
         row = found[key]

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest.catalog.queries import CopyRow
+from ingest.catalog.copies import CopyRow
 from ingest.engine.record.batch_builder import BatchBuilder
 from ingest.engine.record.recorder import Recorder, Taken
 from ingest.engine.run import Run
