@@ -72,7 +72,7 @@ def test_every_label_is_passed_somewhere_and_known() -> None:
     passed = set()
     for path in (ROOT / "ingest").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "here":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "failpoint":
                 passed.add(ast.literal_eval(node.args[0]))
     assert passed == LABELS
     assert {
