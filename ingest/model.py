@@ -16,6 +16,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from ingest.figures import Figures
+
 if TYPE_CHECKING:
     from ingest.errors import IngestError
 
@@ -381,8 +383,13 @@ class RunReport:
     seconds: float = 0.0
     error: IngestError | None = None
     exit_code: int = 0
-    notes: dict[str, object] = field(default_factory=dict)
-    """Further fields of the ``--json`` object (never one of the fixed names)."""
+    figures: Figures = field(default_factory=Figures)
+    """What this command counts besides."""
+
+    @property
+    def notes(self) -> dict[str, object]:
+        """The figures, as further fields of the ``--json`` object (never one of the fixed names)."""
+        return self.figures.said()
 
     @property
     def tallies(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ import click
 from ingest.cli.failures import fail, name_of, show_error, show_traceback
 from ingest.cli.output import emit, say
 from ingest.cli.params import PathText, Text
-from ingest.errors import ExitCode, IngestError, ReaderGone, exhausted
+from ingest.errors import IngestError, ReaderGone, exhausted
 from ingest.system import signals
 from ingest.system.redaction import protect
 
@@ -53,6 +53,20 @@ class Context:
         from ingest.observe.report import frame
 
         emit(frame(name_of(click.get_current_context())) | document)
+
+    def show(self, report: RunReport) -> None:
+        """How a run ended: its error on stderr; the object of ``--json``, or the line for people, on stdout."""
+        from ingest.observe.report import as_json, as_line
+
+        if report.error is not None and not isinstance(report.error, ReaderGone):
+            show_error(report.error, report.exit_code)
+            if self.verbose:
+                show_traceback(report.error)
+        with suppress(ReaderGone):  # the work has ended, and its own code says how
+            if self.json:
+                self.emit(as_json(report))
+            elif not self.quiet:
+                say(as_line(report))
 
 
 class Refusal(Protocol):
@@ -164,10 +178,9 @@ def _let_collections_be_rare() -> None:
 
 
 def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunReport]]) -> None:
-    """Runs a job with progress, prints its report, and exits with its code."""
-    from ingest.observe.logs import conclude, log
+    """Runs a job with progress, tells how it ended, and exits with its code."""
     from ingest.observe.progress import choose
-    from ingest.observe.report import as_json, as_line
+    from ingest.observe.report import finish, log_end
 
     progress = choose(quiet=context.quiet)
 
@@ -178,18 +191,5 @@ def run_job(context: Context, job: Callable[[Progress, Stop], Awaitable[RunRepor
             progress.close()
 
     report = run_async(work)
-    document = as_json(report)
-    conclude(report.run_id)
-    if context.quiet and report.error is None and report.exit_code:
-        log().error("run_partial", message=as_line(report))
-    log().info("run_finished", **{name: value for name, value in document.items() if name not in ("run_id", "error")})
-    if report.error is not None and not isinstance(report.error, ReaderGone):
-        show_error(report.error, report.exit_code)
-        if context.verbose:
-            show_traceback(report.error)
-    with suppress(ReaderGone):  # the work has ended, and its own code says how
-        if context.json:
-            context.emit(document)
-        elif not context.quiet:
-            say(as_line(report))
-    sys.exit(report.exit_code if report.exit_code else ExitCode.OK)
+    finish(report, (partial(log_end, quiet=context.quiet), context.show))
+    sys.exit(report.exit_code)

@@ -28,5 +28,5 @@ async def trim(run: Run, now: datetime, *, dry_run: bool) -> None:
             run.stop.raise_if_requested()
             await driver.write(partial(_REMOVE[name], batch))
         if ids:
-            run.report.notes[f"trimmed_{name}"] = len(ids)
+            setattr(run.report.figures, f"trimmed_{name}", len(ids))
             log().info("trimmed", what=name, number=len(ids), more=len(ids) == trimming.MOST, dry_run=dry_run)

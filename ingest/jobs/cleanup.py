@@ -22,6 +22,7 @@ from ingest.engine.record.places import Places
 from ingest.engine.run import Run, execute
 from ingest.engine.trim import trim
 from ingest.errors import ClockUntrusted, DiskError, NoSuchKey
+from ingest.figures import CleanupFigures
 from ingest.model import Audit, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -100,14 +101,14 @@ class _Cleanup:
     clock: Callable[[], datetime]
     age: timedelta
     gone_after: timedelta | None
-    _missing: int = 0
+    figures: CleanupFigures = field(default_factory=CleanupFigures)
     _removed: int = 0
     _only_copies: list[int] = field(default_factory=list)
     """Their sizes."""
 
     async def work(self) -> None:
-        if self.options.dry_run:
-            self.run.report.notes["dry_run"] = True
+        self.figures.dry_run = self.options.dry_run or None
+        self.run.report.figures = self.figures
         most = self.options.max_delete
         sought = Sought(self.run.source.id, self.clock() - self.age, self._delivering, oldest_first=most is not None)
         async for found in self._batches(sought):
@@ -140,7 +141,7 @@ class _Cleanup:
         fill with them."""
         if not self._only_copies:
             return
-        number = self.run.report.notes["only_copies"] = len(self._only_copies)
+        number = self.figures.only_copies = len(self._only_copies)
         before = await pruning.only_copies_before(self.run.catalog, self.run.source.id, self.run.id)
         if self.gone_after is None and number > before:
             said = (
@@ -277,9 +278,8 @@ class _Cleanup:
             result.failed.append((copy.remote, f"{Verdict.MISSING.value}: {said}"))
             detail: dict[str, object] = {"found": Verdict.MISSING.value, "detail": said, "digest": copy.digest}
             result.audits.append(Audit("damaged", copy.remote.key, detail))
-        self._missing += len(missing)
-        if self._missing:
-            self.run.report.notes["missing"] = self._missing
+        if missing:
+            self.figures.missing = len(missing) + (self.figures.missing or 0)
         await self.run.catalog.commit(result)
         self.run.counts.pruned += len(removed)
 

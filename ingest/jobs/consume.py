@@ -18,6 +18,7 @@ from ingest.events.in_flight import InFlight
 from ingest.events.partitions import Partitions
 from ingest.events.processor import Processor, processing
 from ingest.events.retry_queue import RetryQueue, as_letter
+from ingest.figures import ConsumeFigures
 from ingest.jobs.deliver import Dispatcher, dispatching
 from ingest.model import LetterState, RunReport
 from ingest.observe.endpoints import Endpoints, serving
@@ -271,15 +272,15 @@ async def _follow(run: Run, options: ConsumeOptions) -> RetryQueue:
             await consumer.follow()
         finally:
             retry_queue = processor.retry_queue
-            run.report.notes |= {
-                "messages": consumer.messages,
-                "events": processor.by_key.events,
-                "foreign": processor.by_key.passed_over.foreign,
-                "waiting": retry_queue.parked,
-                "dead_letters": retry_queue.died,
-                "lost": retry_queue.lost,
-                "unpublished": await left(run.catalog, run.source.id),
-            }
+            run.report.figures = ConsumeFigures(
+                messages=consumer.messages,
+                events=processor.by_key.events,
+                foreign=processor.by_key.passed_over.foreign,
+                waiting=retry_queue.parked,
+                dead_letters=retry_queue.died,
+                lost=retry_queue.lost,
+                unpublished=await left(run.catalog, run.source.id),
+            )
         if dispatcher is not None and dispatcher.trouble is not None and not run.stop.requested:
             raise dispatcher.trouble
         return retry_queue

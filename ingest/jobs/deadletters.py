@@ -16,6 +16,7 @@ from ingest.errors import MessagesDied, RowNotFound
 from ingest.events.in_flight import InFlight
 from ingest.events.processor import processing
 from ingest.events.retry_queue import as_letter
+from ingest.figures import DiscardedLetters, RetriedLetters
 from ingest.model import LetterState, RunReport
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
@@ -65,7 +66,7 @@ async def retry_letters(
                     await processor.settle(grace=GRACE)
             finally:
                 left = tried - retry_queue.settled
-                run.report.notes |= {"retried": tried, "settled": retry_queue.settled, "dead_letters": left}
+                run.report.figures = RetriedLetters(tried, retry_queue.settled, left)
         stop.raise_if_requested()
         if left:
             raise MessagesDied(f"{left} of {tried} messages failed again")
@@ -99,7 +100,7 @@ async def discard_letters(
             stop.raise_if_requested()
             number, last = await removing(after=after, upto=upto)
             discarded += number
-            run.report.notes |= {"discarded": discarded, "dry_run": dry_run}
+            run.report.figures = DiscardedLetters(discarded, dry_run)
             after, going_on = last or upto, last is not None
 
     told = {"reason": reason, "older_than": older_than.total_seconds() if older_than is not None else None}

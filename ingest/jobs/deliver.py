@@ -11,6 +11,7 @@ from ingest.engine.options import DeliverOptions
 from ingest.engine.record.copies import Copies
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.recall import recalling
+from ingest.figures import DeliverFigures
 from ingest.model import DeliveryState, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -84,7 +85,7 @@ async def _prepare(run: Run, dispatcher: Dispatcher, options: DeliverOptions) ->
     if found:
         said = "by an earlier VERIFY_URL, or given up there; see --take-over with --again"
         log().info("refused_elsewhere", **{state.value: count for state, count in found.items()}, message=said)
-    run.report.notes |= {"waiting_elsewhere": elsewhere, "refused_elsewhere": sum(found.values())}
+    run.report.figures = DeliverFigures(elsewhere, sum(found.values()))
     waiting = (await outbox.totals(run.catalog, run.source.id)).get(DeliveryState.PENDING, 0)
     run.progress.planned(waiting - elsewhere, 0)
     dispatcher.on_concluded = lambda one: run.progress.finished(0, failed=one.state is not DeliveryState.DELIVERED)

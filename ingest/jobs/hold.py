@@ -19,6 +19,7 @@ from ingest.engine.prefixes import is_on_record, read_prefix
 from ingest.engine.record.copies import Copies
 from ingest.engine.run import Run, execute
 from ingest.errors import RowNotFound
+from ingest.figures import PlacedHolds, ReleasedHolds
 from ingest.model import RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Silence
@@ -42,7 +43,7 @@ async def place(settings: Settings, options: HoldOptions, reason: str, stop: Sto
         with closing(Copies(run.catalog, run.source.id, undo_log, run.stop)) as copies:
             async with copies.changing():
                 held = await holder.place(keys, is_prefix=is_prefix, reason=reason, by=_who(), at=datetime.now(UTC))
-        run.report.notes.update(placed=len(keys), held=held)
+        run.report.figures = PlacedHolds(len(keys), held)
         if not is_prefix and held < len(keys):
             said = f"{len(keys) - held} of {len(keys)} have no copy to hold now: `ingest restore` brings one back"
             log().warning("held_without_copy", message=said)
@@ -67,7 +68,7 @@ async def release(settings: Settings, options: HoldOptions, stop: Stop) -> RunRe
             kind = "prefix" if is_prefix else "key"
             hint = "`ingest hold list` shows every hold. A key is not released from the hold of a prefix."
             raise RowNotFound(f"no hold on the {kind} {unheld[0]!r}; nothing was released", hint=hint)
-        run.report.notes["released"] = len(keys)
+        run.report.figures = ReleasedHolds(len(keys))
 
     return await _execute("hold remove", settings, asdict(options), work, stop)
 

@@ -11,6 +11,7 @@ from ingest.engine.prefixes import read_recorded
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.refetch import Refetch, refetching
 from ingest.errors import RowNotFound
+from ingest.figures import RestoreFigures
 from ingest.model import HAD_A_COPY, Outcome, Reason, RunReport, State
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -53,7 +54,7 @@ async def restore(settings: Settings, options: RestoreOptions, *, progress: Prog
         named = await _named(run, spelled)
         refetch = refetching(run, target, committed, called="restored", strangers=strangers, bwlimit=options.bwlimit)
         if options.to:
-            run.report.notes["written_below"] = str(target / run.source.directory)
+            run.report.figures = RestoreFigures(str(target / run.source.directory))
         async with refetch as transfers:
             async for row in _wanted(run, options, named):
                 run.stop.raise_if_requested()

@@ -9,6 +9,7 @@ from ingest.catalog import overview
 from ingest.engine.options import SyncOptions
 from ingest.engine.pipeline import run_pipeline
 from ingest.engine.run import Run, execute
+from ingest.figures import SyncFigures
 from ingest.model import RunReport
 from ingest.observe.progress import Progress, Silence
 from ingest.settings import Settings
@@ -45,11 +46,12 @@ async def _run(
 
     async def work(run: Run) -> None:
         if options.dry_run:
-            run.report.notes["dry_run"] = True
+            run.report.figures = SyncFigures(dry_run=True)
         started = datetime.now(UTC)
         await run_pipeline(run, await _with_lost_deliveries(run, options))
         if settings.kafka_topic and not options.dry_run:
-            run.report.notes["unannounced"] = await overview.unannounced(run.catalog, run.source.id, started)
+            unannounced = await overview.unannounced(run.catalog, run.source.id, started)
+            run.report.figures = SyncFigures(unannounced=unannounced)
 
     return await execute(
         command, settings, options.arguments, work, lock=command, progress=progress or Silence(), stop=stop or Stop()

@@ -21,6 +21,7 @@ from ingest.engine.record.places import Places
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.refetch import Refetch, refetching
 from ingest.errors import DamageFound
+from ingest.figures import VerifyFigures
 from ingest.jobs.orphans import find_orphans
 from ingest.model import Audit, Outcome, Reason, RunReport, State
 from ingest.observe.logs import log
@@ -72,7 +73,7 @@ async def verify(settings: Settings, options: VerifyOptions, *, progress: Progre
             run.stop.raise_if_requested()
             await places.refresh()
             orphans = await find_orphans(run, prefix, taken)
-        run.report.notes.update(orphaned=orphans.files, symlinks=orphans.symlinks)
+        run.report.figures = VerifyFigures(orphans.files, orphans.symlinks, found.checked, found.missing)
         found.conclude()
 
     return await execute("verify", settings, arguments, work, lock="retention", progress=progress, stop=stop)
@@ -124,7 +125,6 @@ class _Verify:
             DamageFound: some of it stays.
         """
         counts = self.run.counts
-        self.run.report.notes.update(checked=self.checked, missing=self.missing)
         staying = self.missing + counts.damaged - counts.repaired
         if staying:
             said = f"{staying} of {self.checked} copies are missing or damaged"

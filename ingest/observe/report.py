@@ -1,12 +1,14 @@
-"""A run's report as the ``--json`` object and as the line for people."""
+"""A run's report: as the ``--json`` object, as the line for people, and told to whoever wants to know of the end."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ingest.errors import IngestError
 from ingest.model import LISTS_THE_BUCKET, RunReport, RunStatus
+from ingest.observe.logs import conclude, log
 from ingest.system.units import format_size
 
 
@@ -50,3 +52,38 @@ def as_line(report: RunReport) -> str:
     dry = " (dry run)" if report.notes.get("dry_run") else ""
     below = f" below {report.notes['written_below']}" if "written_below" in report.notes else ""
     return f"{report.command} {report.status.value}{dry}: {said}{below} in {report.seconds:.1f} s"
+
+
+Listener = Callable[[RunReport], None]
+"""Is told how a run ended, once, when all of it is recorded."""
+
+
+def finish(report: RunReport, listeners: Sequence[Listener]) -> None:
+    """The end of a run: each of `listeners` is told, in their order, also when one before it failed.
+
+    Not in the run's event loop: whoever writes to a pipe that is full must not keep the signals waiting.
+
+    Raises:
+        IngestError: the first one of a listener, when all are told. Any other error is a line of the log, and the
+            report stays what it is.
+    """
+    failure: IngestError | None = None
+    for listener in listeners:
+        try:
+            listener(report)
+        except IngestError as error:
+            failure = failure or error
+        except Exception as defect:  # noqa: BLE001 - whoever only wants to know is no reason to lose the others
+            log().error("listener_failed", message=f"{type(defect).__name__}: {defect}")
+    if failure is not None:
+        raise failure
+
+
+def log_end(report: RunReport, *, quiet: bool) -> None:
+    """The last lines of a run's log: how many lines were left out of it, and all counts; where it is `quiet` and
+    something is missing, the line for people as an error."""
+    conclude(report.run_id)
+    if quiet and report.error is None and report.exit_code:
+        log().error("run_partial", message=as_line(report))
+    told = {name: value for name, value in as_json(report).items() if name not in ("run_id", "error")}
+    log().info("run_finished", **told)

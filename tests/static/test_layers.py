@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path for path in (ROOT / "ingest").rglob("*.py") if path.stat().st_size)
 
-NOUNS = {"model", "errors"}
+NOUNS = {"model", "figures", "errors"}
 WORDS = NOUNS | {"system/redaction", "system/units"}
 TASKS = {"tasks/groups", "tasks/stop", "tasks/threads"}
 COMMON = WORDS | {"plan", "settings", "observe", "system/private_dirs", "system/failpoints"}
@@ -29,7 +29,8 @@ ENGINE = COMMON | ADAPTERS | TASKS | {"hashing", "http"}
 STAGES = {"engine/scan", "engine/transfer", "engine/record"}
 RUN = {"engine/run", "engine/options", "engine/prefixes"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "model": {"errors"},
+    "figures": set(),
+    "model": {"figures", "errors"},
     "errors": {"system/redaction"},
     "hashing": set(),
     "system/failpoints": set(),

@@ -1,0 +1,82 @@
+"""The figures of each command: their names in the ``--json`` object, in their order, and what counts as a tally."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+
+import pytest
+
+from ingest import figures
+from ingest.figures import Figures
+from ingest.model import Counts, RunReport
+from ingest.observe.report import as_json, as_line, frame
+
+KINDS = [found for found in vars(figures).values() if isinstance(found, type) and issubclass(found, Figures)]
+SAID: list[tuple[Figures, dict[str, object]]] = [
+    (Figures(), {}),
+    (figures.SyncFigures(), {}),
+    (figures.SyncFigures(dry_run=True), {"dry_run": True}),
+    (figures.SyncFigures(unannounced=0), {"unannounced": 0}),
+    (figures.CleanupFigures(missing=2, only_copies=1), {"missing": 2, "only_copies": 1}),
+    (
+        figures.CleanupFigures(dry_run=True, trimmed_runs=3, trimmed_letters=4),
+        {"dry_run": True, "trimmed_runs": 3, "trimmed_letters": 4},
+    ),
+    (figures.VerifyFigures(1, 2, 3, 4), {"orphaned": 1, "symlinks": 2, "checked": 3, "missing": 4}),
+    (figures.RestoreFigures("/elsewhere/b"), {"written_below": "/elsewhere/b"}),
+    (figures.PlacedHolds(2, 0), {"placed": 2, "held": 0}),
+    (figures.ReleasedHolds(1), {"released": 1}),
+    (figures.DeliverFigures(0, 0), {"waiting_elsewhere": 0, "refused_elsewhere": 0}),
+    (figures.RetriedLetters(3, 2, 1), {"retried": 3, "settled": 2, "dead_letters": 1}),
+    (figures.DiscardedLetters(3, dry_run=False), {"discarded": 3, "dry_run": False}),
+    (
+        figures.ConsumeFigures(1, 2, 3, 4, 5, 6, 7),
+        {
+            "messages": 1,
+            "events": 2,
+            "foreign": 3,
+            "waiting": 4,
+            "dead_letters": 5,
+            "lost": 6,
+            "unpublished": 7,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("found", "said"), SAID)
+def test_the_object_says_them_last_and_in_their_order(found: Figures, said: dict[str, object]) -> None:
+    report = RunReport("sync", figures=found)
+    fixed = [*frame("sync"), *asdict(Counts()), "seconds"]
+    document = as_json(report)
+    assert list(document) == [*fixed, *said]
+    assert {name: document[name] for name in said} == said
+    numbers = {name: value for name, value in said.items() if type(value) is int}
+    assert report.tallies == asdict(Counts()) | numbers
+
+
+def test_every_kind_stands_in_the_table() -> None:
+    assert {type(found) for found, _ in SAID} == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_figure_is_called_as_what_every_command_says(kind: type[Figures]) -> None:
+    fixed = {*frame("sync"), *asdict(Counts()), "seconds"}
+    assert fixed.isdisjoint(field.name for field in fields(kind))
+
+
+@pytest.mark.parametrize(
+    ("command", "found", "line"),
+    [
+        ("sync", figures.SyncFigures(dry_run=True), "sync ok (dry run): 0 listed in 0.0 s"),
+        ("cleanup", figures.CleanupFigures(trimmed_runs=3), "cleanup ok: 3 trimmed runs in 0.0 s"),
+        ("restore", figures.RestoreFigures("/x/b"), "restore ok: nothing to do below /x/b in 0.0 s"),
+        (
+            "deadletters discard",
+            figures.DiscardedLetters(2, dry_run=False),
+            "deadletters discard ok: 2 discarded in 0.0 s",
+        ),
+    ],
+)
+def test_the_line_for_people(command: str, found: Figures, line: str) -> None:
+    assert as_line(RunReport(command, figures=found)) == line
