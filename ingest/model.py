@@ -14,12 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from ingest.errors import IngestError, PartialRun
 from ingest.figures import Figures
-
-if TYPE_CHECKING:
-    from ingest.errors import IngestError
 
 
 class State(StrEnum):
@@ -390,6 +388,11 @@ class RunReport:
     def notes(self) -> dict[str, object]:
         """The figures, as further fields of the ``--json`` object (never one of the fixed names)."""
         return self.figures.said()
+
+    def raise_for_status(self) -> None:
+        """Raises the run's `error`, or `PartialRun` where some objects failed, whose `report` is this one."""
+        if self.error is not None or self.status is not RunStatus.OK:
+            raise self.error or PartialRun(self)
 
     @property
     def tallies(self) -> dict[str, int]:

@@ -135,7 +135,7 @@ def command(context: Context, download: str | None, upload: bool, save_ca: str |
     shown = _Shown(context.settings, silent=context.json or context.quiet)
     options = CheckOptions(download, upload, save_ca)
     try:
-        run_async(lambda _stop: check(context.settings, options, shown))
+        run_async(lambda _stop: check(context.settings, options, listener=shown))
     except ReaderGone:
         raise
     except IngestError as error:

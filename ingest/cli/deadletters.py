@@ -33,16 +33,16 @@ def list_(context: Context, limit: int | None, after: int) -> None:
 
     Example: ingest deadletters list --json
     """
-    from ingest.jobs.deadletters import list_letters
+    from ingest.jobs.deadletters import letters
 
     listed = Listed({"command": "deadletters list", "run_id": None}, "letters") if context.json else None
     shown = 0
 
     async def show_all() -> None:
         nonlocal shown
-        found = list_letters(context.settings, after=after, limit=limit, begun=not context.json)
-        async with aclosing(found) as letters:
-            async for letter in letters:
+        found = letters(context.settings, after=after, limit=limit, begun=not context.json)
+        async with aclosing(found) as kept:
+            async for letter in kept:
                 if listed is not None:
                     listed.add(letter)
                 else:
@@ -81,12 +81,13 @@ def retry(context: Context, ids: tuple[int, ...], all_: bool) -> None:
 
     Example: ingest deadletters retry --all
     """
+    from ingest.engine.options import LetterOptions
     from ingest.jobs.deadletters import retry_letters
 
     if bool(ids) == all_:
         raise click.UsageError("give the IDs of letters, or --all")
-    chosen = None if all_ else ids
-    run_job(context, lambda progress, stop: retry_letters(context.settings, chosen, progress=progress, stop=stop))
+    options = LetterOptions(None if all_ else ids)
+    run_job(context, lambda progress, stop: retry_letters(context.settings, options, progress=progress, stop=stop))
 
 
 @command.command("discard")
@@ -103,12 +104,10 @@ def discard(context: Context, ids: tuple[int, ...], all_: bool, **told: Any) -> 
 
     Example: ingest deadletters discard --reason not_json --older-than 30d
     """
+    from ingest.engine.options import LetterOptions
     from ingest.jobs.deadletters import discard_letters
 
     if bool(ids) == (all_ or told["reason"] is not None or told["older_than"] is not None):
         raise click.UsageError("give the IDs of letters, or --all, --reason or --older-than")
-    named = ids or None
-    run_job(
-        context,
-        lambda progress, stop: discard_letters(context.settings, named, **told, progress=progress, stop=stop),
-    )
+    options = LetterOptions(ids or None, **told)
+    run_job(context, lambda progress, stop: discard_letters(context.settings, options, progress=progress, stop=stop))

@@ -81,6 +81,7 @@ EXAMPLES: dict[type[IngestError], str] = {
     errors.OtherFileSystem: "/srv/ingest/data/statements is on another file system than .ingest",
     errors.TooLargeForDisk: "'loans/a.iso': File too large",
     errors.OutOfMemory: "there is no memory left for what has to be done",
+    errors.PartialRun: "sync: 2 objects failed",
     errors.TooManyFiles: f"{_SERVER}: Too many open files",
     errors.UnsafePath: "'statements/loans' is a symlink, and is not followed",
     errors.DirectoryMissing: "the data directory /srv/ingest/data is missing: it does not exist; the copies of "

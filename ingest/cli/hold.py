@@ -41,8 +41,8 @@ def add(context: Context, keys: tuple[str, ...], prefix: str | None, reason: str
 
     if not reason.strip():
         raise click.UsageError("say why: --reason wants a text")
-    options = _options(keys, prefix)
-    run_job(context, lambda _progress, stop: hold.place(context.settings, options, reason, stop))
+    options = _options(keys, prefix, reason)
+    run_job(context, lambda _progress, stop: hold.hold(context.settings, options, stop=stop))
 
 
 @command.command("remove")
@@ -57,7 +57,7 @@ def remove(context: Context, keys: tuple[str, ...], prefix: str | None) -> None:
     from ingest.jobs import hold
 
     options = _options(keys, prefix)
-    run_job(context, lambda _progress, stop: hold.release(context.settings, options, stop))
+    run_job(context, lambda _progress, stop: hold.release(context.settings, options, stop=stop))
 
 
 @command.command("list")
@@ -67,30 +67,24 @@ def show(context: Context) -> None:
 
     Example: ingest hold list --json
     """
-    from ingest.jobs.hold import listed
+    from ingest.jobs.hold import holds
 
-    found = run_async(lambda _stop: listed(context.settings), at_once=True)
+    found = run_async(lambda _stop: holds(context.settings), at_once=True)
     if context.json:
-        context.emit({"holds": found})
+        context.emit({"holds": [hold._asdict() for hold in found]})
     elif not found:
         say("Nothing is held.")
     else:
         lines = [
-            (
-                "prefix" if hold["is_prefix"] else "key",
-                hold["key"],
-                hold["placed_at"],
-                hold["placed_by"],
-                hold["reason"],
-            )
+            ("prefix" if hold.is_prefix else "key", hold.key, hold.placed_at, hold.placed_by, hold.reason)
             for hold in found
         ]
         show_table(("kind", "held", "since (UTC)", "by", "reason"), lines)
 
 
-def _options(keys: tuple[str, ...], prefix: str | None) -> HoldOptions:
+def _options(keys: tuple[str, ...], prefix: str | None, reason: str = "") -> HoldOptions:
     from ingest.engine.options import HoldOptions
 
     if bool(keys) == (prefix is not None):
         raise click.UsageError("name keys, or give --prefix P (--prefix '' is everything), one of the two")
-    return HoldOptions(keys, prefix)
+    return HoldOptions(keys, prefix, reason)

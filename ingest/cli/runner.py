@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -48,11 +48,11 @@ class Context:
     quiet: bool
     verbose: bool
 
-    def emit(self, document: dict[str, Any]) -> None:
+    def emit(self, document: Mapping[str, object]) -> None:
         """The one object of ``--json``: what each says (`observe.report.frame`), and this command's own fields."""
         from ingest.observe.report import frame
 
-        emit(frame(name_of(click.get_current_context())) | document)
+        emit({**frame(name_of(click.get_current_context())), **document})
 
     def show(self, report: RunReport) -> None:
         """How a run ended: its error on stderr; the object of ``--json``, or the line for people, on stdout."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from ingest.cli.params import Count, Text
 from ingest.cli.runner import Context, command_options, run_async
 from ingest.cli.tables import show_table
 from ingest.model import RunStatus
+
+if TYPE_CHECKING:
+    from ingest.jobs.answers import RunRecord
 
 _UNNAMED = ""
 
@@ -92,7 +96,7 @@ def _as_text(told: object) -> str:
     return ", ".join(map(str, told)) if isinstance(told, list) else str(told)
 
 
-def show_runs(found: list[dict[str, Any]]) -> None:
+def show_runs(found: Sequence[RunRecord]) -> None:
     """The table of runs."""
     if not found:
         say("No runs yet.")
@@ -103,11 +107,11 @@ def show_runs(found: list[dict[str, Any]]) -> None:
     )
 
 
-_UNCOUNTED = {RunStatus.RUNNING: "under way", RunStatus.INTERRUPTED: "killed before it counted"}
+_UNCOUNTED: dict[str, str] = {RunStatus.RUNNING: "under way", RunStatus.INTERRUPTED: "killed before it counted"}
 """What is said of a run without counts, unless it found nothing to do: they are written with each heartbeat."""
 
 
-def _what(run: dict[str, Any]) -> str:
+def _what(run: RunRecord) -> str:
     counts = {name: count for name, count in (run["counts"] or {}).items() if count and name != "bytes"}
     said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     said = said or ("nothing was done" if run["error"] else _UNCOUNTED.get(run["status"], "nothing to do"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from ingest.errors import SettingsError
 from ingest.model import Action, DeliveryState
 from ingest.plan.patience import MESSAGE_PATIENCE
 from ingest.plan.selection import Selection
@@ -85,10 +86,19 @@ class RestoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class HoldOptions:
-    """`keys`, or everything that starts with `prefix`; one of the two."""
+    """`keys`, or everything that starts with `prefix`; one of the two. A hold wants a `reason`, its release none."""
 
     keys: tuple[str, ...] = ()
     prefix: str | None = None
+    reason: str = ""
+
+
+def require_choice(options: RestoreOptions | HoldOptions) -> None:
+    """Raises `SettingsError` unless keys or a prefix are named, one of the two."""
+    if isinstance(options.keys, str):
+        raise TypeError(f"keys are several: say ({options.keys!r},)")
+    if bool(options.keys) == (options.prefix is not None):
+        raise SettingsError("name keys, or a prefix ('' is everything), one of the two")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +137,28 @@ class ConsumeOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterOptions:
+    """Dead letters by their `ids`, or (None) all that were given up. Those to be discarded may also be chosen by the
+    `reason` of it, and by how long ago they came; `dry_run` only counts them."""
+
+    ids: Collection[int] | None = ()
+    reason: str | None = None
+    older_than: timedelta | None = None
+    dry_run: bool = False
+
+    @property
+    def chosen(self) -> Collection[int] | None:
+        """The ids; None for all that the rest permits. Raises `SettingsError` where nothing is said at all."""
+        if self.ids is not None and not self.ids and self.reason is None and self.older_than is None:
+            raise SettingsError("name letters by their ids, or say None for all that were given up")
+        return self.ids or None
+
+
+@dataclass(frozen=True, slots=True)
 class CheckOptions:
+    """Also `download` this key and check its bytes, `upload` and remove an object of our own, or save the server's
+    certificate to the file `save_ca`, and test by it."""
+
     download: str | None = None
     upload: bool = False
     save_ca: str | None = None

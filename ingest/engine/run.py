@@ -38,7 +38,7 @@ from ingest.errors import (
 )
 from ingest.model import Counts, RunReport, RunStatus
 from ingest.observe.logs import bound_to_run, log
-from ingest.observe.progress import Progress
+from ingest.observe.progress import Progress, Silence
 from ingest.settings import Settings
 from ingest.source.clock import Clock, utc_now
 from ingest.store.locks import file_lock
@@ -98,16 +98,16 @@ async def execute(
     work: Callable[[Run], Awaitable[None]],
     *,
     lock: str | None,
-    progress: Progress,
-    stop: Stop,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> RunReport:
     """Runs `work` under the lock named `lock` (None: several may run at once), and records what came of it.
-    `clock` is this machine's.
+    Nothing is shown without `progress`, and nothing ends it without `stop`. `clock` is this machine's.
 
     Never raises an `IngestError`: it is in the report, with the exit code that follows.
     """
-    report = RunReport(command)
+    report, progress, stop = RunReport(command), progress or Silence(), stop or Stop()
     started = time.monotonic()
     try:
         async with AsyncExitStack() as stack:

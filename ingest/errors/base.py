@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from ingest.errors.exit_codes import ExitCode as ExitCode  # noqa: PLC0414 - errors and their codes are imported together
 from ingest.system.redaction import redact
+
+if TYPE_CHECKING:
+    from ingest.model import RunReport
 
 
 class IngestError(Exception):
@@ -38,6 +41,21 @@ class LockedError(IngestError):
     code = "locked"
     exit_code = ExitCode.LOCKED
     hint = "Wait for it to end, or look at `ingest runs`. The lock dies with its holder; nothing to remove by hand."
+
+
+class PartialRun(IngestError):
+    """Some objects failed in a run; the others are done, and recorded. Only `RunReport.raise_for_status` raises it."""
+
+    code = "partial"
+    exit_code = ExitCode.PARTIAL
+    hint = "The run's own log, and `ingest runs`, name each; the next run tries them again."
+
+    def __init__(self, report: RunReport) -> None:
+        super().__init__(f"{report.command}: {report.counts.failed} objects failed")
+        self.report = report
+
+    def __reduce__(self) -> tuple[type[Self], tuple[RunReport]]:
+        return type(self), (self.report,)
 
 
 class OutOfMemory(IngestError):

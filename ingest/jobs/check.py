@@ -54,12 +54,38 @@ class Listener(Protocol):
     def passed(self, step: Step) -> None: ...
 
 
-async def check(settings: Settings, options: CheckOptions, listener: Listener) -> None:
+async def check(
+    settings: Settings, options: CheckOptions | None = None, *, listener: Listener | None = None
+) -> list[Step]:
     """Tests the connection as the settings describe it, step by step; with `save_ca`, by the certificate just saved.
+    Returns the steps, of which `listener` is told as they go.
 
     Raises:
         IngestError: the first step that failed, by its name in the error tree.
     """
+    steps = _Steps(listener)
+    await _check(settings, options or CheckOptions(), steps)
+    return steps
+
+
+class _Steps(list[Step]):
+    """Those that have passed. Somebody may listen as well."""
+
+    def __init__(self, listener: Listener | None) -> None:
+        super().__init__()
+        self._listener = listener
+
+    def tries(self, number: int, what: str) -> None:
+        if self._listener is not None:
+            self._listener.tries(number, what)
+
+    def passed(self, step: Step) -> None:
+        self.append(step)
+        if self._listener is not None:
+            self._listener.passed(step)
+
+
+async def _check(settings: Settings, options: CheckOptions, listener: Listener) -> None:
     if options.save_ca:
         settings = await _pinned(settings, options.save_ca, listener)
     listener.tries(1, "Creating the HTTP client")

@@ -49,13 +49,14 @@ _ATTEMPTS = 4
 
 async def cleanup(
     settings: Settings,
-    options: CleanupOptions,
+    options: CleanupOptions | None = None,
     *,
-    progress: Progress,
-    stop: Stop,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> RunReport:
     """Removes copies older than the retention, unless they are held, not delivered, or the only ones."""
+    options = options or CleanupOptions()
     age = options.older_than if options.older_than is not None else settings.retention
     told = ("dry_run", "max_delete", "trust_catalog", "trust_clock")
     gone_after = options.gone_after if options.gone_after is not None else settings.gone_after

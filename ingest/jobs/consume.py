@@ -222,18 +222,24 @@ class Health:
         return Snapshot({}, 0, False, dict.fromkeys(COUNTERS, 0))
 
 
-async def consume(settings: Settings, options: ConsumeOptions, *, progress: Progress, stop: Stop) -> RunReport:
+async def consume(
+    settings: Settings,
+    options: ConsumeOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> RunReport:
     """Follows KAFKA_TOPIC as a member of KAFKA_GROUP_ID; delivers where VERIFY_URL is set.
 
     Raises:
         SettingsError: KAFKA_BOOTSTRAP_SERVERS or KAFKA_TOPIC is not set.
     """
     settings.required("kafka_bootstrap_servers")
-    topic = settings.required("kafka_topic")
+    topic, options = settings.required("kafka_topic"), options or ConsumeOptions()
 
     async def work(run: Run) -> None:
         retry_queue = await _follow(run, options)
-        stop.raise_if_requested()
+        run.stop.raise_if_requested()
         if retry_queue.lost:
             raise MessagesLost(f"{retry_queue.lost} messages were removed by the broker before they were read")
         if retry_queue.died:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from ingest.catalog import deadletters
 from ingest.catalog.deadletters import Chosen, LetterRow
 from ingest.engine.installation import asked
+from ingest.engine.options import LetterOptions
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.session import GRACE
 from ingest.errors import MessagesDied, RowNotFound
@@ -24,7 +25,7 @@ from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
 
 
-async def list_letters(
+async def letters(
     settings: Settings, *, after: int = 0, limit: int | None = None, begun: bool = False
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Kept messages behind that id, oldest first: where they stood, why they are kept, every try. `begun` brings no
@@ -43,10 +44,19 @@ async def list_letters(
 
 
 async def retry_letters(
-    settings: Settings, ids: Collection[int] | None, *, progress: Progress, stop: Stop
+    settings: Settings,
+    options: LetterOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> RunReport:
-    """Carries out these letters once more, or all dead ones; what fails again stays, with one more attempt. The bucket
-    is waited for as by any run."""
+    """Carries out these letters once more; what fails again stays, with one more attempt. The bucket is waited for as
+    by any run.
+
+    Raises:
+        SettingsError: the options name none.
+    """
+    ids = (options or LetterOptions()).chosen
 
     async def work(run: Run) -> None:
         catalog, source_id = run.catalog, run.source.id
@@ -56,7 +66,7 @@ async def retry_letters(
         async with processing(run, endless=False) as processor:
             retry_queue = processor.retry_queue
             try:
-                while not stop.requested:
+                while not run.stop.requested:
                     rows = await deadletters.letters(catalog, source_id, after=after, upto=upto, state=state, ids=ids)
                     failpoint("letters.read")
                     if not rows:
@@ -67,7 +77,7 @@ async def retry_letters(
             finally:
                 left = tried - retry_queue.settled
                 run.report.figures = RetriedLetters(tried, retry_queue.settled, left)
-        stop.raise_if_requested()
+        run.stop.raise_if_requested()
         if left:
             raise MessagesDied(f"{left} of {tried} messages failed again")
 
@@ -79,15 +89,18 @@ async def retry_letters(
 
 async def discard_letters(
     settings: Settings,
-    ids: Collection[int] | None,
+    options: LetterOptions | None = None,
     *,
-    reason: str | None = None,
-    older_than: timedelta | None = None,
-    dry_run: bool = False,
-    progress: Progress,
-    stop: Stop,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> RunReport:
-    """Removes these letters for good; without `ids`, those that were given up, for that reason, and so long ago."""
+    """Removes these letters for good; without ids, those that were given up, for that reason, and so long ago.
+
+    Raises:
+        SettingsError: the options name none.
+    """
+    options = options or LetterOptions()
+    ids, reason, older_than, dry_run = options.chosen, options.reason, options.older_than, options.dry_run
 
     async def work(run: Run) -> None:
         await _require(run, ids)
@@ -97,7 +110,7 @@ async def discard_letters(
         upto = await deadletters.highest(run.catalog, run.source.id)
         discarded, going_on = 0, True
         while going_on:
-            stop.raise_if_requested()
+            run.stop.raise_if_requested()
             number, last = await removing(after=after, upto=upto)
             discarded += number
             run.report.figures = DiscardedLetters(discarded, dry_run)

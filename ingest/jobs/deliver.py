@@ -44,13 +44,20 @@ async def dispatching(
             )
 
 
-async def deliver(settings: Settings, options: DeliverOptions, *, progress: Progress, stop: Stop) -> RunReport:
+async def deliver(
+    settings: Settings,
+    options: DeliverOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> RunReport:
     """Delivers what is due, and waits a while for what is due soon.
 
     Raises:
         SettingsError: VERIFY_URL is not set.
     """
     settings.required("verify_url")
+    options = options or DeliverOptions()
     arguments: dict[str, object] = {"limit": options.limit, "again": [state.value for state in options.again]}
 
     async def work(run: Run) -> None:
@@ -58,14 +65,14 @@ async def deliver(settings: Settings, options: DeliverOptions, *, progress: Prog
         try:
             async with dispatching(run, store, limit=options.limit, patience=options.patience) as dispatcher:
                 await _prepare(run, dispatcher, options)
-                await dispatcher.run(stop, until_empty=True)
+                await dispatcher.run(run.stop, until_empty=True)
         finally:
             store.close()
         counts = run.counts
         waiting = await outbox.totals(run.catalog, run.source.id)
         counts.pending = waiting.get(DeliveryState.PENDING, 0)
         counts.failed = counts.rejected + counts.dead - dispatcher.superseded + len(dispatcher.postponed)
-        stop.raise_if_requested()
+        run.stop.raise_if_requested()
         if dispatcher.trouble is not None:
             raise dispatcher.trouble
 

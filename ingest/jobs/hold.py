@@ -5,33 +5,48 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 from ingest.catalog.copies import copies_of
-from ingest.catalog.holds import Holder, all_holds
+from ingest.catalog.holds import Hold, Holder, all_holds
 from ingest.engine.installation import asked
-from ingest.engine.options import HoldOptions
+from ingest.engine.options import HoldOptions, require_choice
 from ingest.engine.prefixes import is_on_record, read_prefix
 from ingest.engine.record.copies import Copies
 from ingest.engine.run import Run, execute
-from ingest.errors import RowNotFound
+from ingest.errors import RowNotFound, SettingsError
 from ingest.figures import PlacedHolds, ReleasedHolds
 from ingest.model import RunReport
 from ingest.observe.logs import log
-from ingest.observe.progress import Silence
+from ingest.observe.progress import Progress
 from ingest.settings import Settings
 from ingest.source.paths import other_prefixes, spellings
 from ingest.store.undo_log import UndoLog
 from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
 
+_LOCK = "hold"
+"""Of their own: a hold must be possible while a cleanup runs. It waits for a batch of it at most."""
 
-async def place(settings: Settings, options: HoldOptions, reason: str, stop: Stop) -> RunReport:
-    """Holds the keys of `options`, which the catalog must know, or a prefix, which may be of objects to come."""
+
+async def hold(
+    settings: Settings,
+    options: HoldOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> RunReport:
+    """Holds the keys of `options`, which the catalog must know, or a prefix, which may be of objects to come.
+
+    Raises:
+        SettingsError: neither keys nor a prefix are named, or no reason is.
+    """
+    options = options or HoldOptions()
+    require_choice(options)
+    if not options.reason.strip():
+        raise SettingsError("a hold wants a reason")
 
     async def work(run: Run) -> None:
         holder = Holder(run.catalog, run.id, run.source.id)
@@ -42,7 +57,8 @@ async def place(settings: Settings, options: HoldOptions, reason: str, stop: Sto
         undo_log = UndoLog(settings.data_dir, run.source.directory)
         with closing(Copies(run.catalog, run.source.id, undo_log, run.stop)) as copies:
             async with copies.changing():
-                held = await holder.place(keys, is_prefix=is_prefix, reason=reason, by=_who(), at=datetime.now(UTC))
+                said = options.reason
+                held = await holder.place(keys, is_prefix=is_prefix, reason=said, by=_who(), at=datetime.now(UTC))
         run.report.figures = PlacedHolds(len(keys), held)
         if not is_prefix and held < len(keys):
             said = f"{len(keys) - held} of {len(keys)} have no copy to hold now: `ingest restore` brings one back"
@@ -51,11 +67,20 @@ async def place(settings: Settings, options: HoldOptions, reason: str, stop: Sto
             said = f"nothing on record begins with {keys[0]!r} yet: the hold is placed, and holds what comes"
             log().info("hold_placed", message=said)
 
-    return await _execute("hold add", settings, {**asdict(options), "reason": reason}, work, stop)
+    return await execute("hold add", settings, asdict(options), work, lock=_LOCK, progress=progress, stop=stop)
 
 
-async def release(settings: Settings, options: HoldOptions, stop: Stop) -> RunReport:
-    """Ends holds. A key under a held prefix stays held: a prefix is released as it was held."""
+async def release(
+    settings: Settings,
+    options: HoldOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> RunReport:
+    """Ends holds. A key under a held prefix stays held: a prefix is released as it was held. Raises as `hold` does."""
+    options = options or HoldOptions()
+    require_choice(options)
+    named = {"keys": options.keys, "prefix": options.prefix}
 
     async def work(run: Run) -> None:
         holder = Holder(run.catalog, run.id, run.source.id)
@@ -70,20 +95,13 @@ async def release(settings: Settings, options: HoldOptions, stop: Stop) -> RunRe
             raise RowNotFound(f"no hold on the {kind} {unheld[0]!r}; nothing was released", hint=hint)
         run.report.figures = ReleasedHolds(len(keys))
 
-    return await _execute("hold remove", settings, asdict(options), work, stop)
+    return await execute("hold remove", settings, named, work, lock=_LOCK, progress=progress, stop=stop)
 
 
-async def listed(settings: Settings) -> list[dict[str, Any]]:
+async def holds(settings: Settings) -> list[Hold]:
     """Every hold, in key order."""
     async with asked(settings) as (catalog, source):
-        return [hold._asdict() for hold in await all_holds(catalog, source.id)]
-
-
-async def _execute(
-    command: str, settings: Settings, arguments: dict[str, object], work: Callable[[Run], Awaitable[None]], stop: Stop
-) -> RunReport:
-    # A lock of their own: a hold must be possible while a cleanup runs. It waits for a batch of it at most.
-    return await execute(command, settings, arguments, work, lock="hold", progress=Silence(), stop=stop)
+        return await all_holds(catalog, source.id)
 
 
 async def _held_prefix(run: Run, text: str) -> list[str]:

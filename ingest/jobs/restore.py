@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from ingest.catalog.copies import CopyRow, copies_after, copies_of
-from ingest.engine.options import RestoreOptions
+from ingest.engine.options import RestoreOptions, require_choice
 from ingest.engine.prefixes import read_recorded
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.refetch import Refetch, refetching
@@ -27,12 +27,21 @@ from ingest.tasks.threads import in_thread
 _BATCH = 500
 
 
-async def restore(settings: Settings, options: RestoreOptions, *, progress: Progress, stop: Stop) -> RunReport:
+async def restore(
+    settings: Settings,
+    options: RestoreOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> RunReport:
     """Restores the copies of `options`. A key that the catalog does not know ends the run before any download.
 
     Raises:
-        SettingsError: the directory to write to is the data directory, or in it, or above it.
+        SettingsError: neither keys nor a prefix are named, or both; the directory to write to is the data directory, or
+            in it, or above it.
     """
+    options = options or RestoreOptions()
+    require_choice(options)
     spelled = [spellings(key, settings.required("bucket")) for key in options.keys]
     arguments: dict[str, object] = {"keys": list(options.keys), "prefix": options.prefix, "to": options.to}
     if options.overwrite:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 from ingest.catalog import deadletters, outbox, overview
 from ingest.catalog.catalog import Catalog, Source
 from ingest.catalog.history import deliveries_of, story
 from ingest.engine.installation import asked
 from ingest.errors import RowNotFound
+from ingest.jobs.answers import History, RunRecord, RunShown, SourceStatus
 from ingest.model import LISTS_THE_BUCKET, RemoteObject
 from ingest.observe.logs import log
 from ingest.plan.why import lists, why_left
@@ -18,7 +19,7 @@ from ingest.settings import Settings
 from ingest.source.paths import other_prefixes, spellings
 
 
-async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncGenerator[RemoteObject, None]:
+async def ls(settings: Settings, prefix: str = "", limit: int | None = None) -> AsyncGenerator[RemoteObject, None]:
     """The bucket's objects with this prefix, in the server's order. Close it (`aclosing`) when leaving it early."""
     from ingest.engine.prefixes import read_prefix
     from ingest.source.client import S3Client
@@ -42,7 +43,7 @@ async def ls(settings: Settings, prefix: str, limit: int | None) -> AsyncGenerat
         log().warning("nothing_matches", message=f"the bucket {client.bucket!r}: {said}")
 
 
-async def status(settings: Settings) -> dict[str, Any]:
+async def status(settings: Settings) -> SourceStatus:
     """Totals by state, of objects and deliveries, and the last run of each command."""
     async with asked(settings) as (catalog, source):
         found = await overview.totals(catalog, source.id)
@@ -56,7 +57,7 @@ async def status(settings: Settings) -> dict[str, Any]:
         found_by = next((run for run in last if run["command"] == "sync" and not run["arguments"].get("dry_run")), None)
         if settings.kafka_topic and found_by is not None:
             gap = await overview.unannounced(catalog, source.id, found_by["started_at"], found_by["finished_at"])
-    return {
+    answer = {
         "source": f"s3://{source.bucket}",
         "listing_order": source.order.value,
         "listing_order_since": since,
@@ -69,24 +70,26 @@ async def status(settings: Settings) -> dict[str, Any]:
         "unannounced": gap,
         "last_runs": last,
     }
+    return cast(SourceStatus, answer)
 
 
-async def runs(settings: Settings, limit: int) -> list[dict[str, Any]]:
+async def runs(settings: Settings, limit: int = 20) -> list[RunRecord]:
+    """The last runs, the newest first."""
     async with asked(settings) as (catalog, source):
-        return await overview.recent_runs(catalog, source.id, limit)
+        return cast(list[RunRecord], await overview.recent_runs(catalog, source.id, limit))
 
 
-async def run_shown(settings: Settings, run_id: int, limit: int, key: str | None = None) -> dict[str, Any]:
+async def run_shown(settings: Settings, run_id: int, limit: int, key: str | None = None) -> RunShown:
     """One run, and the objects that failed in it, at most `limit` of them; of `key`, what it made of that object.
 
     Raises:
         RowNotFound: the catalog has no such run of this source, or no such key.
     """
     async with asked(settings) as (catalog, source):
-        run = await overview.run_of(catalog, source.id, run_id)
+        run: Any = await overview.run_of(catalog, source.id, run_id)
         if run is None:
             raise RowNotFound(f"run {run_id} of {source.bucket} is not on record", hint="`ingest runs` shows the last.")
-        found = {"run": run, "failures": await overview.troubles(catalog, run, limit)}
+        found: RunShown = {"run": run, "failures": await overview.troubles(catalog, run, limit)}
         if key is not None:
             row = (await _story(catalog, source, key))[0]
             found["object"] = {"key": row["key"], "state": row["state"], "why": _why(row, run, source.bucket)}
@@ -107,7 +110,7 @@ def _why(row: dict[str, Any], run: dict[str, Any], bucket: str) -> str:
     return f"not wanted: {left}" if left else "wanted: nothing that the run was told keeps it out"
 
 
-async def history(settings: Settings, key: str) -> dict[str, Any]:
+async def history(settings: Settings, key: str) -> History:
     """The object's row, its events and its deliveries.
 
     Raises:

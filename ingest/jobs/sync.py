@@ -11,7 +11,7 @@ from ingest.engine.pipeline import run_pipeline
 from ingest.engine.run import Run, execute
 from ingest.figures import SyncFigures
 from ingest.model import RunReport
-from ingest.observe.progress import Progress, Silence
+from ingest.observe.progress import Progress
 from ingest.settings import Settings
 from ingest.tasks.stop import Stop
 
@@ -32,7 +32,11 @@ async def sync(
 
 
 async def backfill(
-    settings: Settings, options: SyncOptions, *, progress: Progress | None = None, stop: Stop | None = None
+    settings: Settings,
+    options: SyncOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> RunReport:
     """Downloads a window of the past. Its lock is its own, so it never keeps the nightly sync out."""
     return await _run("backfill", settings, options, progress, stop)
@@ -53,9 +57,7 @@ async def _run(
             unannounced = await overview.unannounced(run.catalog, run.source.id, started)
             run.report.figures = SyncFigures(unannounced=unannounced)
 
-    return await execute(
-        command, settings, options.arguments, work, lock=command, progress=progress or Silence(), stop=stop or Stop()
-    )
+    return await execute(command, settings, options.arguments, work, lock=command, progress=progress, stop=stop)
 
 
 async def _with_lost_deliveries(run: Run, options: SyncOptions) -> SyncOptions:

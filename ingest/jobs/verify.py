@@ -45,11 +45,18 @@ _SUSPICIOUS = frozenset({Verdict.MISSING, Verdict.DAMAGED, Verdict.UNSAFE})
 Suspect = tuple[CopyRow, Finding]
 
 
-async def verify(settings: Settings, options: VerifyOptions, *, progress: Progress, stop: Stop) -> RunReport:
+async def verify(
+    settings: Settings,
+    options: VerifyOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> RunReport:
     """Looks at every copy that the catalog says is present.
 
     The report's error is `DamageFound` when damage stays.
     """
+    options = options or VerifyOptions()
     arguments: dict[str, object] = {"prefix": options.prefix, "repair": options.repair}
 
     async def work(run: Run) -> None:
@@ -59,7 +66,7 @@ async def verify(settings: Settings, options: VerifyOptions, *, progress: Progre
             places = Places(run.catalog, taken)
             async with AsyncExitStack() as stack:
                 readers = stack.enter_context(ThreadPoolExecutor(READERS, "verify"))
-                inspector = Inspector(settings.data_dir, run.source.directory, lambda: stop.requested)
+                inspector = Inspector(settings.data_dir, run.source.directory, lambda: run.stop.requested)
                 found = _Verify(run, replace(options, prefix=prefix), inspector, readers, places)
                 transfers: Refetch | None = None
                 if options.repair:

@@ -32,7 +32,7 @@ class Selection:
     itself.
 
     Raises:
-        SettingsError: a glob or a rule can match nothing, or is none.
+        SettingsError: a glob or a rule can match nothing, or is none; a time has no zone.
     """
 
     prefixes: tuple[str, ...] = ()
@@ -43,6 +43,11 @@ class Selection:
     filter: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("prefixes", "include", "exclude", "filter"):
+            if isinstance(said := getattr(self, name), str):
+                raise TypeError(f"{name} are several: say ({said!r},)")
+        if any(bound is not None and bound.tzinfo is None for bound in (self.since, self.until)):
+            raise SettingsError("since and until want their time zone")
         for flag, globs in (("--include", self.include), ("--exclude", self.exclude)):
             if "" in globs:
                 raise SettingsError(

@@ -119,7 +119,7 @@ async def restored(rig: Rig, *keys: str, **options: Any) -> RunReport:
 
 
 async def held(rig: Rig, key: str) -> None:
-    await hold.place(rig.settings, HoldOptions(keys=(key,)), "x", Stop())
+    await hold.hold(rig.settings, HoldOptions(keys=(key,), reason="x"))
 
 
 @pytest.fixture

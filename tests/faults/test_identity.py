@@ -28,7 +28,7 @@ from ingest.errors import (
 )
 from ingest.jobs import show
 from ingest.jobs.cleanup import cleanup
-from ingest.jobs.hold import listed
+from ingest.jobs.hold import holds
 from ingest.jobs.sync import backfill, sync
 from ingest.model import RunReport
 from ingest.observe.progress import Silence
@@ -70,7 +70,7 @@ async def test_the_mount_of_everything_is_missing(embedded: Rig, how: str) -> No
     if how == "something else":
         (data / "lost+found").mkdir()
     await refused(embedded, DirectoryMissing, str(data), "is missing", "; copies and catalog lie in it")
-    for question in (show.status(embedded.settings), listed(embedded.settings)):
+    for question in (show.status(embedded.settings), holds(embedded.settings)):
         with pytest.raises(DirectoryMissing):
             await question
     if data.exists():
@@ -239,7 +239,7 @@ async def test_what_asks_writes_nothing(tmp_path: Path, each_url: str, caplog: p
         assert (await show.status(mistyped))["objects"] == 0
         assert ["unknown_source" in line.getMessage() for line in caplog.records] == [True]
         assert await show.runs(mistyped, 5) == []
-        assert await listed(mistyped) == []
+        assert await holds(mistyped) == []
         assert await rows_of(settings) == [(settings.endpoint, settings.bucket)]
 
 

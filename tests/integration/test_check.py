@@ -19,7 +19,8 @@ from tests.fixtures.steps import Steps
 
 async def run(settings: Settings, **options: object) -> Steps:
     steps = Steps()
-    await check(settings, CheckOptions(**options), steps)  # type: ignore[arg-type]
+    told = CheckOptions(**options)  # type: ignore[arg-type]
+    assert await check(settings, told, listener=steps) == steps
     return steps
 
 

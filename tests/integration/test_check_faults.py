@@ -12,7 +12,6 @@ import pytest
 import trustme
 
 from ingest import errors
-from ingest.engine.options import CheckOptions
 from ingest.http.timeouts import Timeouts
 from ingest.jobs.check import check
 from ingest.settings import Settings
@@ -29,7 +28,7 @@ async def failure(settings: Settings) -> tuple[errors.IngestError, list[int]]:
     """What `check` raises, and the steps that had passed before."""
     steps = Steps()
     with pytest.raises(errors.IngestError) as raised:
-        await check(settings, CheckOptions(), steps)
+        await check(settings, listener=steps)
     assert steps.tried == [*(step.number for step in steps), len(steps) + 1]  # the one that failed was announced
     return raised.value, [step.number for step in steps]
 

@@ -17,7 +17,7 @@ from ingest.catalog import deadletters, overview
 from ingest.catalog.catalog import Catalog
 from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
-from ingest.engine.options import DeliverOptions, SyncOptions
+from ingest.engine.options import DeliverOptions, LetterOptions, SyncOptions
 from ingest.errors import ExitCode
 from ingest.jobs.deadletters import retry_letters
 from ingest.jobs.deliver import deliver
@@ -154,11 +154,11 @@ async def test_an_object_that_is_late_is_waited_for_and_one_that_never_comes_is_
     assert await shared_broker.committed(topic, settings.kafka_group_id) == {0: 3}
 
     # Given up, but not lost: once it is there, it is taken.
-    failed = await retry_letters(settings, None, progress=Silence(), stop=Stop())
+    failed = await retry_letters(settings, LetterOptions(None))
     assert (failed.exit_code, failed.notes["settled"]) == (ExitCode.PARTIAL, 0)
     assert len((await list_letters(settings))[0]["attempts"]) == len(letter["attempts"]) + 1
     await moto.put({"never.pdf": b"after all"})
-    retried = await retry_letters(settings, [letter["id"]], progress=Silence(), stop=Stop())
+    retried = await retry_letters(settings, LetterOptions([letter["id"]]))
     assert (retried.status, retried.notes["settled"]) == (RunStatus.OK, 1)
     assert await list_letters(settings) == []
     await deliver(settings, DeliverOptions(), progress=Silence(), stop=Stop())

@@ -15,7 +15,7 @@ from ingest.catalog import audit, deadletters
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow
 from ingest.demo.broker import Broker
-from ingest.engine.options import CleanupOptions
+from ingest.engine.options import CleanupOptions, LetterOptions
 from ingest.errors import ExitCode, RowNotFound
 from ingest.events.retry_queue import RetryQueue
 from ingest.jobs import deadletters as jobs
@@ -140,12 +140,12 @@ async def test_letters_are_listed_in_pages(
     found = await list_letters(settings)
     assert ([letter["offset"] for letter in found], pages) == ([*range(10)], [3, 3, 3, 1, 0])
     assert {letter["message"] for letter in found} == {"x" * 100}
-    some = jobs.list_letters(settings, after=found[3]["id"], limit=5, begun=True)
+    some = jobs.letters(settings, after=found[3]["id"], limit=5, begun=True)
     assert [(letter["offset"], len(letter["message"])) async for letter in some] == [(at, 90) for at in range(4, 9)]
 
 
 async def discard(settings: Settings, ids: Sequence[int] | None = None, **told: Any) -> RunReport:
-    return await jobs.discard_letters(settings, ids, **told, progress=Silence(), stop=Stop())
+    return await jobs.discard_letters(settings, LetterOptions(ids, **told))
 
 
 async def test_letters_are_discarded_by_what_they_are(
@@ -196,7 +196,7 @@ async def test_more_letters_than_a_statement_takes_arguments(moto: Bucket, tmp_p
 
 
 async def retry(settings: Settings, stop: Stop | None = None) -> RunReport:
-    return await jobs.retry_letters(settings, None, progress=Silence(), stop=stop or Stop())
+    return await jobs.retry_letters(settings, LetterOptions(None), stop=stop)
 
 
 async def given_up(

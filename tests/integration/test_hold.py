@@ -37,11 +37,11 @@ async def prune(settings: Settings, **options: object) -> RunReport:
 
 
 async def place(settings: Settings, *keys: str, prefix: str | None = None, reason: str = "an audit") -> RunReport:
-    return await hold.place(settings, HoldOptions(keys, prefix), reason, Stop())
+    return await hold.hold(settings, HoldOptions(keys, prefix, reason=reason))
 
 
 async def release(settings: Settings, *keys: str, prefix: str | None = None) -> RunReport:
-    return await hold.release(settings, HoldOptions(keys, prefix), Stop())
+    return await hold.release(settings, HoldOptions(keys, prefix))
 
 
 def left(settings: Settings) -> set[str]:
@@ -65,12 +65,13 @@ async def test_held_copies_outlive_the_retention(moto: Bucket, database_url: str
     assert left(settings) == {"one", "100%25", "p/1", "p/2", "p/3", "p_/1", "q/22"}, report.error
     assert (report.counts.kept, report.counts.pruned) == (7, 4)
 
-    found = await hold.listed(settings)
-    assert [(line["key"], line["is_prefix"]) for line in found] == [
+    found = await hold.holds(settings)
+    assert [(line.key, line.is_prefix) for line in found] == [
         ("100%", False), ("one", False), ("p/", True), ("p_", True), ("q/2", True)
     ]  # fmt: skip
-    assert {line["reason"] for line in found} == {"an audit"}
-    assert all("@" in line["placed_by"] and line["placed_at"] <= datetime.now(UTC) for line in found)
+    assert {line.reason for line in found} == {"an audit"}
+    assert all("@" in (line.placed_by or "") and line.placed_at for line in found)
+    assert max(line.placed_at for line in found if line.placed_at) <= datetime.now(UTC)
 
     assert (await release(settings, "one")).exit_code == 0
     assert (await release(settings, prefix="p/")).exit_code == 0
@@ -89,12 +90,12 @@ async def test_what_is_not_known_is_neither_held_nor_released(weed: Bucket, tmp_
     await weed.put({"a": b"x", "p/1": b"y"})
     await run_sync(settings)
     assert isinstance((await place(settings, "a", "typo")).error, RowNotFound)
-    assert await hold.listed(settings) == []  # all or nothing
+    assert await hold.holds(settings) == []  # all or nothing
     await place(settings, "a")
     await place(settings, prefix="p/")
     for attempt in (release(settings, "a", "p/1"), release(settings, prefix="a"), release(settings, prefix="p")):
         assert isinstance((await attempt).error, RowNotFound)
-    assert len(await hold.listed(settings)) == 2
+    assert len(await hold.holds(settings)) == 2
 
 
 async def test_a_second_hold_replaces_the_reason_and_a_bare_mark_is_obeyed(weed: Bucket, tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ async def test_a_second_hold_replaces_the_reason_and_a_bare_mark_is_obeyed(weed:
     await place(settings, f"s3://{weed.name}/a", reason="second")
     async with Catalog.open(settings.database_url.get_secret_value()) as catalog, writing(catalog) as connection:
         await connection.exec_driver_sql("UPDATE objects SET hold = true WHERE key = 'b'")
-    assert [(line["key"], line["reason"]) for line in await hold.listed(settings)] == [("a", "second"), ("b", None)]
+    assert [(line.key, line.reason) for line in await hold.holds(settings)] == [("a", "second"), ("b", None)]
     assert (await prune(settings)).counts.kept == 2
     assert (await release(settings, "b")).exit_code == 0
     assert (await prune(settings)).counts.pruned == 1

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import pickle
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 import ingest
+from ingest.engine.options import require_choice
 from ingest.testing.raw_server import Visit, raw_server
 from tests.fixtures.process import environment, run_ingest
 from tests.fixtures.servers import Bucket
@@ -74,6 +79,122 @@ def test_a_name_that_there_is_not_is_an_attribute_error() -> None:
         _ = ingest.nosuch  # type: ignore[attr-defined]  # that is what is tried
     with pytest.raises(ImportError):
         from ingest import nosuch  # type: ignore[attr-defined]  # noqa: F401
+
+
+VERBS = [
+    "sync",
+    "backfill",
+    "cleanup",
+    "restore",
+    "verify",
+    "hold",
+    "release",
+    "deliver",
+    "consume",
+    "retry_letters",
+    "discard_letters",
+]
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_verbs_have_one_signature(name: str) -> None:
+    asked = list(inspect.signature(getattr(ingest, name)).parameters.values())[:4]
+    assert [(parameter.name, parameter.default) for parameter in asked] == [
+        ("settings", inspect.Parameter.empty),
+        ("options", None),
+        ("progress", None),
+        ("stop", None),
+    ]
+    assert [parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in asked] == [False, False, True, True]
+    assert inspect.signature(getattr(ingest, name)).return_annotation == "RunReport"
+
+
+async def test_every_verb_runs_with_settings_alone(weed: Bucket, tmp_path: Path) -> None:
+    await weed.put({"k/1": b"x"})
+    settings = weed.settings(tmp_path / "data")
+    for name in ("sync", "backfill", "cleanup", "verify"):
+        report = await getattr(ingest, name)(settings)
+        assert (report.status, report.error) == (ingest.RunStatus.OK, None)
+        report.raise_for_status()
+    for name, said in (
+        ("restore", "one of the two"),
+        ("hold", "one of the two"),
+        ("release", "one of the two"),
+        ("deliver", "VERIFY_URL"),
+        ("consume", "KAFKA_BOOTSTRAP_SERVERS"),
+        ("retry_letters", "ids"),
+        ("discard_letters", "ids"),
+    ):
+        with pytest.raises(ingest.SettingsError, match=said):
+            await getattr(ingest, name)(settings)
+
+
+async def test_what_is_held_and_pruned_and_brought_back(weed: Bucket, tmp_path: Path) -> None:
+    await weed.put({"k/1": b"x", "k/2": b"y"})
+    settings = weed.settings(tmp_path / "data")
+    await ingest.sync(settings)
+    with pytest.raises(ingest.SettingsError, match="reason"):
+        await ingest.hold(settings, ingest.HoldOptions(keys=("k/1",)))
+    assert (await ingest.hold(settings, ingest.HoldOptions(keys=("k/1",), reason="an audit"))).exit_code == 0
+    (held,) = await ingest.holds(settings)
+    assert (held.key, held.is_prefix, held.reason) == ("k/1", False, "an audit")
+    assert (await ingest.cleanup(settings, ingest.CleanupOptions(older_than=timedelta(0)))).counts.pruned == 1
+    assert (await ingest.release(settings, ingest.HoldOptions(keys=("k/1",)))).exit_code == 0
+    assert await ingest.holds(settings) == []
+    assert (await ingest.restore(settings, ingest.RestoreOptions(prefix=""))).counts.restored == 1
+    missing = await ingest.restore(settings, ingest.RestoreOptions(keys=("nosuch",)))
+    with pytest.raises(ingest.errors.RowNotFound):
+        missing.raise_for_status()
+    for verb in (ingest.retry_letters, ingest.discard_letters):
+        assert (await verb(settings, ingest.LetterOptions(ids=None))).exit_code == 0
+
+
+async def test_questions_answer_what_their_types_say(weed: Bucket, tmp_path: Path) -> None:
+    await weed.put({"k/1": b"x"})
+    settings = weed.settings(tmp_path / "data")
+    await ingest.sync(settings)
+    found = await ingest.status(settings)
+    assert set(found) == set(get_type_hints(ingest.SourceStatus))
+    (run,) = await ingest.runs(settings)
+    assert (set(run), [run]) == (set(get_type_hints(ingest.RunRecord)), found["last_runs"])
+    story = await ingest.history(settings, "k/1")
+    assert set(story) == set(get_type_hints(ingest.History))
+    assert story["object"]["state"] == "present"
+    assert [remote.key async for remote in ingest.ls(settings)] == ["k/1"]
+    assert [letter async for letter in ingest.letters(settings)] == []
+    assert [step.number for step in await ingest.check(settings)] == [1, 2, 3, 4]
+    with pytest.raises(ingest.errors.NoSuchBucket):
+        await ingest.check(settings.replace(bucket="no-such-bucket"))
+
+
+def test_a_report_raises_what_went_wrong() -> None:
+    ingest.RunReport("sync").raise_for_status()
+    partial = ingest.RunReport("sync", status=ingest.RunStatus.PARTIAL, counts=ingest.Counts(failed=2))
+    with pytest.raises(ingest.PartialRun, match="2 objects failed") as caught:
+        partial.raise_for_status()
+    assert caught.value.report is partial
+    assert caught.value.exit_code == 3
+    again = pickle.loads(pickle.dumps(caught.value))  # as a pool of processes hands it over
+    assert again.report == partial
+    failed = ingest.RunReport("sync", status=ingest.RunStatus.FAILED, error=ingest.SourceError("it is away"))
+    with pytest.raises(ingest.SourceError) as raised:
+        failed.raise_for_status()
+    assert raised.value is failed.error
+
+
+@pytest.mark.parametrize("name", ["prefixes", "include", "exclude", "filter"])
+def test_one_text_is_not_several(name: str) -> None:
+    """Its letters would be."""
+    with pytest.raises(TypeError, match=rf"{name} are several: say \('k/',\)"):
+        ingest.Selection(**{name: "k/"})  # type: ignore[arg-type]  # that is what is tried
+    for options in (ingest.RestoreOptions(keys="k/1"), ingest.HoldOptions(keys="k/1")):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="say"):
+            require_choice(options)
+
+
+def test_a_window_has_a_time_zone() -> None:
+    with pytest.raises(ingest.SettingsError, match="time zone"):
+        ingest.Selection(since=datetime(2026, 1, 1))
 
 
 def test_importing_it_costs_nothing() -> None:

@@ -38,6 +38,18 @@ async def test_without_a_loop(weed: Bucket, tmp_path: Path) -> None:
     assert (tmp_path / "copies.bin").read_bytes() == b"a statement, another"
 
 
+async def test_runs(weed: Bucket, tmp_path: Path) -> None:
+    await weed.put({"2026/a.pdf": b"x", "2025/b.pdf": b"y"})
+    done = await run("runs", weed, tmp_path)
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["ok 1 downloaded", "1 objects on record"]
+    (tmp_path / ".env").write_text("S3_BUCKET=no-such-bucket\n")
+    (tmp_path / ".env").chmod(0o600)
+    nowhere = Bucket(weed.endpoint, "no-such-bucket")
+    done = await run("runs", nowhere, tmp_path)
+    assert done.code == 4, done.output
+
+
 async def test_tests_of_your_own(tmp_path: Path) -> None:
     (tmp_path / "test_theirs.py").write_text(PROGRAMS["tests_of_your_own"])
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error", "test_theirs.py")

@@ -100,7 +100,7 @@ def commands(own: Settings) -> dict[str, Callable[[], Awaitable[Any]]]:
         "restore": lambda: restore(own, RestoreOptions(("letter.pdf",)), **quiet),
         "verify": lambda: verify(own, VerifyOptions(), **quiet),
         "deliver": lambda: deliver(own, DeliverOptions(), **quiet),
-        "hold": lambda: hold.place(own, HoldOptions(("index.txt",)), "audit", Stop()),
+        "hold": lambda: hold.hold(own, HoldOptions(("index.txt",), reason="audit")),
         "status": lambda: show.status(own),
         "runs": lambda: show.runs(own, 20),
         "history": lambda: show.history(own, "letter.pdf"),

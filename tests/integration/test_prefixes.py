@@ -68,7 +68,7 @@ async def verified(settings: Settings, prefix: str) -> RunReport:
 
 
 async def held(settings: Settings, prefix: str) -> RunReport:
-    return await hold.place(settings, HoldOptions(prefix=prefix), "an audit", Stop())
+    return await hold.hold(settings, HoldOptions(prefix=prefix, reason="an audit"))
 
 
 def said(lines: list[Any], event: str) -> list[str]:
@@ -84,8 +84,8 @@ async def test_every_spelling_lists_what_is_meant(settings: Settings, written: s
     assert (await verified(settings, written)).notes["checked"] == 2
     assert (await restored(settings, written)).counts.restored == 2
     assert (await held(settings, written)).notes["held"] == 2
-    assert [found["key"] for found in await hold.listed(settings)] == ["st/"]
-    assert (await hold.release(settings, HoldOptions(prefix=written), Stop())).exit_code == 0
+    assert [found.key for found in await hold.holds(settings)] == ["st/"]
+    assert (await hold.release(settings, HoldOptions(prefix=written))).exit_code == 0
 
 
 async def test_a_server_that_takes_slashes_away_is_no_obstacle(weed: Bucket, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ async def test_what_it_says_wins_where_anything_begins_with_it(server: MemoryS3,
         assert (await sync(settings, of(written))).counts.listed == 1
         assert len([remote.key async for remote in ls(settings, written, None)]) == 1
         assert (await held(settings, written)).notes["held"] == 1
-    assert [found["key"] for found in await hold.listed(settings)] == ["/st/", "st/*", "statements/st/"]
+    assert [found.key for found in await hold.holds(settings)] == ["/st/", "st/*", "statements/st/"]
     server.objects.clear()  # what is on record counts as well
     assert (await sync(settings, of("/st/"))).counts.gone == 1
 
@@ -127,7 +127,7 @@ async def test_what_cannot_be_meant_is_refused_with_the_right_one(settings: Sett
         assert (report.exit_code, report.error.code) == (2, "settings")
         assert repr(written) in report.error.message
         assert REFUSED[written] in report.error.message
-    assert await hold.listed(settings) == []
+    assert await hold.holds(settings) == []
 
 
 @pytest.mark.parametrize("written", ["sts/", "s3://statements/sts/", "statements/sts/", "S", "tt/3/"])

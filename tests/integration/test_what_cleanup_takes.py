@@ -63,7 +63,7 @@ async def test_of_a_limited_number_the_oldest_go(
     monkeypatch.setattr(cleanup, "_BATCH", 2)
     monkeypatch.setattr(cleanup, "_READ_AT_ONCE", 3)
     await age(rig, BY_AGE)
-    await hold.place(rig.settings, HoldOptions((BY_AGE[1],)), "audit", Stop())
+    await hold.hold(rig.settings, HoldOptions((BY_AGE[1],), reason="audit"))
     for most, went, kept in ((0, 0, 8), (2, 2, 6), (1, 1, 5)):
         caplog.clear()
         report = await prune(rig.settings, max_delete=most)

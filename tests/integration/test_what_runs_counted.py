@@ -7,6 +7,7 @@ import pty
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,8 +43,8 @@ async def test_each_command_is_shown_with_its_own_counts(
 ) -> None:
     await sync(settings)
     await verify(settings, VerifyOptions(), progress=Silence(), stop=Stop())
-    await hold.place(settings, HoldOptions(prefix="a"), "an audit", Stop())
-    await hold.release(settings, HoldOptions(prefix="a"), Stop())
+    await hold.hold(settings, HoldOptions(prefix="a", reason="an audit"))
+    await hold.release(settings, HoldOptions(prefix="a"))
     await sources.rename(settings, "1", "elsewhere.example.com:9000", dry_run=False)
     await sources.rename(settings, "1", str(settings.endpoint), dry_run=False)
     failed = await restore(settings, RestoreOptions(keys=("c",)), progress=Silence(), stop=Stop())
@@ -68,12 +69,8 @@ async def test_each_command_is_shown_with_its_own_counts(
 def test_a_run_that_has_not_counted_yet_is_none_without_work(
     capsys: pytest.CaptureFixture[str], status: str, said: str
 ) -> None:
-    show_runs(
-        [
-            {"id": 1, "command": "sync", "started_at": datetime.now(UTC), "status": status, "counts": {}}
-            | {"arguments": {}, "error": None}
-        ]
-    )
+    shown: Any = {"id": 1, "command": "sync", "started_at": datetime.now(UTC), "status": status, "counts": {}}
+    show_runs([shown | {"arguments": {}, "error": None}])
     assert capsys.readouterr().out.rstrip().endswith(said)
 
 
