@@ -2,6 +2,11 @@
 
 What waits for a key that is at work is settled together, as far as it is of one kind: the bucket says what the object
 is now, whatever number of events announced it.
+
+Each key that has events has a queue, and each queue one task at most: `take` appends, `_serve` asks for the bucket's
+word and hands what follows to the recorder, `recorded` counts it down, `_leave` tells who asked and puts the queue back
+in line where more came meanwhile. So a later event never overtakes an earlier one of its key, and no key waits for
+another.
 """
 
 from __future__ import annotations
@@ -49,7 +54,7 @@ class PassedOver:
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
+class _KeyQueue:
     """One key: the events that wait, and those that are being settled now."""
 
     key: str
@@ -77,9 +82,9 @@ class ByKey:
     events: int = 0
     """Events read so far."""
     passed_over: PassedOver = field(default_factory=PassedOver)
-    _lanes: dict[str, _Lane] = field(default_factory=dict)
-    _ready: list[_Lane] = field(default_factory=list)
-    _recording: dict[int, tuple[object, _Lane]] = field(default_factory=dict)
+    _queues: dict[str, _KeyQueue] = field(default_factory=dict)
+    _ready: list[_KeyQueue] = field(default_factory=list)
+    _recording: dict[int, tuple[object, _KeyQueue]] = field(default_factory=dict)
     """By the identity of an action that is on its way to the catalog; the action is held, so that it stays unique."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -103,11 +108,11 @@ class ByKey:
             flight.remaining, flight.key, flight.fault = len(events), events[0].key, reading.fault
             self.events += len(events)
             for event in events:
-                lane = self._lanes.get(event.key)
-                if lane is None:
-                    lane = self._lanes[event.key] = _Lane(event.key)
-                    self._ready.append(lane)
-                lane.waiting.append((flight, event))
+                queue = self._queues.get(event.key)
+                if queue is None:
+                    queue = self._queues[event.key] = _KeyQueue(event.key)
+                    self._ready.append(queue)
+                queue.waiting.append((flight, event))
         self._news.set()
 
     async def run(self) -> None:
@@ -117,7 +122,7 @@ class ByKey:
             IngestError: the disk or the database failed; nothing more is taken.
         """
         self._failed = asyncio.get_running_loop().create_future()
-        starting = asyncio.create_task(self._start_lanes())
+        starting = asyncio.create_task(self._start_ready())
         try:
             await asyncio.wait({starting, self._failed}, return_when=asyncio.FIRST_COMPLETED)
             (starting if starting.done() else self._failed).result()
@@ -128,62 +133,62 @@ class ByKey:
 
     def recorded(self, outcome: Outcome) -> None:
         """For the recorder: this outcome is committed."""
-        _, lane = self._recording.pop(id(outcome.action))
-        lane.unrecorded -= 1
-        if outcome.status is Status.FAILED and lane.error is None:
-            lane.error = outcome.error
-        if lane.unrecorded == 0:
-            self._leave(lane)
+        _, queue = self._recording.pop(id(outcome.action))
+        queue.unrecorded -= 1
+        if outcome.status is Status.FAILED and queue.error is None:
+            queue.error = outcome.error
+        if queue.unrecorded == 0:
+            self._leave(queue)
 
-    async def _start_lanes(self) -> None:
+    async def _start_ready(self) -> None:
         while True:
             await self._news.wait()
             self._news.clear()
             while self._ready:
                 await self.recorder.ready()
-                lanes, self._ready = self._ready[:_KEYS_AT_ONCE], self._ready[_KEYS_AT_ONCE:]
-                rows = await self.catalog.rows_for(self.source_id, [lane.key for lane in lanes])
+                queues, self._ready = self._ready[:_KEYS_AT_ONCE], self._ready[_KEYS_AT_ONCE:]
+                rows = await self.catalog.rows_for(self.source_id, [queue.key for queue in queues])
                 failpoint("events.joined")
-                for lane in lanes:
-                    task = asyncio.create_task(self._serve(lane, rows.get(lane.key)))
+                for queue in queues:
+                    task = asyncio.create_task(self._serve(queue, rows.get(queue.key)))
                     self._tasks.add(task)
                     task.add_done_callback(self._served)
 
-    async def _serve(self, lane: _Lane, row: CatalogRow | None) -> None:
-        lane.serving, lane.waiting = _of_one_kind(lane.waiting)
-        event = _last_word([event for _, event in lane.serving])
+    async def _serve(self, queue: _KeyQueue, row: CatalogRow | None) -> None:
+        queue.serving, queue.waiting = _of_one_kind(queue.waiting)
+        event = _last_word([event for _, event in queue.serving])
         handled = await self.handler(event, row)
-        lane.error = handled.error
-        self._record(lane, handled)
+        queue.error = handled.error
+        self._record(queue, handled)
 
-    def _record(self, lane: _Lane, handled: Handled) -> None:
+    def _record(self, queue: _KeyQueue, handled: Handled) -> None:
         if not handled.results:
-            self._leave(lane)
+            self._leave(queue)
             return
-        lane.unrecorded = len(handled.results)
-        said = _announced([event for _, event in lane.serving])
+        queue.unrecorded = len(handled.results)
+        said = _announced([event for _, event in queue.serving])
         for result in handled.results:
             action = result.action
-            self._recording[id(action)] = (action, lane)
-            lane.object_keys.add(key_of(action))
+            self._recording[id(action)] = (action, queue)
+            queue.object_keys.add(key_of(action))
             self.announced[key_of(action)] = said
             self.recorder.add(result)
 
-    def _leave(self, lane: _Lane) -> None:
+    def _leave(self, queue: _KeyQueue) -> None:
         """All that was served is durable, or cannot be carried out: whoever asked is told."""
-        served, error, lane.serving, lane.error = lane.serving, lane.error, [], None
-        for key in lane.object_keys:
+        served, error, queue.serving, queue.error = queue.serving, queue.error, [], None
+        for key in queue.object_keys:
             self.announced.pop(key, None)
-        lane.object_keys.clear()
+        queue.object_keys.clear()
         for flight, _ in served:
             if flight.remaining == 1:
                 self._land(flight)
-            flight.finish(lane.key, error)
-        if lane.waiting:
-            self._ready.append(lane)
+            flight.finish(queue.key, error)
+        if queue.waiting:
+            self._ready.append(queue)
             self._news.set()
         else:
-            del self._lanes[lane.key]
+            del self._queues[queue.key]
 
     def _settle(self, flight: InFlight, key: str | None = None, error: IngestError | None = None) -> None:
         self._land(flight)

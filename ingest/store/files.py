@@ -150,11 +150,15 @@ class FileStore:
             DiskError: the barrier failed, so nothing of the batch may be recorded.
         """
         with self._publishing, self._walking() as directories:
+            # 1. The bytes, all at once: from here on a kill leaves only temporary files, which are swept.
             self._make_files_durable([staged.temporary for staged in batch])
             failpoint("batch.barrier-passed")
+            # 2. What is replaced gets a second name, so that the next run can undo what follows: until the rows are
+            #    committed, a file in its place is ahead of its row.
             replaced = self.placing.without_others(directories, replaced)
             if replaced:
                 self.undo_log.keep(replaced)
+            # 3. The renames. One that fails is one object's fault: the others are good.
             results: dict[str, LocalCopy | DiskError] = {}
             touched: set[str] = set()
             for staged in batch:
@@ -171,7 +175,7 @@ class FileStore:
                 touched.add(path.rpartition("/")[0])
                 results[staged.key] = LocalCopy(path, staged.digest, staged.verified, staged.size)
             failpoint("batch.all-renamed")
-            # New directories have entries in their parents: those must be durable as well.
+            # 4. The names: of the files, and of new directories in their parents. Then the rows may say "present".
             ancestors = {directory[:cut] for directory in touched for cut in _cuts(directory)}
             self._make_directories_durable(directories, ancestors if self._is_entered else ancestors | {""})
             self._is_entered = True

@@ -1,6 +1,11 @@
 """Lists a byte-ordered bucket by key ranges: remembered pages are asked for by themselves, unknown ranges are split.
 
 Every range is its own proof: the keys between its bounds that the catalog has and the listing does not are gone.
+
+One task (`_feed`) cuts the shards into work of two kinds: `Remembered` pages, one question each, and `Stretch`es,
+walked page by page. Some listers (`_list`) take it piece by piece. Who finds nothing to take splits the stretch with
+most ahead of it (`_split`): its walker keeps the first piece, whose end has come nearer, and the others become work.
+Parts are opened in the order of their keys, as the cursors move in that order, and may end in any.
 """
 
 from __future__ import annotations
