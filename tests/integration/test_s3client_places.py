@@ -11,10 +11,11 @@ from random import Random
 import aiofiles
 import pytest
 
-from ingest.errors import DamagedTransfer, NoSuchBucket, NoSuchKey, SettingsError, SourceError
+from ingest.errors import DamagedTransfer, NoSuchBucket, NoSuchKey, RedirectRefused, SettingsError, SourceError
 from ingest.source import retries
 from ingest.source.blocking import BlockingS3Client
 from ingest.source.client import S3Client
+from ingest.source.transport import Transport
 from ingest.testing import Fault, MemoryS3, faults, running
 
 BODY = Random("a large object").randbytes(3 << 20)
@@ -201,3 +202,26 @@ async def test_an_error_names_the_address(server: MemoryS3) -> None:
     async with S3Client(server.bucket.settings()) as client:
         with pytest.raises(SourceError, match="2025/nosuch"):
             await client.head("s3://archive/2025/nosuch")
+
+
+@pytest.mark.parametrize(
+    ("style", "host", "sent"),
+    [
+        ("path", "minio.example.com", True),
+        ("path", "archive.minio.example.com", False),
+        ("virtual", "minio.example.com", True),
+        ("virtual", "statements.minio.example.com", True),
+        ("virtual", "archive.minio.example.com", True),
+        ("virtual", "evilminio.example.com", False),
+        ("virtual", "minio.example.com.evil.net", False),
+        ("virtual", "", False),
+    ],
+)
+async def test_the_control_plane_goes_to_no_other_server(style: str, host: str, sent: bool) -> None:
+    settings = MemoryS3(endpoint="https://minio.example.com:9000").bucket.settings(addressing_style=style)
+    async with Transport(settings) as transport:
+        if sent:
+            assert transport._way_to(host)
+        else:
+            with pytest.raises(RedirectRefused):
+                transport._way_to(host)
