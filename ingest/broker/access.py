@@ -10,8 +10,8 @@ from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import collect_hosts
 
 from ingest.errors import SettingsError
-from ingest.settings import Settings
-from ingest.settings.events import Mechanism
+from ingest.settings.kafka import KafkaSettings, Mechanism
+from ingest.settings.secret import Secret
 from ingest.system.redaction import protecting
 
 REQUEST_SECONDS = 15.0
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 class Access:
     """One broker's side of the settings. `known` keeps the secrets out of every output while it is open."""
 
-    settings: Settings
+    settings: KafkaSettings
     known: ExitStack
     protocol: str
     mechanism: Mechanism
@@ -39,19 +39,18 @@ class Access:
     _seen: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, settings: Settings, known: ExitStack) -> Access:
+    def of(cls, settings: KafkaSettings, known: ExitStack) -> Access:
         """
         Raises:
             SettingsError: GSSAPI is wanted, and its package is not installed.
         """
-        mechanism = settings.kafka_sasl_mechanism
-        if settings.kafka_security_protocol.startswith("SASL") and mechanism == "GSSAPI":
+        if settings.protocol.startswith("SASL") and settings.mechanism == "GSSAPI":
             _require_gssapi()
-        return cls(settings, known, settings.kafka_security_protocol, mechanism)
+        return cls(settings, known, settings.protocol, settings.mechanism)
 
     @property
     def places(self) -> list[Place]:
-        hosts = collect_hosts(self.settings.required("kafka_bootstrap_servers"), randomize=False)
+        hosts = collect_hosts(self.settings.servers, randomize=False)
         return [Place(host, port) for host, port, _ in hosts]
 
     @property
@@ -74,7 +73,7 @@ class Access:
             "request_timeout_ms": round(self.request_seconds * 1000),
         }
         if self.speaks_tls:
-            wanted["ssl_context"] = self.settings.kafka_trust.context()
+            wanted["ssl_context"] = self.settings.trust.context()
         if self.logs_in:
             wanted |= self.login()
         return wanted
@@ -85,18 +84,18 @@ class Access:
         if self.mechanism == "OAUTHBEARER":
             wanted["sasl_oauth_token_provider"] = _Tokens(self)
         elif self.mechanism == "GSSAPI":
-            wanted["sasl_kerberos_service_name"] = self.settings.kafka_sasl_service
+            wanted["sasl_kerberos_service_name"] = self.settings.service
         else:
-            wanted["sasl_plain_username"] = self.settings.kafka_sasl_username
-            wanted["sasl_plain_password"] = self.secret("kafka_sasl_password")
+            wanted["sasl_plain_username"] = self.settings.username
+            wanted["sasl_plain_password"] = self.text_of(self.settings.password)
         return wanted
 
-    def secret(self, name: str) -> str:
-        secret = self.settings.secret_now(name)
-        if secret not in self._seen:
-            self._seen.add(secret)
-            self.known.enter_context(protecting({secret}))
-        return secret
+    def text_of(self, secret: Secret) -> str:
+        text = secret.now()
+        if text not in self._seen:
+            self._seen.add(text)
+            self.known.enter_context(protecting({text}))
+        return text
 
 
 class _Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no types
@@ -106,7 +105,7 @@ class _Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no t
         self._access = access
 
     async def token(self) -> str:
-        return self._access.secret("kafka_sasl_token")
+        return self._access.text_of(self._access.settings.token)
 
 
 def _require_gssapi() -> None:

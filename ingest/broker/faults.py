@@ -85,7 +85,7 @@ def _refused(place: Place, access: Access, said: str) -> BrokerRefused:
     if access.mechanism == "OAUTHBEARER":
         hint = "Renew KAFKA_SASL_TOKEN, or the file it is in."
         return BrokerRefused(f"{place}: the token is not accepted", hint=hint)
-    user = access.settings.kafka_sasl_username
+    user = access.settings.username
     reason = f" ({said.splitlines()[0]})" if said else ""
     return BrokerRefused(
         f"{place}: the user {user!r} or the password is not accepted with {access.mechanism}{reason}",
@@ -133,7 +133,7 @@ async def _of_tls(error: ssl.SSLError, place: Place, access: Access) -> BrokerUn
 
 
 def _of_our_certificate(reason: str, place: Place, access: Access) -> BrokerUntrusted:
-    ours = access.settings.kafka_client_cert
+    ours = access.settings.trust.certificate
     said = "does not accept KAFKA_CLIENT_CERT" if ours else "wants a certificate of ours, or other ciphers"
     return BrokerUntrusted(
         f"{place}: the broker {said} ({reason})",
@@ -217,7 +217,7 @@ async def _objection(place: Place, access: Access) -> str:
     """
     try:
         async with asyncio.timeout(_ASK_SECONDS):
-            context = access.settings.kafka_trust.context()
+            context = access.settings.trust.context()
             reader, writer = await asyncio.open_connection(place.host, place.port, ssl=context)
             try:
                 await reader.read(1)

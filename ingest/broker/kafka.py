@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     from ingest.broker.link import Link
-    from ingest.settings import Settings
+    from ingest.settings.kafka import KafkaSettings
 
 CONNECT_SECONDS = 20.0
 _GRACE_SECONDS = 0.5
@@ -212,7 +212,7 @@ def _heard(done: asyncio.Future[None]) -> None:
 
 
 @asynccontextmanager
-async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIterator[Topic]:
+async def join(settings: KafkaSettings, revoked: Moved, assigned: Moved) -> AsyncIterator[Topic]:
     """Joins the consumer group and waits for its partitions; leaves it at the end.
 
     Raises:
@@ -226,14 +226,14 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
     from ingest.broker.link import BROKER_PATIENCE, Link, LinkedClient
     from ingest.broker.probe import probe
 
-    topic, session = settings.required("kafka_topic"), settings.kafka_session_timeout.total_seconds()
+    topic, session = settings.topic, settings.session_timeout.total_seconds()
     with ExitStack() as known:
         access = Access.of(settings, known)
         await probe(access, topic)
         common = {"bootstrap_servers": list(map(str, access.places)), "metadata_max_age_ms": _METADATA_MS}
         common |= access.arguments()
         consumer = AIOKafkaConsumer(
-            group_id=settings.required("kafka_group_id"),
+            group_id=settings.group_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=round(session * 1000),
@@ -249,11 +249,11 @@ async def join(settings: Settings, revoked: Moved, assigned: Moved) -> AsyncIter
         consumer.subscribe([topic], listener=_listener(revoked, assigned))
         patience = _UNJOINED_SECONDS
         try:
-            with _translated(settings.kafka_bootstrap_servers):
+            with _translated(settings.servers):
                 await asyncio.wait_for(producer.start(), CONNECT_SECONDS)
                 await asyncio.wait_for(consumer.start(), 3 * CONNECT_SECONDS)
             patience = _ANSWER_SECONDS
-            joined = Topic(topic, settings.kafka_dead_letter_topic, link, consumer, producer)
+            joined = Topic(topic, settings.dead_letter_topic, link, consumer, producer)
             try:
                 yield joined
             finally:

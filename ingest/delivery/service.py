@@ -43,7 +43,8 @@ from ingest.plan.rulings import LONGEST_RETRY_AFTER, Ruling, rule
 from ingest.plan.storable import storable_text
 
 if TYPE_CHECKING:
-    from ingest.settings import Settings
+    from ingest.settings.service import ServiceSettings
+    from ingest.settings.source import SourceSettings
 
 CONNECT_SECONDS = 10.0
 KEEP_SECONDS = 4.0
@@ -89,22 +90,24 @@ class Answer(NamedTuple):
 
 @dataclass
 class Service:
-    """The service at VERIFY_URL; use ``async with Verifier(settings)``. `connections` bounds the requests at once."""
+    """The verification service; use ``async with Service(settings, source)``. `connections` bounds requests at once."""
 
-    settings: Settings
+    settings: ServiceSettings
+    source: SourceSettings
+    """Where the copies are from."""
     connections: int = 16
 
     def __post_init__(self) -> None:
-        self.target = self.settings.required("verify_url")
+        self.target = self.settings.url
         self.shown = urlsplit(self.target).netloc
-        self._source = (self.settings.required("endpoint"), self.settings.required("bucket"))
-        authorization = self.settings.verify_authorization
+        self._source = (self.source.required("endpoint"), self.source.required("bucket"))
+        authorization = self.settings.authorization
         secret = authorization.get_secret_value() if authorization is not None else ""
         self._headers = {"Authorization": secret} if secret else {}
         self._secrets = sorted({part for part in (secret, secret.rpartition(" ")[2]) if part}, key=len, reverse=True)
 
     def __repr__(self) -> str:
-        return f"Verifier({self.target!r})"
+        return f"Service({self.target!r})"
 
     async def __aenter__(self) -> Self:
         parts = urlsplit(self.target)
@@ -112,7 +115,7 @@ class Service:
         host = host if host.isascii() else host.encode("idna").decode("ascii")
         self._path = quote(parts.path or "/", safe=_KEPT_IN_PATHS)
         self._path += f"?{quote(parts.query, safe=_KEPT_IN_PATHS + '?')}" if parts.query else ""
-        self._route = Route.to(parts.scheme, host, parts.port, self.settings.verify_trust)
+        self._route = Route.to(parts.scheme, host, parts.port, self.settings.trust)
         self._pool = Pool(self._route.dialer(CONNECT_SECONDS), limit=self.connections, timeouts=_TIMES)
         return self
 
@@ -127,7 +130,7 @@ class Service:
 
     def deadline(self, size: int) -> float:
         """Seconds that one delivery of `size` bytes may take."""
-        return self.settings.verify_timeout.total_seconds() + size / SLOWEST
+        return self.settings.timeout.total_seconds() + size / SLOWEST
 
     async def post(self, submission: Submission, descriptor: int) -> Answer:
         """Posts the copy that `descriptor` reads. The endpoint's faults are the answer, never an exception.

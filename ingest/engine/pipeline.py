@@ -223,7 +223,7 @@ async def run_pipeline(run: Run, options: SyncOptions) -> None:
         connections = concurrency.ceiling + LISTERS
         etags = await run.catalog.etags(run.source.id)
         opening = PatientBucket.open(
-            settings,
+            settings.source,
             connections=connections,
             bwlimit=options.bwlimit,
             etags=etags,

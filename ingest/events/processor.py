@@ -141,7 +141,7 @@ async def processing(
         store.sweep()
         etags = await catalog.etags(run.source.id)
         opening = PeekingBucket.open(
-            settings,
+            settings.source,
             connections=concurrency.ceiling,
             etags=etags,
             clock=run.clock,

@@ -89,7 +89,7 @@ async def _check(settings: Settings, options: CheckOptions, listener: Listener) 
     if options.save_ca:
         settings = await _pinned(settings, options.save_ca, listener)
     listener.tries(1, "Creating the HTTP client")
-    async with Bucket.open(settings, connections=4) as reader:
+    async with Bucket.open(settings.source, connections=4) as reader:
         await _answers(reader)
         scheme = "HTTPS" if settings.secure else "HTTP, not encrypted"
         trust = "" if not settings.secure else _trust(settings)

@@ -70,7 +70,7 @@ async def cleanup(
             store = stack.enter_context(closing(FileStore(settings.data_dir, run.source.directory)))
             copies = stack.enter_context(closing(Copies(run.catalog, run.source.id, store.undo_log, run.stop)))
             etags = await run.catalog.etags(run.source.id)
-            opening = PatientBucket.open(settings, connections=_HEADS_AT_ONCE, etags=etags, clock=run.clock)
+            opening = PatientBucket.open(settings.source, connections=_HEADS_AT_ONCE, etags=etags, clock=run.clock)
             bucket = await stack.enter_async_context(opening)
             places = Places(run.catalog, store.taken)
             await _Cleanup(run, options, store, copies, places, bucket, clock, age, gone_after).work()
@@ -83,7 +83,7 @@ async def cleanup(
 
 async def _check_clock(run: Run, options: CleanupOptions) -> None:
     """An operator's word, where no server contradicts it, settles what earlier runs had."""
-    run.clock.compare(await server_time(run.settings))
+    run.clock.compare(await server_time(run.settings.source))
     reading = run.clock.reading._replace(trusted=options.trust_clock)
     fault = clock_fault(reading, run.source.clock_at)
     if fault is not None:

@@ -264,7 +264,7 @@ async def _follow(run: Run, options: ConsumeOptions) -> RetryQueue:
             dispatcher = await stack.enter_async_context(dispatching(run, processor.store))
             processor.on_recorded = dispatcher.wake
         partitions = Partitions(processor.retry_queue)
-        joining = stack.enter_async_context(join(run.settings, partitions.revoked, partitions.assigned))
+        joining = stack.enter_async_context(join(run.settings.kafka, partitions.revoked, partitions.assigned))
         topic = await run.stop.during(joining)
         partitions.topic, partitions.run = topic, run.record
         dead_letter_topic = DeadLetterTopic(

@@ -29,7 +29,8 @@ async def dispatching(
 ) -> AsyncIterator[Dispatcher]:
     """A dispatcher for the run's source and VERIFY_URL, with everything it needs; call its `run`."""
     with closing(Copies(run.catalog, run.source.id, store.undo_log, run.stop)) as copies:
-        async with Service(run.settings) as service, recalling(run, store) as recall:
+        told = run.settings
+        async with Service(told.service, told.source) as service, recalling(run, store) as recall:
             yield Dispatcher(
                 run.catalog,
                 run.source,

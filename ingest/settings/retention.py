@@ -9,7 +9,7 @@ from pydantic import BaseModel, field_validator
 from ingest.system.units import parse_duration
 
 
-class RetentionSettings(BaseModel, defer_build=True):  # a part of `Settings`: only that is built, at each start
+class RetentionVariables(BaseModel, defer_build=True):  # a part of `Settings`: only that is built, at each start
     """What cleanup goes by."""
 
     retention: timedelta = timedelta(days=30)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pydantic import (
@@ -27,88 +27,14 @@ from ingest.errors import SettingsError
 from ingest.settings import sendable
 from ingest.settings.anchors import anchored, anchored_url
 from ingest.settings.environment import Found, Names, read_sources
-from ingest.settings.events import KafkaSettings, VerifySettings
-from ingest.settings.retention import RetentionSettings
+from ingest.settings.kafka import KafkaSettings, KafkaVariables
+from ingest.settings.retention import RetentionVariables
+from ingest.settings.secret import Secret
+from ingest.settings.service import ServiceSettings, ServiceVariables
+from ingest.settings.source import SourceSettings
 from ingest.settings.trust import Trust
+from ingest.settings.variables import VARIABLES, unset
 from ingest.system.units import parse_duration
-
-
-class Variable(NamedTuple):
-    """How one field of `Settings` is set from outside, and what it wants."""
-
-    name: str
-    wants: str
-    secret: bool = False
-
-
-VARIABLES: dict[str, Variable] = {
-    "endpoint": Variable("S3_ENDPOINT", "host:port or a URL, for example minio.example.com:9000"),
-    "access_key": Variable("S3_ACCESS_KEY", "the access key's id; empty for the standard AWS chain", secret=True),
-    "secret_key": Variable("S3_SECRET_KEY", "the secret that belongs to S3_ACCESS_KEY", secret=True),
-    "session_token": Variable("S3_SESSION_TOKEN", "the token of temporary credentials", secret=True),
-    "bucket": Variable("S3_BUCKET", "the bucket's name, for example statements"),
-    "secure": Variable("S3_SECURE", "true (HTTPS) or false (HTTP)"),
-    "verify_ssl": Variable("S3_VERIFY_SSL", "true, or false to accept any certificate (unsafe)"),
-    "ca_bundle": Variable("S3_CA_BUNDLE", "a PEM file with the certificates to trust"),
-    "client_cert": Variable("S3_CLIENT_CERT", "a PEM file with our own certificate, for a server that asks for one"),
-    "client_key": Variable("S3_CLIENT_KEY", "a PEM file with its private key, if S3_CLIENT_CERT does not hold it"),
-    "client_key_password": Variable(
-        "S3_CLIENT_KEY_PASSWORD", "the password of an encrypted S3_CLIENT_KEY", secret=True
-    ),
-    "region": Variable("S3_REGION", "the region that requests are signed for, for example us-east-1"),
-    "addressing_style": Variable("S3_ADDRESSING_STYLE", "path or virtual"),
-    "patience": Variable(
-        "S3_PATIENCE", "how long a run under way waits for a server that is away or asks to wait: 90s, 5m or 1h"
-    ),
-    "database_url": Variable(
-        "DATABASE_URL", "sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER:PASSWORD@HOST/NAME", secret=True
-    ),
-    "data_dir": Variable("INGEST_DATA_DIR", "a directory for the copies and the embedded catalog"),
-    "retention": Variable("INGEST_RETENTION", "how long cleanup keeps a copy: 45m, 12h, 30d or 2w"),
-    "gone_after": Variable(
-        "INGEST_GONE_AFTER",
-        "how long cleanup keeps a copy that the bucket no longer has, for example 30d; empty: for ever",
-    ),
-    "keep_runs": Variable("INGEST_KEEP_RUNS", "how long the catalog keeps runs and settled deliveries: 400d or 52w"),
-    "keep_letters": Variable(
-        "INGEST_KEEP_LETTERS", "how long the catalog keeps messages that were given up: 400d or 52w"
-    ),
-    "kafka_bootstrap_servers": Variable("KAFKA_BOOTSTRAP_SERVERS", "host:port, several separated by commas"),
-    "kafka_topic": Variable("KAFKA_TOPIC", "the topic that names the objects"),
-    "kafka_group_id": Variable("KAFKA_GROUP_ID", "the consumer group"),
-    "kafka_dead_letter_topic": Variable(
-        "KAFKA_DEAD_LETTER_TOPIC", "the topic for messages that were given up; empty for KAFKA_TOPIC with .dead"
-    ),
-    "kafka_session_timeout": Variable(
-        "KAFKA_SESSION_TIMEOUT", "after how long without a sign of life others take over, for example 10s"
-    ),
-    "kafka_security_protocol": Variable("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
-    "kafka_sasl_mechanism": Variable(
-        "KAFKA_SASL_MECHANISM", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI"
-    ),
-    "kafka_sasl_username": Variable("KAFKA_SASL_USERNAME", "the broker's user, for a SASL protocol"),
-    "kafka_sasl_password": Variable("KAFKA_SASL_PASSWORD", "the password of KAFKA_SASL_USERNAME", secret=True),
-    "kafka_sasl_token": Variable("KAFKA_SASL_TOKEN", "the token for OAUTHBEARER", secret=True),
-    "kafka_sasl_service": Variable("KAFKA_SASL_SERVICE", "the broker's service name for GSSAPI, for example kafka"),
-    "kafka_ca_bundle": Variable("KAFKA_CA_BUNDLE", "a PEM file with the certificates to trust as the broker's"),
-    "kafka_client_cert": Variable("KAFKA_CLIENT_CERT", "as S3_CLIENT_CERT, for the broker"),
-    "kafka_client_key": Variable("KAFKA_CLIENT_KEY", "as S3_CLIENT_KEY, for the broker"),
-    "kafka_client_key_password": Variable(
-        "KAFKA_CLIENT_KEY_PASSWORD", "the password of an encrypted KAFKA_CLIENT_KEY", secret=True
-    ),
-    "verify_url": Variable("VERIFY_URL", "the verification service, for example https://verify.example.com/v1/verify"),
-    "verify_authorization": Variable(
-        "VERIFY_AUTHORIZATION", "the Authorization header for it, for example Bearer TOKEN", secret=True
-    ),
-    "verify_ca_bundle": Variable("VERIFY_CA_BUNDLE", "a PEM file with the certificates to trust for it"),
-    "verify_client_cert": Variable("VERIFY_CLIENT_CERT", "as S3_CLIENT_CERT, for the verification service"),
-    "verify_client_key": Variable("VERIFY_CLIENT_KEY", "as S3_CLIENT_KEY, for the verification service"),
-    "verify_client_key_password": Variable(
-        "VERIFY_CLIENT_KEY_PASSWORD", "the password of an encrypted VERIFY_CLIENT_KEY", secret=True
-    ),
-    "verify_timeout": Variable("VERIFY_TIMEOUT", "how long one delivery may take, for example 60s"),
-}
-"""Field -> variable. The documentation, the error messages and `.env.example`'s test read this table."""
 
 _TLS_FILES = ("ca_bundle", "client_cert", "client_key")
 _TLS_FIELDS = frozenset(f"{whose}{name}" for whose in ("", "kafka_", "verify_") for name in _TLS_FILES)
@@ -126,7 +52,7 @@ _DIALECTS = {
 }
 
 
-class Settings(RetentionSettings, KafkaSettings, VerifySettings):
+class Settings(RetentionVariables, KafkaVariables, ServiceVariables):
     """Everything the tool is told from outside. See `VARIABLES` for the names and wants of each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -188,12 +114,52 @@ class Settings(RetentionSettings, KafkaSettings, VerifySettings):
 
     @property
     def endpoint_url(self) -> str:
-        """``https://host:port``.
+        """As of `source`. Raises `SettingsError`."""
+        return self.source.endpoint_url
 
-        Raises:
-            SettingsError: S3_ENDPOINT is not set.
-        """
-        return f"{'https' if self.secure else 'http'}://{self.required('endpoint')}"
+    @property
+    def source(self) -> SourceSettings:
+        """What the bucket's room is told."""
+        return SourceSettings(
+            endpoint=self.endpoint,
+            bucket=self.bucket,
+            secure=self.secure,
+            trust=self.trust,
+            region=self.region,
+            addressing_style=self.addressing_style,
+            patience=self.patience,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            session_token=self.session_token,
+        )
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        """What the broker's room is told."""
+        return KafkaSettings(
+            servers=self.kafka_bootstrap_servers,
+            topic=self.kafka_topic,
+            group_id=self.kafka_group_id,
+            dead_letter_topic=self.kafka_dead_letter_topic,
+            session_timeout=self.kafka_session_timeout,
+            protocol=self.kafka_security_protocol,
+            mechanism=self.kafka_sasl_mechanism,
+            username=self.kafka_sasl_username,
+            password=self.secret("kafka_sasl_password"),
+            token=self.secret("kafka_sasl_token"),
+            service=self.kafka_sasl_service,
+            trust=self.kafka_trust,
+        )
+
+    @property
+    def service(self) -> ServiceSettings:
+        """What the delivery's room is told. Raises `SettingsError`: VERIFY_URL is not set."""
+        return ServiceSettings(
+            url=self.required("verify_url"),
+            authorization=self.verify_authorization,
+            trust=self.verify_trust,
+            timeout=self.verify_timeout,
+        )
 
     @property
     def trust(self) -> Trust:
@@ -230,16 +196,9 @@ class Settings(RetentionSettings, KafkaSettings, VerifySettings):
         """
         return self.data_dir / ".ingest"
 
-    def secret_now(self, field: str) -> str:
-        """A secret as its file holds it by now, if it came from one: whoever changes it need not start us again."""
-        value: SecretStr | None = getattr(self, field)
-        known = value.get_secret_value() if value is not None else ""
-        if field not in self.secret_files:
-            return known
-        try:
-            return self.secret_files[field].read_text(encoding="utf-8").strip() or known
-        except (OSError, UnicodeDecodeError):
-            return known  # it is being replaced, perhaps: the one that we know may do
+    def secret(self, field: str) -> Secret:
+        """A secret with the file that it came from, if it came from one."""
+        return Secret(getattr(self, field), self.secret_files.get(field))
 
     @property
     def secrets(self) -> set[str]:
@@ -264,8 +223,7 @@ class Settings(RetentionSettings, KafkaSettings, VerifySettings):
         """
         value = getattr(self, field)
         if not value:
-            variable = VARIABLES[field]
-            raise SettingsError(f"{variable.name} is not set; it wants {variable.wants}")
+            raise unset(field)
         return str(value)
 
     @field_validator("endpoint")

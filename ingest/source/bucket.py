@@ -42,7 +42,7 @@ from ingest.source.signing import Signer
 from ingest.system.units import format_size
 
 if TYPE_CHECKING:
-    from ingest.settings import Settings
+    from ingest.settings.source import SourceSettings
 
 MOST_LISTING_BYTES = 16 << 20
 _UNSIGNED = "accept-encoding: identity\r\nuser-agent: ingest\r\n"
@@ -102,7 +102,7 @@ class Bucket:
     @asynccontextmanager
     async def open(
         cls,
-        settings: Settings,
+        settings: SourceSettings,
         *,
         connections: int,
         timeouts: Timeouts | None = None,

@@ -112,7 +112,7 @@ class S3Client:
             raise RuntimeError("this S3Client is already open")
         async with AsyncExitStack() as stack:
             stack.enter_context(protecting(self.settings.secrets))
-            control = await stack.enter_async_context(ControlPlane(self.settings))
+            control = await stack.enter_async_context(ControlPlane(self.settings.source))
             if self.settings.bucket:
                 self._readers[self.bucket] = await stack.enter_async_context(self._reading(self.bucket))
             self._control, self._stack, self._loop = control, stack.pop_all(), asyncio.get_running_loop()
@@ -266,8 +266,7 @@ class S3Client:
         return self._readers.setdefault(bucket, opened)
 
     def _reading(self, bucket: str) -> AbstractAsyncContextManager[PatientBucket]:
-        settings = self.settings.model_copy(update={"bucket": bucket})
-        return PatientBucket.open(settings, connections=self._connections)
+        return PatientBucket.open(self.settings.source.of(bucket), connections=self._connections)
 
     async def _call(self, operation: str, **parameters: object) -> Any:
         """One call of the control plane, retried."""

@@ -13,7 +13,7 @@ from ingest.http.pool import Pool
 from ingest.http.timeouts import Timeouts
 from ingest.observe.logs import log
 from ingest.plan.clock import NOTED, Reading, moment_of
-from ingest.settings import Settings
+from ingest.settings.source import SourceSettings
 from ingest.source.endpoint import Endpoint
 
 _SECONDS = 10.0
@@ -62,7 +62,7 @@ class Clock:
             log().warning("clock_off", message=f"{said}: set this machine's (NTP); the later one is recorded meanwhile")
 
 
-async def server_time(settings: Settings) -> datetime | None:
+async def server_time(settings: SourceSettings) -> datetime | None:
     """One HEAD of the bucket, unsigned: it needs no permission and gives no secret away. No redirect is followed.
 
     None when the server does not answer, or does not say. Whoever needs the server finds out why from the next request.

@@ -24,13 +24,13 @@ from ingest.system.redaction import redact_causes
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
 
-    from ingest.settings import Settings
+    from ingest.settings.source import SourceSettings
 
 
 class ControlPlane:
     """Use ``async with ControlPlane(settings) as control``. Nothing is imported or connected before the first call."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: SourceSettings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._client: Any = None

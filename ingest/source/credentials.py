@@ -16,7 +16,7 @@ from ingest.system.redaction import protecting
 if TYPE_CHECKING:
     from aiobotocore.credentials import AioCredentials, AioRefreshableCredentials
 
-    from ingest.settings import Settings
+    from ingest.settings.source import SourceSettings
 
 _NEVER = float("inf")
 _QUOTABLE = 2
@@ -145,7 +145,7 @@ class ChainCredentials:
             self._protected.popleft().close()
 
 
-def credential_source(settings: Settings) -> CredentialSource:
+def credential_source(settings: SourceSettings) -> CredentialSource:
     """The source that the settings ask for. Nothing is read or asked yet: call `refresh` first."""
     if settings.access_key is None or settings.secret_key is None:
         return ChainCredentials()

@@ -11,7 +11,7 @@ from ingest.errors import NoSuchKey
 from ingest.http.route import DEFAULT_PORTS, Route, host_header
 
 if TYPE_CHECKING:
-    from ingest.settings import Settings
+    from ingest.settings.source import SourceSettings
     from ingest.settings.trust import Trust
 
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -62,15 +62,14 @@ class Endpoint:
     bucket: str
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: SourceSettings) -> Self:
         """
         Raises:
             SettingsError: S3_ENDPOINT or S3_BUCKET is not set.
         """
         parts = urlsplit(settings.endpoint_url)
         bucket = settings.required("bucket")
-        scheme: Literal["http", "https"] = "https" if settings.secure else "http"
-        host = parts.hostname or ""
+        scheme, host = settings.scheme, parts.hostname or ""
         if settings.addressing_style == "virtual":
             host = f"{bucket}.{host}"
         return cls(scheme, host, parts.port or DEFAULT_PORTS[scheme], settings.addressing_style, bucket)

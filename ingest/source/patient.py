@@ -20,7 +20,7 @@ from ingest.source.gate import Gatekeeper
 from ingest.source.object_head import ObjectHead
 
 if TYPE_CHECKING:
-    from ingest.settings import Settings
+    from ingest.settings.source import SourceSettings
 
 
 class PatientBucket(Bucket):
@@ -32,7 +32,7 @@ class PatientBucket(Bucket):
     @asynccontextmanager
     async def open(
         cls,
-        settings: Settings,
+        settings: SourceSettings,
         *,
         connections: int,
         timeouts: Timeouts | None = None,

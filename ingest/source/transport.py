@@ -17,7 +17,7 @@ from ingest.source.errors import error_from_response
 if TYPE_CHECKING:
     from aiobotocore.awsrequest import AioAWSResponse
 
-    from ingest.settings import Settings
+    from ingest.settings.source import SourceSettings
 
 _CONNECTIONS = 10
 _MOST_ANSWER_BYTES = 16 << 20
@@ -31,7 +31,7 @@ class Transport:
     aiobotocore makes one for each client, with arguments (proxies, certificates, time-outs) that do not count here.
     """
 
-    def __init__(self, settings: Settings, **_: object) -> None:
+    def __init__(self, settings: SourceSettings, **_: object) -> None:
         self._settings = settings
         self._pools: dict[str, tuple[Route, Pool]] = {}
 

@@ -110,7 +110,7 @@ async def test_a_header_without_an_end(tmp_path: Path) -> None:
 
     async with raw_server(script) as server:
         settings = Bucket(f"http://127.0.0.1:{server.port}", "statements").settings(tmp_path)
-        async with OpenBucket.open(settings, connections=1) as reader:
+        async with OpenBucket.open(settings.source, connections=1) as reader:
             with pytest.raises(Exception) as raised:  # noqa: PT011 - by whatever name: what counts is that it ends
                 await reader.head("k")
     assert isinstance(raised.value, IngestError)

@@ -164,7 +164,7 @@ async def test_no_repr_holds_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     settings = Settings.load()
     assert settings.secret_key is not None
     assert settings.secret_key.get_secret_value() == SECRETS["S3_SECRET_KEY"]
-    async with OpenBucket.open(settings, connections=1) as reader, S3Client(settings) as client:
+    async with OpenBucket.open(settings.source, connections=1) as reader, S3Client(settings) as client:
         parts = [settings, reader, client, *vars(reader).values(), *vars(client).values(), create_engine(
             settings.database_url.get_secret_value()
         )]  # fmt: skip

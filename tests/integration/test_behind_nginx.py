@@ -88,7 +88,7 @@ async def test_it_refuses_a_copy_before_it_has_read_it(tls: bool, tmp_path: Path
         pass_on = f"location / {{ proxy_pass http://127.0.0.1:{server.port}; }}"
         async with nginx(tmp_path, f"{certificate} client_max_body_size 100k; {pass_on}", tls=tls) as port:
             told = settings(f"http{'s' if tls else ''}://127.0.0.1:{port}", ca_bundle=tmp_path / "ca.pem")
-            async with Service(told, connections=1) as service:
+            async with Service(told.service, told.source, connections=1) as service:
                 for size, expected in ((8 << 20, 413), (50_000, 200), (8 << 20, 413), (50_000, 200)):
                     os.truncate(copy, size)
                     descriptor = os.open(copy, os.O_RDONLY)

@@ -34,7 +34,7 @@ async def against(script: Script, **overrides: object) -> AsyncIterator[tuple[Bu
             "access_key": "key",
             "secret_key": "secret",
         }
-        async with Bucket.open(Settings.model_validate(values | overrides), connections=2) as bucket:
+        async with Bucket.open(Settings.model_validate(values | overrides).source, connections=2) as bucket:
             yield bucket, server
 
 
@@ -59,7 +59,7 @@ def real(request: pytest.FixtureRequest) -> servers.Bucket:
 
 async def round_trip(prepared: servers.Bucket, tmp_path: Path, keys: list[str]) -> None:
     await prepared.put({key: f"body of {key}".encode() for key in keys})
-    async with Bucket.open(prepared.settings(tmp_path), connections=8) as bucket:
+    async with Bucket.open(prepared.settings(tmp_path).source, connections=8) as bucket:
 
         async def one(key: str) -> Response:
             head = await bucket.head(key)
@@ -81,7 +81,7 @@ async def test_the_whole_read_path(real: servers.Bucket, tmp_path: Path) -> None
     """List, head, get, range and stream of one large object, against what was put."""
     body = os.urandom(9 << 20)
     await real.put({"loans/big.bin": body, "loans/empty": b"", "other/x": b"x"})
-    async with Bucket.open(real.settings(tmp_path), connections=4) as bucket:
+    async with Bucket.open(real.settings(tmp_path).source, connections=4) as bucket:
         page = await bucket.list_page("loans/", max_keys=1)
         assert b"<IsTruncated>true</IsTruncated>" in page.body
         assert b"loans/big.bin" in page.body or b"loans%2Fbig.bin" in page.body
@@ -111,7 +111,7 @@ async def test_the_whole_read_path(real: servers.Bucket, tmp_path: Path) -> None
 async def test_refusals_of_real_servers(real: servers.Bucket, tmp_path: Path) -> None:
     await real.put({"key": b"first"})
     sink = Sink()
-    async with Bucket.open(real.settings(tmp_path), connections=4) as bucket:
+    async with Bucket.open(real.settings(tmp_path).source, connections=4) as bucket:
         old = (await bucket.head("key")).etag
         await real.put({"key": b"second"})
         with pytest.raises(errors.NoSuchKey):
@@ -132,17 +132,17 @@ async def test_refusals_of_real_servers(real: servers.Bucket, tmp_path: Path) ->
             await bucket.get_range("key", etag=new, first=100, into=memoryview(bytearray(101)))
         with pytest.raises(errors.UnexpectedResponse, match="more than the 3 bytes"):
             await bucket.get("key", max_body=3)
-    async with Bucket.open(real.settings(tmp_path, bucket="no-such-bucket"), connections=1) as bucket:
+    async with Bucket.open(real.settings(tmp_path, bucket="no-such-bucket").source, connections=1) as bucket:
         with pytest.raises(errors.NoSuchBucket):
             await bucket.list_page()
     assert sink.pieces == []
 
 
 async def test_wrong_credentials_on_a_real_server(weed: servers.Bucket, tmp_path: Path) -> None:
-    async with Bucket.open(weed.settings(tmp_path, access_key="nobody"), connections=1) as bucket:
+    async with Bucket.open(weed.settings(tmp_path, access_key="nobody").source, connections=1) as bucket:
         with pytest.raises(errors.AccessKeyUnknown):
             await bucket.list_page()
-    async with Bucket.open(weed.settings(tmp_path, secret_key="canary-wrong"), connections=1) as bucket:
+    async with Bucket.open(weed.settings(tmp_path, secret_key="canary-wrong").source, connections=1) as bucket:
         with pytest.raises(errors.SignatureMismatch) as raised:
             await bucket.list_page()
         assert "canary" not in f"{raised.value!r}"
@@ -228,7 +228,7 @@ async def test_a_head_without_its_facts_is_refused() -> None:
 
 def test_virtual_hosted_addressing_moves_the_bucket_to_the_host() -> None:
     settings = Settings(endpoint="minio.example.com:9000", bucket="statements", addressing_style="virtual")
-    endpoint = Endpoint.from_settings(settings)
+    endpoint = Endpoint.from_settings(settings.source)
     assert (endpoint.host_header, endpoint.bucket_path, endpoint.key_root) == (
         "statements.minio.example.com:9000",
         "/",
@@ -290,15 +290,15 @@ async def test_tls_goes_through_a_tunnel(
     await weed_tls.put({"k": b"through the tunnel"})
     async with raw_server(tunnel) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:secret@127.0.0.1:{proxy.port}")
-        async with Bucket.open(weed_tls.settings(tmp_path), connections=2) as bucket:
+        async with Bucket.open(weed_tls.settings(tmp_path).source, connections=2) as bucket:
             assert (await bucket.get("k", max_body=100)).body == b"through the tunnel"
         assert [head.split()[0] for head in proxy.heads] == [b"CONNECT"]
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-        async with Bucket.open(weed_tls.settings(tmp_path), connections=2) as bucket:
+        async with Bucket.open(weed_tls.settings(tmp_path).source, connections=2) as bucket:
             with pytest.raises(errors.ConnectionRefused, match="407"):
                 await bucket.get("k", max_body=100)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        async with Bucket.open(weed_tls.settings(tmp_path), connections=2) as bucket:
+        async with Bucket.open(weed_tls.settings(tmp_path).source, connections=2) as bucket:
             assert (await bucket.get("k", max_body=100)).body == b"through the tunnel"
         assert len(proxy.heads) == 2
 
@@ -309,7 +309,7 @@ async def test_plain_http_is_sent_to_the_proxy(monkeypatch: pytest.MonkeyPatch) 
         settings = Settings.model_validate(
             {"endpoint": "http://minio.invalid:9000", "bucket": "statements", "access_key": "k", "secret_key": "s"}
         )
-        async with Bucket.open(settings, connections=1) as bucket:
+        async with Bucket.open(settings.source, connections=1) as bucket:
             assert (await bucket.get("a b", max_body=100)).body == b"by proxy"
         assert proxy.heads[0].startswith(b"GET http://minio.invalid:9000/statements/a%20b HTTP/1.1\r\n")
         assert b"host: minio.invalid:9000\r\n" in proxy.heads[0]

@@ -125,9 +125,9 @@ async def test_any_answer_tells_the_servers_time(tmp_path: Path) -> None:
 
     async with raw_server(refuses) as server:
         bucket = Bucket(f"http://127.0.0.1:{server.port}", "statements")
-        assert await server_time(bucket.settings(tmp_path)) == date
+        assert await server_time(bucket.settings(tmp_path).source) == date
         assert b"uthorization" not in server.heads[0]
-    assert await server_time(bucket.settings(tmp_path)) is None  # nobody answers any more
+    assert await server_time(bucket.settings(tmp_path).source) is None  # nobody answers any more
 
 
 async def test_the_only_copy_stays(weed: Bucket, settings: Settings) -> None:

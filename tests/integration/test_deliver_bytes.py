@@ -45,7 +45,7 @@ class Counter:
 async def verifying(counter: Counter) -> AsyncIterator[tuple[Service, RawServer]]:
     async with raw_server(counter) as server:
         settings = SETTINGS.model_copy(update={"verify_url": f"http://127.0.0.1:{server.port}/v1/verify"})
-        async with Service(settings) as service:
+        async with Service(settings.service, settings.source) as service:
             yield service, server
 
 
@@ -119,7 +119,7 @@ async def test_a_verdict_that_comes_before_the_end_of_the_bytes_is_a_verdict(tmp
 
     async with raw_server(refuse) as server:
         settings = SETTINGS.model_copy(update={"verify_url": f"http://127.0.0.1:{server.port}/v1/verify"})
-        async with Service(settings) as service:
+        async with Service(settings.service, settings.source) as service:
             answer = await post(service, path, a_parcel(content))
     assert (answer.ruling, answer.status, answer.body) == (Ruling.REJECTED, 413, '{"reason": "too large"}')
 
@@ -136,7 +136,8 @@ async def test_a_proxy_of_the_environment_is_used_and_netrc_is_not(
         monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{proxy.port}")
         monkeypatch.setenv("no_proxy", "other.example.com")
         values = {"verify_url": "http://verify.example.com/v1/verify", "verify_authorization": SecretStr("Bearer x")}
-        async with Service(SETTINGS.model_copy(update=values)) as service:
+        told = SETTINGS.model_copy(update=values)
+        async with Service(told.service, told.source) as service:
             assert (await post(service, tmp_path / "copy", a_parcel(b"x"))).ruling is Ruling.DELIVERED
     (head,) = proxy.heads
     assert head.startswith(b"POST http://verify.example.com/v1/verify HTTP/1.1")
@@ -156,7 +157,8 @@ async def test_an_answer_is_kept_up_to_its_bound(tmp_path: Path, answer: bytes) 
 def test_the_idempotency_key_names_one_version_of_one_object_of_one_source() -> None:
     def service(endpoint: str, bucket: str) -> Service:
         values = {"endpoint": endpoint, "bucket": bucket, "verify_url": "https://verify.example.com/v1/verify"}
-        return Service(Settings.model_validate(values))
+        told = Settings.model_validate(values)
+        return Service(told.service, told.source)
 
     ours = service("minio.example.com:9000", "statements")
     assert ours.idempotency_key("k", "e") == "999fd91b34de8a8bb404421b6f6cdcaa38794a0deb7f3e10ab23c7530bb9fb6c"

@@ -314,7 +314,7 @@ async def test_the_secret_is_nowhere_even_when_the_service_echoes_it(
     for path in (tmp_path / "data").rglob("*"):
         assert path.is_dir() or TOKEN.encode() not in path.read_bytes(), path
     settings = weed.settings(tmp_path / "data", verify_url=url, verify_authorization=f"Bearer {TOKEN}")
-    assert TOKEN not in repr(settings) + repr(Service(settings)) + repr(vars(settings))
+    assert TOKEN not in repr(settings) + repr(Service(settings.service, settings.source)) + repr(vars(settings))
     assert (await status(settings))["deliveries"] == {"delivered": 1, "rejected": 1}
 
 

@@ -163,7 +163,7 @@ async def test_a_real_server_takes_the_question_for_checksums(moto: servers.Buck
         await raw.put_object(Bucket=moto.name, Key="plain", Body=BODY)
         await raw.put_object(Bucket=moto.name, Key="kms", Body=BODY, ServerSideEncryption="aws:kms")
     store = FileStore(tmp_path / "data", moto.name)
-    async with Bucket.open(moto.settings(tmp_path / "data"), connections=4) as bucket:
+    async with Bucket.open(moto.settings(tmp_path / "data").source, connections=4) as bucket:
         take = Fetch(bucket, store)
         for key, algorithm in (("plain", "md5"), ("kms", "sha256")):
             found = (await take(await take.newest(ServedObject(BODY).remote(key)))).staged
@@ -195,7 +195,7 @@ async def test_a_checksum_of_parts_that_does_not_say_so(moto: servers.Bucket, tm
     assert "-" not in head["ChecksumCRC32"]
     assert "ChecksumType" not in head
     store = FileStore(tmp_path / "data", moto.name)
-    async with Bucket.open(moto.settings(tmp_path / "data"), connections=4) as bucket:
+    async with Bucket.open(moto.settings(tmp_path / "data").source, connections=4) as bucket:
         take = Fetch(bucket, store)
         found = (await take(await take.newest(ServedObject(body).remote("parts")))).staged
     assert isinstance(found, Staged)

@@ -52,7 +52,7 @@ async def test_each_login_lets_us_in(
     settings = await settings_at(listener, moto, topic, tmp_path, **trusting(certificates, mechanism, tls))
     async with standing_before(listener):
         with ExitStack() as known:
-            await probe(Access.of(settings, known), topic)
+            await probe(Access.of(settings.kafka, known), topic)
     assert (listener.logins, listener.refused) == (1, 0)
 
 
@@ -184,7 +184,7 @@ async def test_a_broker_that_waits_for_the_rest_of_what_it_cannot_read_is_named(
         moto, inner, topic, tmp_path, f"sqlite+aiosqlite:///{tmp_path}/c.db", **login("SASL_SSL")
     )
     with ExitStack() as known, pytest.raises(BrokerUntrusted, match="does not speak TLS"):
-        await probe(replace(Access.of(settings, known), request_seconds=0.5), topic)
+        await probe(replace(Access.of(settings.kafka, known), request_seconds=0.5), topic)
     report = await run(settings.replace(kafka_security_protocol="SASL_PLAINTEXT"))
     assert_named(report, "broker_refused", f"names {SCRAM}, and refuses it")
 

@@ -101,7 +101,7 @@ def bucket(request: pytest.FixtureRequest) -> servers.Bucket:
 async def test_on_real_servers(bucket: servers.Bucket, tmp_path: Path) -> None:
     await bucket.put({"large": BODY})
     store = FileStore(tmp_path / "data", bucket.name)
-    async with Bucket.open(bucket.settings(tmp_path), connections=8) as source:
+    async with Bucket.open(bucket.settings(tmp_path).source, connections=8) as source:
         head = await source.head("large")
         remote = ServedObject(BODY, head.etag).remote()
         staged, _ = await LargeFetch(source, store, Buffers(1 << 20), Doubts(source.etags))(remote)

@@ -219,7 +219,7 @@ async def test_an_error_names_the_address(server: MemoryS3) -> None:
 )
 async def test_the_control_plane_goes_to_no_other_server(style: str, host: str, sent: bool) -> None:
     settings = MemoryS3(endpoint="https://minio.example.com:9000").bucket.settings(addressing_style=style)
-    async with Transport(settings) as transport:
+    async with Transport(settings.source) as transport:
         if sent:
             assert transport._way_to(host)
         else:

@@ -49,7 +49,7 @@ async def looking(objects: Objects) -> AsyncIterator[tuple[PeekingBucket, RawSer
     async with raw_server(objects) as server:
         endpoint = f"http://127.0.0.1:{server.port}"
         values = {"endpoint": endpoint, "bucket": "statements", "access_key": "key", "secret_key": "secret"}
-        async with PeekingBucket.open(Settings.model_validate(values), connections=2) as bucket:
+        async with PeekingBucket.open(Settings.model_validate(values).source, connections=2) as bucket:
             objects["seen"] = b"small"
             for _ in range(8):
                 await bucket.peek("seen")

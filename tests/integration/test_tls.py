@@ -66,7 +66,7 @@ def settings(port: int, *, host: str = "localhost", **overrides: object) -> Sett
 
 
 async def list_once(found: Settings) -> bytes:
-    async with Bucket.open(found, connections=1, timeouts=Timeouts(connect=5)) as bucket:
+    async with Bucket.open(found.source, connections=1, timeouts=Timeouts(connect=5)) as bucket:
         return (await bucket.list_page()).body
 
 
@@ -161,7 +161,7 @@ async def test_tls_and_plain_http_do_not_mix(weed_tls: servers.Bucket, weed: ser
 
 async def test_a_real_server_with_tls(weed_tls: servers.Bucket, tmp_path: Path) -> None:
     await weed_tls.put({"loans/1.pdf": b"statement"})
-    async with Bucket.open(weed_tls.settings(tmp_path), connections=4) as bucket:
+    async with Bucket.open(weed_tls.settings(tmp_path).source, connections=4) as bucket:
         head = await bucket.head("loans/1.pdf")
         assert (await bucket.get("loans/1.pdf", etag=head.etag, max_body=100)).body == b"statement"
 
@@ -183,7 +183,7 @@ def test_bodies_go_straight_to_their_place_over_tls(
         async with serve(tmp_path / "weed", "tls", certificate=(certificates.chain, certificates.key)) as server:
             real = servers.Bucket(f"https://127.0.0.1:{server.tls_port}", "tls", certificates.ca)
             await real.put({"large": body})
-            async with Bucket.open(real.settings(tmp_path), connections=4) as bucket:
+            async with Bucket.open(real.settings(tmp_path).source, connections=4) as bucket:
                 etag = (await bucket.head("large")).etag
                 whole, piece = bytearray(len(body)), bytearray(1_000_000)
                 await bucket.get_into("large", etag=etag, into=memoryview(whole))

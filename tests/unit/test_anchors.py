@@ -50,7 +50,7 @@ def test_what_is_relative_in_a_file_is_relative_to_it(home: Path, monkeypatch: p
     assert settings.kafka_ca_bundle == home / "home" / "minio.pem"
     assert settings.secret_key is not None
     assert settings.secret_key.get_secret_value() == "w1"
-    assert settings.secret_now("secret_key") == "w1"
+    assert settings.secret("secret_key").now() == "w1"
     assert settings.sqlite_path is not None
     assert settings.sqlite_path.resolve() == home / "w1" / "c d.db"
     # The environment and the flags are of where we are.

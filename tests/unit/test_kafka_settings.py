@@ -47,11 +47,11 @@ def test_a_secret_is_read_again_from_its_file(tmp_path: Path, monkeypatch: pytes
     oauth = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "OAUTHBEARER"}
     settings = load(tmp_path, monkeypatch, KAFKA_SASL_TOKEN_FILE=str(file), **oauth).replace(kafka_group_id="other")
     file.write_text("canary-2\n")
-    assert settings.secret_now("kafka_sasl_token") == "canary-2"
+    assert settings.secret("kafka_sasl_token").now() == "canary-2"
     file.unlink()  # it is being replaced
-    assert settings.secret_now("kafka_sasl_token") == "canary-1"
+    assert settings.secret("kafka_sasl_token").now() == "canary-1"
     monkeypatch.setenv("KAFKA_SASL_TOKEN", "canary-3")  # which outranks the file
-    assert load(tmp_path, monkeypatch).secret_now("kafka_sasl_token") == "canary-3"
+    assert load(tmp_path, monkeypatch).secret("kafka_sasl_token").now() == "canary-3"
     assert "canary" not in repr(settings)
 
 
@@ -96,7 +96,7 @@ async def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "aiokafka", None)
 
     with pytest.raises(SettingsError) as raised:
-        async with join(settings, _nobody, _nobody):
+        async with join(settings.kafka, _nobody, _nobody):
             pass
     assert raised.value.hint == "pip install 'ingest[kafka]'"
 

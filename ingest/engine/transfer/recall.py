@@ -85,7 +85,7 @@ class Recall:
     async def _open(self) -> tuple[Transfer, BatchBuilder]:
         etags = await self.run.catalog.etags(self.run.source.id)
         clock = self.run.clock
-        opening = PatientBucket.open(self.run.settings, connections=_AT_ONCE, etags=etags, clock=clock)
+        opening = PatientBucket.open(self.run.settings.source, connections=_AT_ONCE, etags=etags, clock=clock)
         reader = await self.stack.enter_async_context(opening)
         self.stack.push_async_callback(self._close)
         transfer = Transfer(SameVersionOnly(reader, self.store), Concurrency.fixed(_AT_ONCE), RetryBudget(), log_retry)

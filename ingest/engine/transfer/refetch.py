@@ -124,7 +124,7 @@ async def refetching(
         concurrency = concurrency_for(None)
         etags = await run.catalog.etags(run.source.id)
         opening = PatientBucket.open(
-            run.settings,
+            run.settings.source,
             connections=concurrency.ceiling,
             bwlimit=bwlimit,
             etags=etags,

@@ -1,21 +1,44 @@
-"""What is told of events and deliveries: the broker, and the verification service."""
+"""What is told of the broker: as it is set from outside, and as the broker's room takes it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr, field_validator, model_validator
 
 from ingest.settings import sendable
+from ingest.settings.secret import Secret
+from ingest.settings.trust import Trust
 from ingest.system.units import parse_duration
 
+Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"]
 
 
-class KafkaSettings(BaseModel, defer_build=True):  # a part of `Settings`: only that is built, at each start
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """One topic of one broker, and who we are to it."""
+
+    servers: str
+    """``host:port``, several separated by commas."""
+    topic: str
+    group_id: str
+    dead_letter_topic: str
+    session_timeout: timedelta
+    protocol: Protocol
+    mechanism: Mechanism
+    username: str
+    password: Secret
+    token: Secret
+    service: str
+    """The broker's, for GSSAPI."""
+    trust: Trust
+
+
+class KafkaVariables(BaseModel, defer_build=True):  # a part of `Settings`: only that is built, at each start
     """Where the events come from."""
 
     kafka_bootstrap_servers: str = ""
@@ -24,7 +47,7 @@ class KafkaSettings(BaseModel, defer_build=True):  # a part of `Settings`: only 
     kafka_dead_letter_topic: str = ""
     """Empty on input: the topic with ``.dead`` behind it, where there is a topic."""
     kafka_session_timeout: timedelta = timedelta(seconds=10)
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_security_protocol: Protocol = "PLAINTEXT"
     kafka_sasl_mechanism: Mechanism = "PLAIN"
     kafka_sasl_username: str = ""
     kafka_sasl_password: SecretStr | None = None
@@ -65,43 +88,3 @@ class KafkaSettings(BaseModel, defer_build=True):  # a part of `Settings`: only 
                 raise ValueError("OAUTHBEARER wants KAFKA_SASL_TOKEN, or the file that KAFKA_SASL_TOKEN_FILE names")
         elif self.kafka_sasl_mechanism != "GSSAPI" and not (self.kafka_sasl_username and self.kafka_sasl_password):
             raise ValueError("a SASL protocol wants KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
-
-
-class VerifySettings(BaseModel, defer_build=True):
-    """The verification service that copies are handed to."""
-
-    verify_url: str = ""
-    verify_authorization: SecretStr | None = None
-    verify_ca_bundle: Path | None = None
-    verify_client_cert: Path | None = None
-    verify_client_key: Path | None = None
-    verify_client_key_password: SecretStr | None = None
-    verify_timeout: timedelta = timedelta(seconds=60)
-
-    @field_validator("verify_url")
-    @classmethod
-    def _http_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0):
-            raise ValueError("not an http(s) URL")
-        (parts.hostname or "").encode("idna" if not value.isascii() else "ascii")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("credentials do not belong in the address; set VERIFY_AUTHORIZATION")
-        if any(letter.isspace() or not letter.isprintable() for letter in value):
-            raise ValueError("not an http(s) URL")
-        return value
-
-    @field_validator("verify_authorization")
-    @classmethod
-    def _one_header(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not (value.get_secret_value().isascii() and value.get_secret_value().isprintable()):
-            raise ValueError("not the value of one header")
-        return value
-
-    @field_validator("verify_timeout", mode="before")
-    @classmethod
-    def _timeout(cls, value: object) -> object:
-        duration = parse_duration(value) if isinstance(value, str) else value
-        if duration == timedelta(0):
-            raise ValueError("no time at all")
-        return duration
