@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from math import inf
 
 from ingest.broker.messages import Parser
-from ingest.engine.record.batch_builder import Announced, BatchBuilder
+from ingest.engine.record.batch_builder import Announced
 from ingest.engine.record.patient import Outage, PatientCatalog
 from ingest.engine.record.recorder import Recorder
 from ingest.engine.run import Run
-from ingest.engine.transfer.fetch import Fetch
-from ingest.engine.transfer.session import concurrency_for, log_outcome, log_retry
-from ingest.engine.transfer.transfer import Transfer
+from ingest.engine.transfer.session import Terms, swept, transferring
 from ingest.events.by_key import ByKey
 from ingest.events.handler import EventHandler, Turns
 from ingest.events.retry_queue import RetryQueue
-from ingest.model import CatalogRow, Download, Outcome, Status
-from ingest.plan.concurrency import RetryBudget
+from ingest.model import CatalogRow, Outcome
 from ingest.plan.patience import MESSAGE_PATIENCE
 from ingest.source.paths import normalise_key
 from ingest.source.peek import PeekingBucket
@@ -66,7 +63,6 @@ class Processor:
         return self.in_flight > 0
 
     def start(self) -> None:
-        self.recorder.start(self.outage.stop)
         self._tasks = [asyncio.create_task(self.by_key.run()), asyncio.create_task(self.retry_queue.run())]
 
     async def failed(self) -> None:
@@ -132,47 +128,33 @@ async def processing(
     run: Run, *, transfers: int | None = None, patience: timedelta = MESSAGE_PATIENCE, endless: bool = True
 ) -> AsyncIterator[Processor]:
     """Opens what messages need, and closes it. Where it is `endless`, so is the patience with a bucket that is away."""
-    settings, outage = run.settings, Outage(run.stop)
-    catalog = PatientCatalog.over(run.catalog, outage)
-    concurrency = concurrency_for(transfers)
+    settings, outage, announced = run.settings, Outage(run.stop), dict[str, Announced]()
+    run = replace(run, catalog=PatientCatalog.over(run.catalog, outage))
+    terms = Terms(
+        transfers=transfers,
+        deliver_to=settings.verify_url,
+        announced=announced,
+        patience=inf if endless else None,
+        interval=_GATHER_SECONDS,
+    )
+
+    async def look_up(key: str) -> CatalogRow | None:
+        return (await run.catalog.rows_for(run.source.id, [key])).get(key)
+
+    def committed(outcome: Outcome) -> None:
+        by_key.recorded(outcome)
+        if processor.on_recorded is not None:
+            processor.on_recorded()
+
     async with AsyncExitStack() as stack:
-        store = FileStore(settings.data_dir, run.source.directory)
-        stack.callback(store.close)
-        store.sweep()
-        etags = await catalog.etags(run.source.id)
-        opening = PeekingBucket.open(
-            settings.source,
-            connections=concurrency.ceiling,
-            etags=etags,
-            clock=run.clock,
-            patience=inf if endless else None,
-            on_overload=concurrency.overloaded,
-        )
-        bucket = await stack.enter_async_context(opening)
-        fetch = Fetch(bucket, store)
-        transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
-
-        async def look_up(key: str) -> CatalogRow | None:
-            return (await catalog.rows_for(run.source.id, [key])).get(key)
-
-        def recorded(outcome: Outcome) -> None:
-            log_outcome(outcome)
-            if isinstance(outcome.action, Download):
-                run.progress.finished(outcome.action.remote.size, failed=outcome.status is Status.FAILED)
-            by_key.recorded(outcome)
-            if processor.on_recorded is not None:
-                processor.on_recorded()
-
-        announced: dict[str, Announced] = {}
-        where, target = (run.id, run.source.id, run.source.bucket), settings.verify_url
-        builder = BatchBuilder(*where, deliver_to=target, etags=etags, now=run.clock.now, announced=announced)
-        recorder = Recorder(catalog, store, builder, run.counts, recorded, interval=_GATHER_SECONDS)
-        waits = inf if endless else settings.patience.total_seconds()
-        handler = EventHandler(bucket, fetch, transfer, Turns(concurrency), look_up, patience=waits)
+        store = stack.enter_context(swept(FileStore(settings.data_dir, run.source.directory)))
+        session = await stack.enter_async_context(transferring(run, PeekingBucket, store, terms, committed))
+        turns, waits = Turns(session.pool.concurrency), inf if endless else settings.patience.total_seconds()
+        handler = EventHandler(session.bucket, session.fetch, session.transfer, turns, look_up, patience=waits)
         parser = Parser(run.source.bucket, normalise_key, settings.endpoint)
-        by_key = ByKey(parser, handler, catalog, run.source.id, recorder, announced)
-        retry_queue = RetryQueue(catalog, run.source.id, outage, patience=patience)
-        processor = Processor(store, recorder, by_key, retry_queue, outage)
+        by_key = ByKey(parser, handler, run.catalog, run.source.id, session.recorder, announced)
+        retry_queue = RetryQueue(run.catalog, run.source.id, outage, patience=patience)
+        processor = Processor(store, session.recorder, by_key, retry_queue, outage)
         processor.start()
         try:
             yield processor

@@ -10,17 +10,18 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
-from ingest.catalog import pruning
+from ingest.catalog import pruning, trimming
 from ingest.catalog.batch import Batch
 from ingest.catalog.copies import CopyRow
 from ingest.catalog.pruning import Candidate, Sought
+from ingest.catalog.sql.driver import Dialect, Steps
 from ingest.engine.evidence import note_pruned, pruned_since
 from ingest.engine.options import CleanupOptions
 from ingest.engine.record.copies import Copies
 from ingest.engine.record.places import Places
 from ingest.engine.run import Run, execute
-from ingest.engine.trim import trim
 from ingest.errors import ClockUntrusted, DiskError, NoSuchKey
 from ingest.figures import CleanupFigures
 from ingest.model import Audit, RunReport
@@ -45,6 +46,12 @@ _BATCH = 500
 _READ_AT_ONCE = 5_000
 _HEADS_AT_ONCE = 32
 _ATTEMPTS = 4
+_REMOVE: dict[str, Callable[[list[int], Dialect], Steps[None]]] = {
+    "runs": trimming.remove_runs,
+    "deliveries": trimming.remove_deliveries,
+    "answers": trimming.remove_answers,
+    "letters": trimming.remove_letters,
+}
 
 
 async def cleanup(
@@ -74,11 +81,24 @@ async def cleanup(
             bucket = await stack.enter_async_context(opening)
             places = Places(run.catalog, store.taken)
             await _Cleanup(run, options, store, copies, places, bucket, clock, age, gone_after).work()
-        await trim(run, clock(), dry_run=options.dry_run)
+        await _trim(run, clock(), dry_run=options.dry_run)
 
     return await execute(
         "cleanup", settings, arguments, work, lock="retention", progress=progress, stop=stop, clock=clock
     )
+
+
+async def _trim(run: Run, now: datetime, *, dry_run: bool) -> None:
+    """Removes what is old from the bookkeeping (`catalog.trimming`), a part of it each night; the audit trail stays."""
+    driver, settings = run.catalog.driver, run.settings
+    found = await trimming.find_old(driver, run.source.id, now - settings.keep_runs, now - settings.keep_letters)
+    for name, ids in found._asdict().items():
+        for batch in [] if dry_run else trimming.batches(ids):
+            run.stop.raise_if_requested()
+            await driver.write(partial(_REMOVE[name], batch))
+        if ids:
+            setattr(run.report.figures, f"trimmed_{name}", len(ids))
+            log().info("trimmed", what=name, number=len(ids), more=len(ids) == trimming.MOST, dry_run=dry_run)
 
 
 async def _check_clock(run: Run, options: CleanupOptions) -> None:

@@ -10,7 +10,7 @@ from ingest.delivery.service import Service
 from ingest.engine.options import DeliverOptions
 from ingest.engine.record.copies import Copies
 from ingest.engine.run import Run, execute
-from ingest.engine.transfer.recall import recalling
+from ingest.engine.transfer.refetch import recalling
 from ingest.figures import DeliverFigures
 from ingest.model import DeliveryState, RunReport
 from ingest.observe.logs import log

@@ -76,7 +76,7 @@ async def restore(
 async def _is_missing(run: Run, row: CopyRow, transfers: Refetch, strangers: Strangers) -> bool:
     """Whether a copy that goes elsewhere has to be brought. Not where it is already, nor where a file that is not it is
     to be kept; where other names may lead to a file, that shows when the copy is put in its place."""
-    store = transfers.store
+    store = transfers.session.store
     expected = Expected(store.placing.first_path(row.remote.key), row.remote.size, row.digest)
     inspector = Inspector(store.data_dir, store.directory, lambda: run.stop.requested)
     (found,) = await in_thread(None, inspector.inspect, [expected])

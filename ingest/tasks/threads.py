@@ -54,6 +54,18 @@ async def together(*work: Coroutine[Any, Any, None]) -> None:
         await until_ended(tasks)
 
 
+async def ends_first(work: Awaitable[Any], *others: Awaitable[Any]) -> bool:
+    """Whether `work` ends no later than any of the others. What has not ended by then is cancelled, and waited for."""
+    tasks = [asyncio.ensure_future(one) for one in (work, *others)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].done()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await until_ended(tasks)
+
+
 async def until_ended(work: Iterable[asyncio.Future[Any]]) -> None:
     """Waits for all of it, also while this is cancelled again and again; the cancellation goes on after that.
 

@@ -5,13 +5,11 @@ And none waits for a second to fill.
 
 from __future__ import annotations
 
-from functools import partial
-
 
 def apply() -> None:
     """In this process, before any command runs."""
     from ingest.engine.record import recorder
-    from ingest.engine.transfer import recall
+    from ingest.engine.transfer import refetch
     from ingest.jobs import cleanup, restore, verify
 
     cleanup._BATCH = 3
@@ -20,4 +18,4 @@ def apply() -> None:
     restore._BATCH = 3
     recorder.BATCH = 2
     recorder.MOST_WAITING = 8
-    setattr(recall, "Recorder", partial(recorder.Recorder, interval=0.01))  # noqa: B010 - it is a class, for a type checker
+    refetch._GATHER_SECONDS = 0.01

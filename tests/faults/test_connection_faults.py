@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from ingest.engine import pipeline
+from ingest.engine.transfer import session
 from ingest.plan.concurrency import Concurrency
 from ingest.testing import faults
 from ingest.testing.memory_s3 import Fault, MemoryS3
@@ -71,7 +71,7 @@ async def test_slow_down_lowers_the_concurrency(rig: Rig, monkeypatch: pytest.Mo
         levels.append(found := Concurrency(ceiling=64))
         return found
 
-    monkeypatch.setattr(pipeline, "concurrency_for", kept)
+    monkeypatch.setattr(session, "concurrency_for", kept)
     rig.server.faults = [Fault("get", faults.saying(status, "SlowDown"), times=3)]
     await rig.run(0)
     assert [level.current for level in levels] == [Concurrency().floor // 2]

@@ -249,8 +249,7 @@ async def test_a_stop_ends_the_waiting_at_once(
     tmp_path: Path, sqlite_url: str, swift: None, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """No grace is waited for: there is nothing that could still come."""
-    monkeypatch.setattr("ingest.engine.pipeline.GRACE", 3600.0)
-    monkeypatch.setattr("ingest.engine.transfer.refetch.GRACE", 3600.0)
+    monkeypatch.setattr("ingest.engine.transfer.session.GRACE", 3600.0)
     run = {each.name: each.run for each in COMMANDS} | {
         "sync": lambda settings, stop: sync(settings, SyncOptions(), progress=Silence(), stop=stop)
     }

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import pytest
 
-from ingest.engine import pipeline
 from ingest.engine.transfer import session
 from ingest.tasks.stop import Stop
 from ingest.testing import faults
@@ -141,7 +140,7 @@ async def test_a_signal_drains(
 ) -> None:
     """What is finished is recorded, what hangs is given up after the grace, and the next run goes on from there."""
     rig, stop = rig_on_each, Stop()
-    monkeypatch.setattr(pipeline, "GRACE", 0.2)
+    monkeypatch.setattr(session, "GRACE", 0.2)
     rig.server.faults = [Fault("get", faults.after(lambda: stop.request(number), faults.stall), after=4, times=1)]
     report = await rig.run(code, stop=stop)
     await rig.check_all(report)

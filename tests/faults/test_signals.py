@@ -26,9 +26,7 @@ from tests.fixtures.process import ended, started, until
 KEYS = [f"k/{number}" for number in range(6)]
 STUCK = KEYS[3]
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
-PROGRAM = (
-    "import sys, ingest.engine.pipeline as p; p.GRACE = float(sys.argv.pop(1)); from ingest.cli import main; main()"
-)
+PROGRAM = "import sys, ingest.engine.transfer.session as p; p.GRACE = float(sys.argv.pop(1)); from ingest.cli import main; main()"
 FOREVER = "3600"
 """Seconds of grace that no test would wait."""
 

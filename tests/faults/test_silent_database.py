@@ -19,8 +19,8 @@ from ingest.catalog.schema import schema
 from ingest.catalog.sql import advisory
 from ingest.catalog.sql.connect import open_driver
 from ingest.catalog.sql.url import Target
-from ingest.engine import pipeline
 from ingest.engine import run as runs
+from ingest.engine.transfer import session
 from ingest.errors import DatabaseSilent, LockedError, LockLost
 from ingest.testing import faults
 from ingest.testing.memory_s3 import Fault
@@ -95,7 +95,7 @@ async def test_only_its_sessions_are_frozen(rig: Rig, freezing: Mortal) -> None:
 async def test_the_locks_session_is_frozen(rig: Rig, freezing: Mortal, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has the lock still, and nobody can tell whether it will go on: 6."""
     monkeypatch.setattr(runs, "_HEARTBEAT_SECONDS", 0.2)
-    monkeypatch.setattr(pipeline, "GRACE", 0.1)
+    monkeypatch.setattr(session, "GRACE", 0.1)
     rig.server.faults = [Fault("list", faults.after(freezing.freeze_sessions, faults.stall), times=1)]
     report = await rig.run(6)
     assert report.error is not None
@@ -169,7 +169,7 @@ async def test_a_firewall_forgets_the_locks_connection(
 ) -> None:
     """The heartbeat is not answered. The lock stays with the session that nobody reaches: 6, and nothing is written."""
     monkeypatch.setattr(runs, "_HEARTBEAT_SECONDS", 0.2)
-    monkeypatch.setattr(pipeline, "GRACE", 0.1)
+    monkeypatch.setattr(session, "GRACE", 0.1)
     async with rigged(tmp_path, through(proxy, url)) as rig:
         rig.server.faults = [Fault("list", faults.after(proxy.forget, faults.stall), times=1)]
         report = await rig.run(6)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingest.engine.record.recorder import Recorder
-from ingest.engine.transfer.transfer import TransferPool
+from ingest.engine.transfer.pool import TransferPool
 from ingest.errors import DiskFull, IngestError
 from tests.faults.rig import OBJECTS, rigged
 

@@ -20,7 +20,7 @@ from ingest.catalog.copies import copies_of
 from ingest.catalog.schema.tables import objects as table
 from ingest.demo.verify_service import VerifyService
 from ingest.engine.run import Run
-from ingest.engine.transfer.recall import recalling
+from ingest.engine.transfer.refetch import recalling
 from ingest.errors import ExitCode, ObjectChanged
 from ingest.jobs.show import history, status
 from ingest.model import Delivery, DeliveryState, RunStatus

@@ -83,17 +83,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine/standing": ENGINE,
     "engine/run": ENGINE | {"engine/installation", "engine/record", "engine/standing", "settings"},
     "engine/prefixes": ENGINE | {"engine/run"},
-    "engine/trim": ENGINE | {"engine/run"},
     "engine/scan": ENGINE | RUN,
     "engine/transfer": ENGINE | {"engine/record", "engine/run"},
-    "engine/pipeline": ENGINE | STAGES | RUN,
     "outbox": COMMON | {"catalog", "delivery", "engine/record", "store", "tasks/stop"},
     "events": COMMON | ADAPTERS | {"broker", "engine/record", "engine/run", "engine/transfer"},
     "jobs": ENGINE
     | STAGES
     | RUN
     | {"broker", "delivery", "events", "outbox", "settings", "settings/sendable"}
-    | {"engine/evidence", "engine/installation", "engine/pipeline", "engine/trim"},
+    | {"engine/evidence", "engine/installation"},
     "demo": COMMON | {"settings", "source"},
     "testing": {"settings"},  # for the tests of other programs, and ours: nothing of ours needs it
     "cli": COMMON

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ingest.engine.record.recorder import Taken
-from ingest.engine.transfer.transfer import TransferPool
+from ingest.engine.transfer.pool import TransferPool
 from ingest.errors import DiskFull
 from ingest.model import Download, Outcome, Reason, RemoteObject, Status
 from ingest.plan.concurrency import Concurrency

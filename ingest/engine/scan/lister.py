@@ -30,7 +30,7 @@ _MOST_FAILURES = 8
 
 
 class PageSink(Protocol):
-    """What is done with the pages: the pipeline's side of a listing. All may raise what ended the recording."""
+    """What is done with the pages: the sync's side of a listing. All may raise what ended the recording."""
 
     async def plan(self, shards: Sequence[Shard]) -> None:
         """Learns of shards before they are listed, and of the new end of one that was split."""

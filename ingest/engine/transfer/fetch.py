@@ -87,7 +87,11 @@ class Fetch:
                 return await self._small(remote, body, earlier)
 
     async def newest(self, remote: RemoteObject) -> RemoteObject:
-        """The object as it is now. Raises `NoSuchKey` when it is gone."""
+        """The object as it is now. Raises `NoSuchKey`: it is gone. `ObjectChanged`: that version will not do."""
+        return self._accept(remote, await self.as_it_is(remote))
+
+    async def as_it_is(self, remote: RemoteObject) -> RemoteObject:
+        """The object as it is now, in whatever version. Raises `NoSuchKey` when it is gone."""
         head = await self.bucket.head(remote.key)
         return RemoteObject(remote.key, head.size, head.version, head.last_modified, head.storage_class)
 
@@ -196,13 +200,6 @@ class _Doubtful(NamedTuple):
 
 class SameVersionOnly(Fetch):
     """Never takes another version in the place of the recorded one."""
-
-    async def as_it_is(self, remote: RemoteObject) -> RemoteObject:
-        """The object as it is now, in whatever version. Raises `NoSuchKey` when it is gone."""
-        return await super().newest(remote)
-
-    async def newest(self, remote: RemoteObject) -> RemoteObject:
-        return self._accept(remote, await super().newest(remote))
 
     def _accept(self, wanted: RemoteObject, came: RemoteObject) -> RemoteObject:
         if not is_same(wanted.etag, came.etag) or wanted.size != came.size:

@@ -1,41 +1,38 @@
-"""Takes recorded versions again: what restore and repair share. Another version is never taken in their place."""
+"""Takes recorded versions again, never another one in their place: what restore, repair and a delivery share."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.catalog.copies import CopyRow
-from ingest.engine.record.batch_builder import BatchBuilder
-from ingest.engine.record.recorder import Recorder, Taken
+from ingest.catalog.copies import CopyRow, copies_of
+from ingest.engine.record.recorder import INTERVAL, Taken
 from ingest.engine.run import Run
-from ingest.engine.transfer.fetch import SameVersionOnly
-from ingest.engine.transfer.session import GRACE, concurrency_for, log_outcome, log_retry
-from ingest.engine.transfer.transfer import Transfer, TransferPool
-from ingest.errors import IngestError, NoSuchKey, ObjectChanged, SourceError
-from ingest.model import Counts, Download, Outcome, Reason, Status
+from ingest.engine.transfer.session import Session, Terms, swept, transferring
+from ingest.errors import IngestError, NoSuchKey, ObjectChanged, RowNotFound, SourceError
+from ingest.model import Download, LocalCopy, Outcome, Reason, Status
 from ingest.observe.logs import log
 from ingest.plan.checks import check_for
-from ingest.plan.concurrency import RetryBudget
 from ingest.plan.etags import is_same
 from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore
 from ingest.store.placing import Strangers
 from ingest.system.failpoints import failpoint
 
+_AT_ONCE = 16
+"""Copies that are brought back for deliveries."""
+_GATHER_SECONDS = INTERVAL
+"""That each of them waits for others to be recorded with it."""
+
 
 @dataclass(frozen=True)
 class Refetch:
-    """Open transfers into `store`. `keeps_rows` writes files only, and leaves the catalog as it is."""
+    """Many copies, by rows that were read. `keeps_rows` writes files only, and leaves the catalog as it is."""
 
-    run: Run
-    store: FileStore
-    recorder: Recorder
-    pool: TransferPool
-    fetch: SameVersionOnly
+    session: Session[PatientBucket]
     keeps_rows: bool
 
     async def submit(self, row: CopyRow, reason: Reason) -> None:
@@ -44,11 +41,14 @@ class Refetch:
         Raises:
             IngestError: recording ended, or the disk failed.
         """
-        remote = row.remote
-        await self.recorder.ready()
-        self.run.progress.planned(1, remote.size)
-        await self.pool.submit(Download(remote, None if self.keeps_rows else row.decided_on, reason))
+        await self._announce(row)
+        await self.session.submit(Download(row.remote, None if self.keeps_rows else row.decided_on, reason))
         failpoint("restore.submitted")
+
+    async def refuse(self, row: CopyRow, reason: Reason, error: IngestError) -> None:
+        """As one that was submitted and failed, without a download. Raises as `submit`."""
+        await self._announce(row)
+        self.session.record(Outcome(Download(row.remote, None, reason), Status.FAILED, row.remote, error=error))
 
     async def take_up(self, row: CopyRow) -> bool:
         """Whether the file at the copy's place is the version that the bucket holds now, which is not the recorded one:
@@ -57,47 +57,25 @@ class Refetch:
         Raises:
             IngestError: recording ended.
         """
-        if row.local_path is None or self.store.taken is not None:  # there a file may be another key's as well
+        session, wanted = self.session, row.remote
+        if row.local_path is None or session.store.taken is not None:  # there a file may be another key's as well
             return False
-        wanted = row.remote
         try:
-            newest = await self.fetch.as_it_is(wanted)
+            newest = await session.fetch.as_it_is(wanted)
         except SourceError:
             return False  # its download meets the same, and says so
         if is_same(newest.etag, wanted.etag) and newest.size == wanted.size:
             return False
         check = check_for(newest.etag, newest.size)
-        found = await asyncio.to_thread(self.store.adopt_at, row.local_path, newest.size, check)
+        found = await asyncio.to_thread(session.store.adopt_at, row.local_path, newest.size, check)
         if found is not None:
-            await self.recorder.ready()
-            self.recorder.add(Taken(Download(wanted, row.decided_on, Reason.REPAIR), newest, found, 1, 0))
+            await session.recorder.ready()
+            session.record(Taken(Download(wanted, row.decided_on, Reason.REPAIR), newest, found, 1, 0))
         return found is not None
 
-    async def refuse(self, row: CopyRow, reason: Reason, error: IngestError) -> None:
-        """As one that was submitted and failed, without a download. Raises as `submit`."""
-        await self.recorder.ready()
-        self.run.progress.planned(1, row.remote.size)
-        action = Download(row.remote, None, reason)
-        self.recorder.add(Outcome(action, Status.FAILED, row.remote, error=error))
-
-    async def drain(self) -> None:
-        """Waits until everything that was submitted is staged.
-
-        Raises:
-            IngestError: the disk failed, or the run was asked to stop.
-        """
-        drained = asyncio.ensure_future(self.pool.drain())
-        stopping = asyncio.ensure_future(self.run.stop.wait())
-        try:
-            await asyncio.wait({drained, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if drained.done():
-                await drained
-                failpoint("restore.downloaded")
-            else:
-                self.run.stop.raise_if_requested()
-        finally:
-            drained.cancel()
-            stopping.cancel()
+    async def _announce(self, row: CopyRow) -> None:
+        await self.session.recorder.ready()
+        self.session.run.progress.planned(1, row.remote.size)
 
 
 @asynccontextmanager
@@ -117,56 +95,70 @@ async def refetching(
     `strangers`, `target` is none of the catalog's, and no row is written. What turns out to be a newer version than the
     recorded one is put in line for `deliver_to`.
     """
-    store = FileStore(target, run.source.directory, strangers)
-    keeps_rows = strangers is not Strangers.NONE
-    try:
-        store.sweep()
-        concurrency = concurrency_for(None)
-        etags = await run.catalog.etags(run.source.id)
-        opening = PatientBucket.open(
-            run.settings.source,
-            connections=concurrency.ceiling,
-            bwlimit=bwlimit,
-            etags=etags,
-            clock=run.clock,
-            on_overload=concurrency.overloaded,
-        )
-        async with opening as bucket:
-            fetch = SameVersionOnly(bucket, store)
-            transfer = Transfer(fetch, concurrency, RetryBudget(), log_retry)
-            where = run.id, run.source.id, run.source.bucket
-            builder = BatchBuilder(*where, downloaded=called, etags=etags, deliver_to=deliver_to, now=run.clock.now)
+    terms = Terms(again=called, keeps_rows=strangers is not Strangers.NONE, bwlimit=bwlimit, deliver_to=deliver_to)
 
-            def seen(outcome: Outcome) -> None:
-                _log(outcome)
-                if outcome.remote is not None:
-                    run.progress.finished(outcome.remote.size, failed=outcome.status is Status.FAILED)
-                committed(outcome)
+    def seen(outcome: Outcome) -> None:
+        remote = outcome.remote
+        if remote is not None and isinstance(outcome.error, NoSuchKey):
+            log().error("gone_at_source", key=remote.key, message=f"{remote.key}: gone at source")
+        elif remote is not None and isinstance(outcome.error, ObjectChanged):
+            log().error("changed_at_source", key=remote.key, message=f"{remote.key}: changed at source")
+        committed(outcome)
 
-            recorder = Recorder(run.catalog, store, builder, Counts(), seen, keeps_rows=keeps_rows)
-            recorder.start(run.stop)
-            pool = TransferPool(transfer, recorder.add, concurrency)
-            open_transfers = Refetch(run, store, recorder, pool, fetch, keeps_rows)
-            try:
-                yield open_transfers
-                await open_transfers.drain()
-            finally:
-                try:
-                    if run.stop.requested:
-                        bucket.abandon(run.stop.error)
-                    await open_transfers.pool.stop(GRACE)
-                finally:
-                    await recorder.close()
-    finally:
-        store.close()
+    with swept(FileStore(target, run.source.directory, strangers)) as store:
+        async with transferring(run, PatientBucket, store, terms, seen) as session:
+            yield Refetch(session, terms.keeps_rows)
+            await session.drain()
+            failpoint("restore.downloaded")
 
 
-def _log(outcome: Outcome) -> None:
-    log_outcome(outcome)
-    remote = outcome.remote
-    if remote is None:
-        return
-    if isinstance(outcome.error, NoSuchKey):
-        log().error("gone_at_source", key=remote.key, message=f"{remote.key}: gone at source")
-    elif isinstance(outcome.error, ObjectChanged):
-        log().error("changed_at_source", key=remote.key, message=f"{remote.key}: changed at source")
+@dataclass
+class Recall:
+    """Single copies, on the way to their delivery. Opens the bucket when the first one is asked for, by a key. Use
+    `recalling` to make one."""
+
+    run: Run
+    store: FileStore
+    _stack: AsyncExitStack
+    _session: Session[PatientBucket] | None = None
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+
+    async def __call__(self, key: str, etag: str) -> LocalCopy:
+        """The durable copy of this version, and its row.
+
+        Raises:
+            NoSuchKey: gone at source. ObjectChanged: another version stands there, or is recorded. IngestError: other.
+        """
+        row = (await copies_of(self.run.catalog, self.run.source.id, [key])).get(key)
+        if row is None:
+            raise RowNotFound(f"{key!r} is not in the catalog")
+        failpoint("recall.read")
+        if row.remote.etag != etag:
+            raise ObjectChanged(f"{key!r}: another version is recorded")
+        async with self._limit:
+            session = await self._open()
+            outcome = await session.one(Download(row.remote, row.decided_on, Reason.RESTORE))
+        if outcome.copy is None:
+            raise outcome.error or SourceError(f"{key!r} could not be brought back")
+        return outcome.copy
+
+    async def _open(self) -> Session[PatientBucket]:
+        async with self._opening:
+            if self._session is None:
+                terms = Terms(again="restored", transfers=_AT_ONCE, interval=_GATHER_SECONDS)
+                opening = transferring(self.run, PatientBucket, self.store, terms, self._committed)
+                self._session = await self._stack.enter_async_context(opening)
+        return self._session
+
+    def _committed(self, outcome: Outcome) -> None:
+        if outcome.copy is not None:
+            self.run.counts.restored += 1
+            self.run.counts.bytes += outcome.received
+
+
+@asynccontextmanager
+async def recalling(run: Run, store: FileStore) -> AsyncIterator[Recall]:
+    """`store` is somebody else's, who closes it."""
+    async with AsyncExitStack() as stack:
+        yield Recall(run, store, stack)
