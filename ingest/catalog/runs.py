@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 from ingest.catalog import audit, writes
+from ingest.catalog.schema import schema
 from ingest.catalog.sources import Source
 from ingest.catalog.sql.continuity import REVISION, Continuity
 from ingest.catalog.sql.driver import Dialect, Driver, Statement, Steps, read_time
@@ -91,11 +92,18 @@ def start(
     return Continuity(int(run_id), started, str(revision))
 
 
-async def under_way(driver: Driver) -> list[str]:
-    """Those that nobody can know to be dead, of all sources, each in a few words; on a schema of any version."""
+async def at_work(url: str) -> list[str]:
+    """Those that nobody can know to be dead, of all sources, each in a few words; on a schema of any version, or none.
+
+    Raises:
+        DatabaseError: the database cannot be reached or read.
+    """
+    async with schema.as_it_is(url) as driver:
+        known = driver is not None and await schema.has_table(driver, "runs")
+        found = await driver.fetch(_RUNNING_ON_ANY) if driver is not None and known else []
     return [
         f"{command} (run {run_id}, pid {pid} on {host})"
-        for run_id, host, pid, heartbeat, command, _ in await driver.fetch(_RUNNING_ON_ANY)
+        for run_id, host, pid, heartbeat, command, _ in found
         if not is_dead(host, pid, None, read_time(heartbeat))
     ]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from ingest.catalog.schema.schema import CATALOG_ID
 from ingest.catalog.sql.driver import Dialect, Driver, Statement, Steps, read_time
 from ingest.errors import DirectoryTaken
 from ingest.model import ListingOrder
@@ -34,7 +35,6 @@ _NOTE_DIRECTORY = (
     "catalog_place = excluded.catalog_place, seen_at = excluded.seen_at"
 )
 _LOCK_POSTGRES = "LOCK TABLE sources IN SHARE ROW EXCLUSIVE MODE"
-_CATALOG_ID = "SELECT catalog_id FROM installation"
 _NAME_CATALOG = (
     "INSERT INTO installation (number, catalog_id, made_at) VALUES (1, ?, ?) ON CONFLICT (number) DO NOTHING"
 )
@@ -151,16 +151,10 @@ async def has_copies(driver: Driver, source_id: int) -> bool:
     return bool((await driver.fetch(_HAS_COPIES, source_id))[0][0])
 
 
-async def catalog_id(driver: Driver) -> str | None:
-    """The catalog's own id; None before it has one."""
-    rows = await driver.fetch(_CATALOG_ID)
-    return str(rows[0][0]) if rows else None
-
-
 def name_catalog(proposed: str, dialect: Dialect) -> Steps[str]:
     """The catalog's id: the one that it has, or else `proposed`."""
     yield Statement(_NAME_CATALOG, (proposed, dialect.time(datetime.now(UTC))))
-    return str((yield Statement(_CATALOG_ID))[0][0])
+    return str((yield Statement(CATALOG_ID))[0][0])
 
 
 async def directory(driver: Driver, directory_id: str) -> Known | None:

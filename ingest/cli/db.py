@@ -43,6 +43,7 @@ def upgrade(context: Context, dry_run: bool) -> None:
 
     Says what each step does. Of a SQLite catalog a copy is kept beside it, as it was before.
     """
+    from ingest.catalog import runs
     from ingest.catalog.schema import migrations, schema
     from ingest.engine.installation import admit
 
@@ -51,7 +52,7 @@ def upgrade(context: Context, dry_run: bool) -> None:
         url, newest = context.settings.database_url.get_secret_value(), migrations.revisions()[-1]
         found = await schema.current(url)
         migrations.require_known(found)
-        way = _Way(found, newest, migrations.way_up(found), await schema.at_work(url) if found != newest else ())
+        way = _Way(found, newest, migrations.way_up(found), await runs.at_work(url) if found != newest else ())
         if way.found is not None:
             _announce(context, way, [f"{step.revision}: {step.does}" for step in way.steps])
         for run in way.at_work:
@@ -74,6 +75,7 @@ def downgrade(context: Context, to: str | None, yes: bool, dry_run: bool) -> Non
     Says what is lost by it. Refused while runs are at work. Of a SQLite catalog a copy is kept beside it, as it was
     before. `base` leaves no table at all. Use the earlier version afterwards: this one would migrate it anew.
     """
+    from ingest.catalog import runs
     from ingest.catalog.schema import migrations, schema
     from ingest.engine.installation import admit
 
@@ -87,7 +89,7 @@ def downgrade(context: Context, to: str | None, yes: bool, dry_run: bool) -> Non
             raise SchemaMissing("there is no schema to take back")
         known = [migrations.BASE, *migrations.revisions()]
         target = to or known[known.index(found) - 1]
-        return _Way(found, target, migrations.way_down(found, target), await schema.at_work(url))
+        return _Way(found, target, migrations.way_down(found, target), await runs.at_work(url))
 
     way = run_async(look, at_once=True)
     _announce(context, way, [f"{step.revision} is undone, and with it is lost: {step.loses}" for step in way.steps])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,12 +21,17 @@ from ingest.catalog.schema.engine import create_engine
 from ingest.catalog.sql import postgres
 from ingest.catalog.sql.connect import open_driver
 from ingest.catalog.sql.url import Target
+from ingest.demo.broker import Broker
+from ingest.demo.verify_service import VerifyService
 from ingest.errors import DatabaseBusy, DatabaseUnfit
 from ingest.model import Audit
 from tests.faults.rig import OBJECTS, rigged
 from tests.fixtures.catalogs import opened_once, source_of, start_run
+from tests.fixtures.events import plain, run, sent, settings_for
 from tests.fixtures.poolers import pooled
 from tests.fixtures.process import run_ingest
+from tests.fixtures.servers import Bucket
+from tests.fixtures.verify_service import run_deliver, run_sync
 
 HOSTILE = {
     "array_nulls": "off",
@@ -147,21 +153,55 @@ async def test_the_audit_trail_is_one_chain(
 # How many.
 
 
-async def test_one_process_holds_ten_connections_at_most(postgres_url: str, administrator: asyncpg.Connection) -> None:
-    await schema.upgrade(postgres_url)
-    most = 0
+@asynccontextmanager
+async def counted(url: str) -> AsyncIterator[list[int]]:
+    """How many sessions of ours the server has, each time that it was asked."""
+    found: list[int] = []
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
 
-    async def look() -> None:
-        nonlocal most
+    async def ask() -> None:
         while True:
-            most = max(most, await administrator.fetchval(_NUMBER_OF_OURS, name_of(postgres_url)))
+            found.append(await connection.fetchval(_NUMBER_OF_OURS, name_of(url)))
             await asyncio.sleep(0.01)
 
+    asking = asyncio.create_task(ask())
+    try:
+        yield found
+    finally:
+        asking.cancel()
+        await asyncio.wait({asking})
+        await connection.close()
+
+
+async def test_one_process_holds_ten_connections_at_most(postgres_url: str, administrator: asyncpg.Connection) -> None:
+    """However much is asked at once. The tenth is for a lock that is taken again while the server still has the old."""
+    await schema.upgrade(postgres_url)
     async with Catalog.open(postgres_url) as catalog, catalog.lock("sync of source 1"):
-        looking = asyncio.create_task(look())
         await asyncio.gather(*(catalog.driver.fetch("SELECT pg_sleep(0.05)") for _ in range(40)))
-        looking.cancel()
-    assert 8 < most <= 10
+        found = await administrator.fetchval(_NUMBER_OF_OURS, name_of(postgres_url))  # none ends before the pool
+    assert found == postgres.CONNECTIONS + 1 == 9
+
+
+async def test_so_does_each_command(
+    moto: Bucket,
+    shared_broker: Broker,
+    service: VerifyService,
+    topic: str,
+    tmp_path: Path,
+    postgres_url: str,
+) -> None:
+    """All of its parts share one pool: listers, transfers, recorder, outbox, dead letters, and the lock beside it."""
+    settings = await settings_for(moto, shared_broker, topic, tmp_path, postgres_url, verify_url=service.url)
+    await shared_broker.create(topic, 3)
+    await moto.put({f"{number % 7}/{number:03}": b"%d" % number for number in range(70)})
+    async with counted(postgres_url) as found:
+        assert (await run_sync(settings)).counts.downloaded == 70
+        assert (await run_deliver(settings)).counts.delivered == 70
+        keys = {f"new/{number:03}": b"%d" % number for number in range(30)}
+        await moto.put(keys)
+        await shared_broker.send(topic, [plain(key, moto.name) for key in keys] + [sent("k", b"no JSON")])
+        assert (await run(settings)).counts.delivered == 30
+    assert 2 <= max(found) <= 10
 
 
 @pytest_asyncio.fixture

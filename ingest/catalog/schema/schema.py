@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.catalog import runs, sources
 from ingest.catalog.schema.keeping import keep_copy
 from ingest.catalog.schema.migrations import migrations_dir, require_known
 from ingest.catalog.schema.migrations import revisions as revisions  # noqa: PLC0414 - asked of the schema, too
@@ -41,6 +40,7 @@ _TAKE_TURNS_POSTGRES = (
 """One migration at a time, however long it takes."""
 _TABLE_POSTGRES = "SELECT 1 WHERE to_regclass(?) IS NOT NULL"
 _TABLE_SQLITE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+CATALOG_ID = "SELECT catalog_id FROM installation"
 _COUNT_TABLES_SQLITE = "SELECT count(*) FROM sqlite_master"
 
 
@@ -50,11 +50,8 @@ async def current(url: str) -> str | None:
     Raises:
         DatabaseError: it cannot be reached or read.
     """
-    target = Target.of(url, read_only=True)
-    if not target.is_postgres and not os.path.exists(target.file):
-        return None
-    async with open_driver(target) as driver:
-        return await revision(driver, target.shown, our_tables)
+    async with as_it_is(url) as driver:
+        return None if driver is None else await revision(driver, Target.of(url).shown, our_tables)
 
 
 def our_tables() -> list[str]:
@@ -63,7 +60,7 @@ def our_tables() -> list[str]:
     return list(metadata.tables)
 
 
-async def _has_table(driver: Driver, name: str) -> bool:
+async def has_table(driver: Driver, name: str) -> bool:
     return bool(await driver.fetch(_TABLE_POSTGRES if driver.dialect.is_postgres else _TABLE_SQLITE, name))
 
 
@@ -97,19 +94,6 @@ async def downgrade(url: str, to: str) -> Path | None:
     return await _migrate(url, to, down=True)
 
 
-async def at_work(url: str) -> list[str]:
-    """The runs that are under way, each in a few words; none where there is no schema.
-
-    Raises:
-        DatabaseError: it cannot be reached or read.
-    """
-    target = Target.of(url, read_only=True)
-    if not target.is_postgres and is_absent(target.file):
-        return []
-    async with open_driver(target) as driver:
-        return await runs.under_way(driver) if await _has_table(driver, "runs") else []
-
-
 async def require_sound(driver: Driver, where: str) -> None:
     """Reads the whole of a SQLite file; PostgreSQL has checksums of its own.
 
@@ -139,6 +123,21 @@ async def fitting(url: str, admit: Admission = admit_any, *, read_only: bool = F
         yield driver
 
 
+@asynccontextmanager
+async def as_it_is(url: str) -> AsyncIterator[Driver | None]:
+    """A driver of a database that is only looked at, whatever its schema; None where there is no file, or an empty one.
+
+    Raises:
+        DatabaseError: it cannot be reached or read.
+    """
+    target = Target.of(url, read_only=True)
+    if not target.is_postgres and is_absent(target.file):
+        yield None
+        return
+    async with open_driver(target) as driver:
+        yield driver
+
+
 def is_absent(file: str) -> bool:
     """Whether there is no SQLite file, or one without a byte: SQLite takes that for a new database."""
     try:
@@ -151,18 +150,18 @@ def is_absent(file: str) -> bool:
 
 async def admitted(url: str, admit: Admission) -> None:
     """Has `admit` look at the catalog as it is; nothing is made or migrated. Raises what it raises, `DatabaseError`."""
-    target = Target.of(url, read_only=True)
-    if not target.is_postgres and is_absent(target.file):
-        admit(None)
-        return
-    async with open_driver(target) as driver:
-        admit(await _catalog_id(driver, await revision(driver, target.shown, our_tables)))
+    async with as_it_is(url) as driver:
+        if driver is None:
+            admit(None)
+        else:
+            admit(await _catalog_id(driver, await revision(driver, Target.of(url).shown, our_tables)))
 
 
 async def _catalog_id(driver: Driver, found: str | None) -> str | None:
-    if found != revisions()[-1] and not await _has_table(driver, "installation"):
+    if found != revisions()[-1] and not await has_table(driver, "installation"):
         return None
-    return await sources.catalog_id(driver)
+    rows = await driver.fetch(CATALOG_ID)
+    return str(rows[0][0]) if rows else None
 
 
 async def _fit(url: str, target: Target, driver: Driver, admit: Admission) -> None:
