@@ -1,4 +1,4 @@
-"""What `status` and `runs` show, in plain SQL: somebody waits for the answer (docs/decisions/0008)."""
+"""What `status` and `runs` show: totals, the runs, and what came of them."""
 
 from __future__ import annotations
 

@@ -205,19 +205,19 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
 
 
 @asynccontextmanager
-async def asked(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
+async def opened_read_only(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
     """The same for a command that only asks: nothing is written, and what is not there is answered with nothing.
 
     Raises:
         As `opened`.
     """
     with protecting(settings.secrets):
-        async with _asked(settings) as opened_catalog:
+        async with _opened_read_only(settings) as opened_catalog:
             yield opened_catalog
 
 
 @asynccontextmanager
-async def _asked(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
+async def _opened_read_only(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
     found = Installation(settings)
     endpoint, bucket = settings.required("endpoint"), settings.required("bucket")
     if found.catalog_is_absent:

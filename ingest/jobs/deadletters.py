@@ -9,7 +9,7 @@ from typing import Any
 
 from ingest.catalog import deadletters
 from ingest.catalog.deadletters import Chosen, LetterRow
-from ingest.engine.installation import asked
+from ingest.engine.installation import opened_read_only
 from ingest.engine.options import LetterOptions
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.session import GRACE
@@ -30,7 +30,7 @@ async def letters(
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Kept messages behind that id, oldest first: where they stood, why they are kept, every try. `begun` brings no
     more than the beginning of each message. Close it (`aclosing`) when leaving it early."""
-    async with asked(settings) as (catalog, source):
+    async with opened_read_only(settings) as (catalog, source):
         left = limit
         while left is None or left > 0:
             most = deadletters.AT_ONCE if left is None else min(left, deadletters.AT_ONCE)

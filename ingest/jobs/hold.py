@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from ingest.catalog.copies import copies_of
 from ingest.catalog.holds import Hold, Holder, all_holds
-from ingest.engine.installation import asked
+from ingest.engine.installation import opened_read_only
 from ingest.engine.options import HoldOptions, require_choice
 from ingest.engine.prefixes import is_on_record, read_prefix
 from ingest.engine.record.copies import Copies
@@ -100,7 +100,7 @@ async def release(
 
 async def holds(settings: Settings) -> list[Hold]:
     """Every hold, in key order."""
-    async with asked(settings) as (catalog, source):
+    async with opened_read_only(settings) as (catalog, source):
         return await all_holds(catalog, source.id)
 
 

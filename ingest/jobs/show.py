@@ -9,7 +9,7 @@ from typing import Any, cast
 from ingest.catalog import deadletters, outbox, overview
 from ingest.catalog.catalog import Catalog, Source
 from ingest.catalog.history import deliveries_of, story
-from ingest.engine.installation import asked
+from ingest.engine.installation import opened_read_only
 from ingest.errors import RowNotFound
 from ingest.jobs.answers import History, RunRecord, RunShown, SourceStatus
 from ingest.model import LISTS_THE_BUCKET, RemoteObject
@@ -45,7 +45,7 @@ async def ls(settings: Settings, prefix: str = "", limit: int | None = None) -> 
 
 async def status(settings: Settings) -> SourceStatus:
     """Totals by state, of objects and deliveries, and the last run of each command."""
-    async with asked(settings) as (catalog, source):
+    async with opened_read_only(settings) as (catalog, source):
         found = await overview.totals(catalog, source.id)
         last = await overview.last_runs(catalog, source.id)
         since, reason = await overview.order_shown(catalog, source.id)
@@ -75,7 +75,7 @@ async def status(settings: Settings) -> SourceStatus:
 
 async def runs(settings: Settings, limit: int = 20) -> list[RunRecord]:
     """The last runs, the newest first."""
-    async with asked(settings) as (catalog, source):
+    async with opened_read_only(settings) as (catalog, source):
         return cast(list[RunRecord], await overview.recent_runs(catalog, source.id, limit))
 
 
@@ -85,7 +85,7 @@ async def run_shown(settings: Settings, run_id: int, limit: int, key: str | None
     Raises:
         RowNotFound: the catalog has no such run of this source, or no such key.
     """
-    async with asked(settings) as (catalog, source):
+    async with opened_read_only(settings) as (catalog, source):
         run: Any = await overview.run_of(catalog, source.id, run_id)
         if run is None:
             raise RowNotFound(f"run {run_id} of {source.bucket} is not on record", hint="`ingest runs` shows the last.")
@@ -116,7 +116,7 @@ async def history(settings: Settings, key: str) -> History:
     Raises:
         RowNotFound: the catalog does not know the key.
     """
-    async with asked(settings) as (catalog, source):
+    async with opened_read_only(settings) as (catalog, source):
         row, events = await _story(catalog, source, key)
         deliveries = await deliveries_of(catalog, source.id, row["key"])
         return {"object": row, "events": events, "deliveries": deliveries}

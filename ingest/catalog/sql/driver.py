@@ -2,7 +2,7 @@
 
 A transaction yields a `Statement` and receives its rows. SQLite runs it in one go on its writer's thread, without a
 switch of threads for each statement; PostgreSQL awaits each. Written once, for both, and without SQLAlchemy, whose
-import takes longer than a run with nothing to do (docs/decisions/0008).
+import takes longer than a run with nothing to do (docs/decisions/0008, 0038).
 """
 
 from __future__ import annotations

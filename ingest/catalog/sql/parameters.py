@@ -1,7 +1,6 @@
-"""What may stand behind the question mark of a PostgreSQL URL: the names of PostgreSQL's own tools, for both drivers.
+"""What may stand behind the question mark of a PostgreSQL URL: the names of PostgreSQL's own tools.
 
-SQLAlchemy's dialect would hand any name on as an argument of asyncpg, which has none for `sslmode`; asyncpg takes those
-only from a URL of its own.
+asyncpg has no argument for `sslmode` and its kind: it takes them only from a URL of its own.
 """
 
 from __future__ import annotations
