@@ -1,10 +1,13 @@
-"""A secret, and where it is written."""
+"""A secret, where it is written, and how nothing shows it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ingest.settings.variables import VARIABLES
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -26,3 +29,14 @@ class Secret:
             return self.file.read_text(encoding="utf-8").strip() or known
         except (OSError, UnicodeDecodeError):
             return known  # it is being replaced, perhaps: the one that we know may do
+
+
+def wrapped(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by field, with their secrets wrapped: a traceback that shows variables shows none from then on."""
+    from pydantic import SecretStr
+
+    secret = {field for field, variable in VARIABLES.items() if variable.secret}
+    return {
+        field: SecretStr(value) if field in secret and isinstance(value, str) else value
+        for field, value in values.items()
+    }

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NoReturn, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pydantic import (
@@ -29,7 +29,7 @@ from ingest.settings.anchors import anchored, anchored_url
 from ingest.settings.environment import Found, Names, read_sources
 from ingest.settings.kafka import KafkaSettings, KafkaVariables
 from ingest.settings.retention import RetentionVariables
-from ingest.settings.secret import Secret
+from ingest.settings.secret import Secret, wrapped
 from ingest.settings.service import ServiceSettings, ServiceVariables
 from ingest.settings.source import SourceSettings
 from ingest.settings.trust import Trust
@@ -91,12 +91,15 @@ class Settings(RetentionVariables, KafkaVariables, ServiceVariables):
         given = {name: value for name, value in (flags or {}).items() if value not in (None, "")}
         if "://" in str(given.get("endpoint", "")):
             values.pop("secure", None)  # a URL on the command line outranks S3_SECURE of the environment
-        values.update(given)
+        values = wrapped(values | given)
         try:
             settings = cls(**values, warnings=tuple(warnings))
         except ValidationError as error:
             raise _as_settings_error(error) from None
         return settings.model_copy(update={"warnings": (*warnings, *settings._own_warnings())})
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("settings hold secrets, and are not pickled: each process loads its own")
 
     def replace(self, **overrides: object) -> Self:
         """A copy with other values for some fields, validated like the first; neither environment nor files are read.

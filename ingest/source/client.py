@@ -21,7 +21,8 @@ from ingest.model import RemoteObject, Shard
 from ingest.observe.logs import log
 from ingest.plan.checks import Hasher
 from ingest.plan.etags import etag_of
-from ingest.settings import VARIABLES, Settings
+from ingest.settings import Settings
+from ingest.settings.secret import wrapped
 from ingest.settings.sendable import bucket_name
 from ingest.source.bucket import RawPage
 from ingest.source.checksums import check_for_headers, stored_check
@@ -292,13 +293,8 @@ def shown(client: object, settings: Settings | None) -> str:
 
 
 def without_secrets(given: Given) -> Given:
-    """What is given, with its secrets wrapped: a traceback that shows variables shows none of them from then on."""
-    hidden: dict[str, Any] = {
-        name: SecretStr(value) if isinstance(value, str) and name in VARIABLES and VARIABLES[name].secret else value
-        for name, value in given.items()
-        if value is not None
-    }
-    return cast(Given, hidden)
+    """What is given, with its secrets wrapped."""
+    return cast(Given, wrapped({name: value for name, value in given.items() if value is not None}))
 
 
 def _settings_of(settings: Settings | None, given: Given) -> Settings:

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings/sendable": set(),
     "settings/trust": NOUNS,
     "settings/environment": NOUNS | {"settings/anchors"},
-    "settings/secret": set(),
+    "settings/secret": {"settings/variables"},
     "settings/variables": NOUNS,
     "settings/source": {"settings/trust", "settings/variables"},
     "settings/kafka": WORDS | {"settings/secret", "settings/sendable", "settings/trust"},
@@ -68,7 +68,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observe": WORDS | {"plan"},
     "http": WORDS | {"settings/trust"},
     # Five adapters, which meet in the engine alone.
-    "source": COMMON | {"http", "settings/sendable", "settings/source", "settings/trust", "tasks/threads"},
+    "source": COMMON
+    | {"http", "settings/secret", "settings/sendable", "settings/source", "settings/trust", "tasks/threads"},
     "store": COMMON | {"hashing", "system/processes"},
     "catalog/sql": COMMON,
     "catalog/schema": COMMON | {"catalog/sql"},

@@ -124,4 +124,12 @@ def test_no_frame_of_ours_shows_a_secret(make: Callable[..., Any]) -> None:
     ours = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     frames = [frame for frame in ours.stack if "/tests/" not in frame.filename]
     assert frames
-    assert not [frame for frame in frames if SECRET in str(frame.locals)]
+    secrets = {SECRET, *(ENVIRONMENT[name] for name in ("S3_SECRET_KEY", "S3_SESSION_TOKEN"))}
+    assert not [frame.name for frame in frames if any(secret in str(frame.locals) for secret in secrets)]
+
+
+def test_settings_are_copied_and_not_pickled() -> None:
+    told = Settings.load()
+    assert copy.copy(told) == copy.deepcopy(told) == told
+    with pytest.raises(TypeError, match="each process"):
+        pickle.dumps(told)
