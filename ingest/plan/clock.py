@@ -46,7 +46,7 @@ def believed_after(reading: Reading, believed: datetime | None) -> datetime | No
         return now if abs(ahead) <= TOLERANCE else believed
     if trusted or believed is None:
         return now
-    return max(now, believed) if believed - TOLERANCE <= now <= believed + LONGEST_GAP else believed
+    return max(now, believed) if now <= believed + LONGEST_GAP else believed
 
 
 def clock_fault(reading: Reading, believed: datetime | None) -> str | None:

@@ -33,6 +33,7 @@ MARK = Mark(41, BEGAN, 8)
         (Noted(41, (MARK,)), 73, Standing([], 41), True),
         (Noted(41, (MARK,)), 73, Standing([], 42), False),
         (Noted(41, (MARK, Mark(40, BEGAN, 3))), 73, Standing([MARK], 1), True),
+        (Noted(41, (MARK._replace(written=0),)), 73, Standing([], 1), True),
     ],
     ids=[
         "nothing is noted",
@@ -49,6 +50,7 @@ MARK = Mark(41, BEGAN, 8)
         "not there, and it would be the oldest",
         "trimmed away",
         "one of two",
+        "one that had written nothing yet",
     ],
 )
 def test_whether_a_catalog_is_behind(noted: Noted, begun: int, found: Standing, behind: bool) -> None:

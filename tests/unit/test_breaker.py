@@ -76,6 +76,7 @@ def test_a_hold_stops_everything_for_its_time_and_is_no_failure() -> None:
     breaker = Breaker(threshold=1)
     breaker.hold(0.0, 30.0)
     breaker.hold(0.0, 10.0)
+    assert breaker.wait(31.0) == 0.0
     assert circuit_of(breaker) is Circuit.CLOSED
     assert not breaker.may_start(29.0)
     assert breaker.wait(10.0) == 20.0
@@ -90,3 +91,26 @@ def test_without_anything_to_probe_with_it_closes_on_probation() -> None:
     breaker.failed(10.0)
     assert circuit_of(breaker) is Circuit.OPEN
     assert breaker.wait(10.0) == 2.0, "its pauses go on growing"
+
+
+def test_a_hold_forgives_what_failed_before_it() -> None:
+    breaker = Breaker(threshold=2)
+    breaker.failed(0.0)
+    breaker.hold(0.0, 1.0)
+    breaker.failed(2.0)
+    assert circuit_of(breaker) is Circuit.CLOSED
+
+
+def test_unless_something_else_is_said_five_failures_open_it_and_a_minute_is_its_longest_pause() -> None:
+    breaker, now = Breaker(), 100.0
+    assert breaker.wait(0.0) == 0.0
+    for _ in range(4):
+        breaker.failed(now)
+    assert circuit_of(breaker) is Circuit.CLOSED
+    breaker.failed(now)
+    assert circuit_of(breaker) is Circuit.OPEN
+    for _ in range(8):
+        now += breaker.wait(now)
+        assert breaker.may_start(now)
+        breaker.failed(now)
+    assert breaker.wait(now) == 60.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from ingest.plan.concurrency import Concurrency
+from ingest.plan.concurrency import Concurrency, RetryBudget
 
 
 def simulate(concurrency: Concurrency, *, round_trip: float, rate: float, seconds: float) -> list[tuple[float, int]]:
@@ -96,3 +96,37 @@ def test_overload_is_over_after_two_seconds() -> None:
         concurrency.overloaded(1.0)
         concurrency.succeeded(1.0, now)
         assert concurrency.current == level
+
+
+def test_a_second_overload_halves_again_once_the_first_is_over() -> None:
+    concurrency = Concurrency(current=40)
+    levels = []
+    for now in (1.0, 2.9, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0):
+        concurrency.overloaded(now)
+        levels.append(concurrency.current)
+    assert levels == [20, 20, 10, 5, 2, 1, 1, 1]
+
+
+def test_the_best_latency_is_forgotten_in_time() -> None:
+    concurrency = Concurrency()
+    concurrency.succeeded(1.0, 0.0)
+    concurrency.succeeded(9.0, 450.0)
+    assert concurrency.best == 1.5
+    concurrency.succeeded(9.0, 1350.0)
+    assert concurrency.best == 3.0
+
+
+def test_retries_are_a_few_and_a_tenth_of_the_work() -> None:
+    budget = RetryBudget()
+    assert [budget.spend() for _ in range(65)] == [True] * 64 + [False]
+    for _ in range(9):
+        budget.earn()
+    assert not budget.spend()
+    budget.earn()
+    budget.earn()
+    assert [budget.spend(), budget.spend()] == [True, False]
+
+
+def test_the_last_retry_is_a_whole_one() -> None:
+    budget = RetryBudget(allowance=1.0)
+    assert [budget.spend(), budget.spend()] == [True, False]

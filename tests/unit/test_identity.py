@@ -53,6 +53,17 @@ def test_what_belongs_together(
         assert catalog_fits(inside, outside, catalog) is verdict  # it shows before a source is looked for
 
 
+def test_what_shows_before_a_source_is_looked_for() -> None:
+    assert catalog_fits(A, None, "C") is Fit.FITS
+    assert catalog_fits(A, B, "C") is Fit.FITS
+    assert catalog_fits(None, None, "C") is Fit.NEW
+    assert catalog_fits(None, A, "C") is Fit.DIRECTORY_MISSING
+
+
+def test_a_source_that_the_catalog_does_not_know_has_nothing_recorded() -> None:
+    assert Recorded() == Recorded(directory_id=None, copies_astray=False, embedded=False)
+
+
 HERE = DirectoryPlace("/a", "host", "7")
 
 

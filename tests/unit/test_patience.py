@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ingest.plan.patience import next_try
+from ingest.plan.patience import MESSAGE_PATIENCE, next_try
 
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -22,6 +22,12 @@ def test_pauses_double_up_to_a_minute_until_patience_ends() -> None:
     found = tries(timedelta(minutes=15))
     assert found[:8] == [1, 3, 7, 15, 31, 63, 123, 183]
     assert found[-2] < 900 <= found[-1] < 960
+
+
+def test_unless_something_else_is_said_it_is_a_quarter_of_an_hour() -> None:
+    assert next_try(FIRST, FIRST + timedelta(minutes=15), 1) is None
+    assert next_try(FIRST, FIRST + timedelta(minutes=15, microseconds=-1), 1) is not None
+    assert timedelta(minutes=15) == MESSAGE_PATIENCE
 
 
 def test_without_patience_nothing_is_tried_again() -> None:

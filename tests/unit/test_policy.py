@@ -8,7 +8,7 @@ import pytest
 
 from ingest.model import CatalogRow, Counts, Download, Outcome, Pair, Reason, RemoteObject, Skip, Status
 from ingest.plan.etags import timed
-from ingest.plan.policy import decide, is_believed_absent, overtaken
+from ingest.plan.policy import decide, is_believed_absent, is_had, overtaken
 from ingest.plan.selection import Selection
 from ingest.plan.tally import tally
 
@@ -165,3 +165,19 @@ def test_the_counts_add_up_for_every_row_of_the_table() -> None:
     assert counts.listed == len([listed for listed, *_ in TABLE if listed is not None])
     assert counts.listed == counts.new + counts.changed + counts.unchanged + counts.skipped
     assert counts.new + counts.changed == counts.downloaded + counts.failed
+
+
+@pytest.mark.parametrize(
+    ("newest", "known", "had"),
+    [
+        (remote(), row("present"), True),
+        (remote(), row("pruned"), True),
+        (remote(), row("known"), False),
+        (remote(), row("failed"), False),
+        (remote(), row("present", "e0"), False),
+        (remote(size=4), row("present"), False),
+        (remote(), None, False),
+    ],
+)
+def test_whether_a_version_was_taken_already(newest: RemoteObject, known: CatalogRow | None, had: bool) -> None:
+    assert is_had(newest, known) is had

@@ -1,10 +1,10 @@
-"""What counts as removed unread: the rows of the table in `plan.offsets.removed`."""
+"""What counts as removed unread: the rows of the table in `plan.offsets.removed`; and what waits for its doubts."""
 
 from __future__ import annotations
 
 import pytest
 
-from ingest.plan.offsets import OffsetGap, removed
+from ingest.plan.offsets import OffsetGap, OffsetTracker, removed
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,15 @@ from ingest.plan.offsets import OffsetGap, removed
 )
 def test_removed(gap: OffsetGap, committed: int | None, oldest: int, expected: range) -> None:
     assert list(removed(gap, committed, oldest)) == list(expected)
+
+
+def test_nothing_is_committed_before_each_doubt_is_cleared_up() -> None:
+    tracker = OffsetTracker(doubts=2)
+    tracker.take(7)
+    tracker.finish(7)
+    offered = []
+    for _ in range(2):
+        offered.append((tracker.doubts, tracker.committable))
+        tracker.believe()
+    assert offered == [(2, None), (1, None)]
+    assert (tracker.doubts, tracker.committable) == (0, 8)

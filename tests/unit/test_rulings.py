@@ -39,6 +39,9 @@ def test_ruling(ruling: Ruling, statuses: tuple[int, ...]) -> None:
         ('{"seen": "<html>"}', Ruling.DELIVERED),
         ("<verified/>", Ruling.DELIVERED),
         ("<htm", Ruling.DELIVERED),
+        ("X<html>", Ruling.DELIVERED),
+        (995 * " " + "<html>", Ruling.ENDPOINT),
+        (996 * " " + "<html>", Ruling.DELIVERED),  # nobody's page begins so far behind
     ],
 )
 def test_a_web_page_is_no_consent(body: str, ruling: Ruling) -> None:
@@ -53,6 +56,7 @@ def test_pauses_grow_to_a_bound_and_the_jitter_only_shortens_them() -> None:
     assert pauses[-1] == LONGEST_PAUSE
     assert 3 * 86400 < sum(pauses) < 5 * 86400, "about four days, as the table says"
     assert pause_after(3, 1.0) == 2.0
+    assert (MOST_DELIVERIES, LONGEST_PAUSE) == (30, 6 * 60 * 60)
 
 
 @pytest.mark.parametrize(

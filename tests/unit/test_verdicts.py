@@ -66,6 +66,21 @@ def test_what_is_known_decides_when_nothing_is_left_to_try(
     assert verdicts.refused(status, 99, at=9.0) is following
 
 
+def test_what_is_taken_begins_the_row_anew_and_is_remembered() -> None:
+    verdicts: Verdicts[int] = Verdicts()
+    refuse(verdicts, MANY - 1)
+    verdicts.taken(sent=9.0)
+    assert refuse(verdicts, MANY - 1, first=10) == [Whose.HELD] * (MANY - 1)
+    assert verdicts.ended() is Whose.OBJECT, "something was taken there once"
+    refuse(verdicts, 1, 404)
+    assert verdicts.ended() is Whose.OBJECT, "in this run"
+
+
+def test_unless_it_is_said_nothing_was_ever_taken() -> None:
+    assert Verdicts[int]() == Verdicts(ever=False, now=False, is_astray=False, held=[], row=0)
+    assert (MANY, sorted(ROUTING)) == (5, [400, 404, 410])
+
+
 def test_nothing_is_held_twice() -> None:
     verdicts: Verdicts[int] = Verdicts()
     refuse(verdicts, 2)

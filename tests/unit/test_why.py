@@ -44,7 +44,8 @@ def test_what_keeps_it_out(told: dict[str, Any], expected: str | None) -> None:
 
 
 def test_a_directory_marker_has_no_file() -> None:
-    assert "directory marker" in str(why_left(RemoteObject("a/", 0, "e", NOON), {}))
+    expected = "a directory marker, of which there is never a file"
+    assert why_left(RemoteObject("a/", 0, "e", NOON), {}) == expected
 
 
 @pytest.mark.parametrize(
