@@ -111,6 +111,7 @@ class S3Client:
     async def __aenter__(self) -> Self:
         if self._control is not None:
             raise RuntimeError("this S3Client is already open")
+        self.settings.required("endpoint")  # the first thing that is missing is the first that is named
         async with AsyncExitStack() as stack:
             stack.enter_context(protecting(self.settings.secrets))
             control = await stack.enter_async_context(ControlPlane(self.settings.source))

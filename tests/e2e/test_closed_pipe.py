@@ -17,7 +17,7 @@ from ingest.catalog import deadletters
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.deadletters import LetterRow
 from tests.fixtures.catalogs import source_of
-from tests.fixtures.process import Done, ended, environment, run_ingest, started
+from tests.fixtures.process import ANEW, Done, ended, environment, run_ingest, started
 from tests.fixtures.servers import Bucket
 
 READING = [
@@ -39,7 +39,7 @@ async def test_an_output_that_cannot_be_written_is_no_defect(weed: Bucket, tmp_p
     try:
         for command in (("runs",), ("ls", "--json"), ("sync", "--dry-run"), ("sync",)):
             variables = weed.variables(tmp_path / "data")
-            async with started(*command, "-q", variables=variables, cwd=tmp_path, stdout=full) as process:
+            async with started(*command, "-q", variables=variables, cwd=tmp_path, program=ANEW, stdout=full) as process:
                 done = await ended(process)
             quiet = command == ("sync",)  # it has nothing to say
             assert (done.code, "No space left on device" in done.stderr) == ((0, False) if quiet else (5, True)), (
@@ -67,7 +67,9 @@ async def unread(*arguments: str, variables: Mapping[str, str], cwd: Path, both:
     os.close(reader)
     try:
         stderr = writer if both else PIPE
-        async with started(*arguments, variables=variables, cwd=cwd, stdout=writer, stderr=stderr) as process:
+        async with started(
+            *arguments, variables=variables, cwd=cwd, program=ANEW, stdout=writer, stderr=stderr
+        ) as process:
             return await ended(process)
     finally:
         os.close(writer)
@@ -94,7 +96,9 @@ async def test_a_list_that_is_read_for_a_while_ends_quietly(
         said = (None, b"x" * 100, (), "dead", "not_json", (), datetime.now(UTC))
         await deadletters.put(catalog, source.id, [LetterRow("t", 0, number, *said) for number in range(2_000)])
     reader, writer = os.pipe()
-    async with started("deadletters", "list", *flags, variables=variables, cwd=tmp_path, stdout=writer) as process:
+    async with started(
+        "deadletters", "list", *flags, variables=variables, cwd=tmp_path, program=ANEW, stdout=writer
+    ) as process:
         os.close(writer)
         assert await asyncio.to_thread(os.read, reader, 1)
         os.close(reader)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.rig import Rig, rigged, sqlite_template, sqlite_url, swift, variables_of
-from tests.fixtures.process import Done, run_ingest
+from tests.fixtures.process import ANEW, Done, run_ingest
 
 __all__ = ["sqlite_template", "sqlite_url", "swift"]
 
@@ -98,7 +98,7 @@ async def test_an_argument_that_is_no_utf8(tmp_path: Path, sqlite_url: str, swif
             ("sync", "--prefix", "\udce4"),
             ("history", "\udce4"),
         ):
-            done = await run_ingest(*arguments, variables=variables_of(rig.settings), cwd=rig.home)
+            done = await run_ingest(*arguments, variables=variables_of(rig.settings), cwd=rig.home, program=ANEW)
             assert done.code in (1, 2), done.stderr
             assert "defect" not in done.stderr
             assert "Traceback" not in done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.recorder import recording
-from tests.fixtures.process import ended, run_ingest, started, until
+from tests.fixtures.process import ANEW, ended, run_ingest, started, until
 from tests.fixtures.servers import Bucket
 
 CANARY = "canary-9f3b-secret"
@@ -75,7 +75,7 @@ async def test_secrets_stay_secret_at_debug_level(weed: Bucket, tmp_path: Path) 
 
 async def test_the_json_summary_has_every_field_and_nothing_else_on_stdout(weed: Bucket, tmp_path: Path) -> None:
     await weed.put({"k": b"x"})
-    done = await run_ingest("sync", "--json", variables=weed.variables(tmp_path / "data"), cwd=tmp_path)
+    done = await run_ingest("sync", "--json", variables=weed.variables(tmp_path / "data"), cwd=tmp_path, program=ANEW)
     document = json.loads(done.stdout)
     fields = (
         "command run_id status listed new changed unchanged skipped downloaded bytes failed gone pruned kept restored"
@@ -99,7 +99,7 @@ async def test_a_stop_is_clean_and_a_kill_is_repaired_by_the_next_run(weed: Buck
         ):
             proxy.sent.clear()
             wanted = random.randint(1, 200)
-            async with started(*command, variables=variables, cwd=tmp_path) as process:
+            async with started(*command, variables=variables, cwd=tmp_path, program=ANEW) as process:
                 await until(lambda: proxy.got() >= wanted or process.returncode is not None)
                 if process.returncode is None:
                     process.send_signal(number)
@@ -145,9 +145,8 @@ async def test_a_killed_large_download_is_gone_on_with(weed: Bucket, tmp_path: P
 async def test_the_demo_keeps_its_promises_and_leaves_nothing(tmp_path: Path) -> None:
     own = f"sqlite+aiosqlite:///{tmp_path}/real/catalog.db"
     (tmp_path / ".env").write_text("S3_SECURE=true\nS3_BUCKET=real-bucket\n")
-    done = await run_ingest(
-        "demo", "--objects", "20", cwd=tmp_path, variables={"TMPDIR": str(tmp_path), "DATABASE_URL": own}
-    )
+    given = {"TMPDIR": str(tmp_path), "DATABASE_URL": own}
+    done = await run_ingest("demo", "--objects", "20", cwd=tmp_path, variables=given, program=ANEW)
     assert not (tmp_path / "real").exists()
     assert done.code == 0, done.output
     assert "each did what this tour says" in done.stdout

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.settings import Settings
 from ingest.testing.memory_s3 import MemoryS3
+from tests.fixtures.forks import Child, fork_server
 from tests.fixtures.process import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,16 +28,25 @@ class Commands:
     def settings(self) -> Settings:
         return self.server.bucket.settings(self.data_dir, database_url=self.url)
 
-    def start(self, *command: str, **armed: str) -> subprocess.Popen[bytes]:
-        """The command under way; `armed` are the variables of crash points."""
+    def start(self, *command: str, **armed: str) -> Child:
+        """The command under way; `armed` are the variables of failpoints."""
         own = self.server.bucket.variables(self.data_dir) | {"DATABASE_URL": self.url} | self.more | armed
-        return subprocess.Popen([sys.executable, "-m", "ingest", *command, "-q"], env=environment(own), cwd=ROOT)
+        return fork_server().plain([*command, "-q"], environment(own), cwd=ROOT)
 
     def run(self, *command: str, **armed: str) -> int:
         """The exit code of the command; it ends within 90 seconds."""
         process = self.start(*command, **armed)
         try:
-            return process.wait(90)
+            return process.end()
         finally:
             process.kill()
-            process.wait()
+
+    @contextmanager
+    def held(self, *command: str, at: str) -> Iterator[Child]:
+        """The command as a process that stands still at this label, until it goes on."""
+        process = self.start(*command, INGEST_STOP_AT=at)
+        try:
+            assert process.held(), f"it ended with {process.code} and did not pass {at}"
+            yield process
+        finally:
+            process.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -37,12 +38,13 @@ async def empty_databases(
 
 
 @pytest.fixture(scope="module")
-def freezing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+def freezing() -> Iterator[Mortal]:
     """To be frozen and thawed by one test after the other."""
-    server = Mortal(tmp_path_factory.mktemp("freezing"))
-    yield server
-    server.thaw()
-    server.stop()
+    with tempfile.TemporaryDirectory(prefix="ingest-tests-", ignore_cleanup_errors=True) as home:  # as `postgres_uri`
+        server = Mortal(Path(home) / "pg")
+        yield server
+        server.thaw()
+        server.stop()
 
 
 @pytest.fixture

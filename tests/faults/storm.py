@@ -25,10 +25,11 @@ from ingest.demo.broker import Broker, Sent
 from ingest.demo.verify_service import VerifyService
 from ingest.settings import Settings
 from ingest.testing.memory_s3 import MemoryS3, etag_of
-from tests.faults.forks import Forked, ForkServer
 from tests.faults.invariants import look
 from tests.fixtures.catalogs import reading, writing
 from tests.fixtures.events import notice, plain
+from tests.fixtures.forks import Forked, ForkServer
+from tests.fixtures.process import environment
 
 KEYS = [f"{folder}/{number}" for folder in "abc" for number in range(8)]
 COMMANDS: list[tuple[str, ...]] = [
@@ -102,7 +103,7 @@ class Storm:
             if len(self.unsent) >= 5:
                 await self._send()
             await asyncio.sleep(self.draw.uniform(0.01, 0.1))
-            self.forks.hear(0)
+            self.forks.hear()
             self._reap()
 
     def _weather(self) -> None:
@@ -137,7 +138,7 @@ class Storm:
 
     def _start(self, command: tuple[str, ...]) -> Forked:
         self.started += 1
-        return self.forks.start([*command, "-q"], self.variables, cwd=self.home)
+        return self.forks.start([*command, "-q"], environment(self.variables), cwd=self.home)
 
     def _signal(self) -> None:
         """Some go on that stood still; now and then one is killed, asked to end, or stopped for a while."""

@@ -6,11 +6,8 @@ The dispatcher is held by SIGSTOP at a labelled place, in no transaction, while 
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from tests.faults.commands import Commands
 from tests.faults.databases import Template, copy_of
 from tests.faults.invariants import look
 from tests.fixtures.catalogs import reading
+from tests.fixtures.forks import Child
 from tests.fixtures.verify_service import opened, run_work
 
 A, B, C = b"version A", b"version B", b"version C"
@@ -38,19 +36,6 @@ class Rig(Commands):
 
     def put(self, body: bytes) -> None:
         self.server.put("k", body)
-
-    @contextmanager
-    def held(self, *command: str, at: str) -> Iterator[subprocess.Popen[bytes]]:
-        """The command as a process that stands still at this label, until it gets SIGCONT."""
-        process = self.start(*command, INGEST_STOP_AT=at)
-        try:
-            _, status = os.waitpid(process.pid, os.WUNTRACED)
-            assert os.WIFSTOPPED(status), f"it ended with {os.waitstatus_to_exitcode(status)} and did not pass {at}"
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait(60)
 
     async def rows(self, *columns: str) -> list[tuple[Any, ...]]:
         async with Catalog.open(self.url) as catalog, reading(catalog) as connection:
@@ -92,9 +77,9 @@ async def rig(
         yield made
 
 
-def go_on(process: subprocess.Popen[bytes]) -> int:
-    process.send_signal(signal.SIGCONT)
-    return process.wait(60)
+def go_on(process: Child) -> int:
+    process.go_on()
+    return process.end()
 
 
 @pytest.mark.parametrize("at", ["outbox.claimed", "delivery.answered"])

@@ -7,6 +7,7 @@ import itertools
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -162,10 +163,11 @@ def cut_connections(url: str, name: str) -> Callable[[], Awaitable[None]]:
 
 
 @pytest.fixture
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
-    server = Mortal(tmp_path_factory.mktemp("mortal"))
-    yield server
-    server.stop()
+def mortal() -> Iterator[Mortal]:
+    with tempfile.TemporaryDirectory(prefix="ingest-tests-", ignore_cleanup_errors=True) as home:  # as `postgres_uri`
+        server = Mortal(Path(home) / "pg")
+        yield server
+        server.stop()
 
 
 async def test_killed_in_mid_run(tmp_path: Path, swift: None, mortal: Mortal) -> None:

@@ -21,9 +21,9 @@ from ingest.demo.verify_service import verify_service
 from ingest.system.failpoints import READ
 from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.databases import Template
-from tests.faults.forks import fork_server
 from tests.faults.interleaving import COMMANDS, Oracle, interleaved, places_of
 from tests.faults.worlds import World
+from tests.fixtures.forks import fork_server
 
 WHOLE = "INGEST_TEST_INTERLEAVINGS" in os.environ
 BESIDE: dict[str, tuple[str, ...]] = {
@@ -77,11 +77,10 @@ def stages(empty_databases: dict[str, Template]) -> Iterator[Callable[[str], Sta
         def stage(database: str) -> Stage:
             server = stack.enter_context(running(MemoryS3()))
             service = stack.enter_context(verify_service())
-            forks = stack.enter_context(fork_server())
             where = memory if os.access(memory, os.W_OK) else None
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=where)))
             runner = stack.enter_context(asyncio.Runner())
-            world = World(server, service, forks, home, empty_databases[database], runner)
+            world = World(server, service, fork_server(), home, empty_databases[database], runner)
             stack.callback(world.close)
             world.build()
             return Stage(world, {command: places_of(world, command) for command in COMMANDS})

@@ -15,7 +15,7 @@ from ingest.source.bucket import Bucket as OpenBucket
 from ingest.source.client import S3Client
 from ingest.testing.raw_server import Script, Visit, raw_server
 from tests.fixtures.databases import migrate
-from tests.fixtures.process import Done, run_ingest
+from tests.fixtures.process import ANEW, Done, run_ingest
 from tests.fixtures.servers import Bucket
 
 MARK = "c4n4ry"
@@ -145,7 +145,8 @@ async def test_the_process_list_and_the_help_hold_none(tmp_path: Path) -> None:
     pids: list[int] = []
     async with raw_server(stalls) as server:
         given = variables(tmp_path, f"http://127.0.0.1:{server.port}", DATABASE_URL="")
-        running = asyncio.create_task(run_ingest("sync", "-v", variables=given, cwd=tmp_path, told=pids.append))
+        under_way = run_ingest("sync", "-v", variables=given, cwd=tmp_path, program=ANEW, told=pids.append)
+        running = asyncio.create_task(under_way)
         await asyncio.wait_for(asked.wait(), 30)
         command_line = Path(f"/proc/{pids[0]}/cmdline").read_bytes()
         seen.set()

@@ -6,7 +6,6 @@ run sees that objects have come, gone and returned, and records it. The catalog 
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -80,15 +79,15 @@ async def nights(
 async def test_the_catalog_ends_as_the_bucket_is(nights: Nights, at: str) -> None:
     rig, objects = nights, nights.server.objects
     lost = objects.pop(LOST)  # before the listing, so that it has something to mark
-    with rig.held(("sync",), at) as listing:
+    with rig.held(*("sync",), at=at) as listing:
         del objects[PASSING]
         rig.server.put(NEW, b"just now")
         rig.server.put(BACK, BACK.encode())
         await rig.backfill(Selection())
         rig.server.put(KNOWN, b"a moment later")
         await rig.backfill(UNWANTED)
-        listing.send_signal(signal.SIGCONT)
-        assert listing.wait(60) == 0
+        listing.go_on()
+        assert listing.end() == 0
     told = {key: await rig.trail(key) for key in (NEW, KNOWN, PASSING, BACK, LOST)}
     assert told == {
         NEW: ["downloaded"],
@@ -109,11 +108,11 @@ async def test_the_catalog_ends_as_the_bucket_is(nights: Nights, at: str) -> Non
 async def test_a_page_is_not_remembered_with_a_version_that_it_does_not_show(nights: Nights) -> None:
     """It was changed and recorded meanwhile, then the change was taken back: the page is as it was, the row is not."""
     rig, before = nights, nights.server.objects[OLD]
-    with rig.held(("sync",), "batch.collected") as listing:
+    with rig.held(*("sync",), at="batch.collected") as listing:
         rig.server.put(OLD, b"the second one")
         await rig.backfill(Selection())
-        listing.send_signal(signal.SIGCONT)
-        assert listing.wait(60) == 0
+        listing.go_on()
+        assert listing.end() == 0
     rig.server.objects[OLD] = before
     assert (await rig.sync()).counts.changed == 1
     assert (rig.data_dir / "statements" / OLD).read_bytes() == before.body

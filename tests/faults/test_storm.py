@@ -15,20 +15,14 @@ from ingest.demo.broker import Broker
 from ingest.demo.verify_service import VerifyService
 from ingest.testing.memory_s3 import MemoryS3, running
 from tests.faults.databases import Template, copy_of
-from tests.faults.forks import ForkServer, fork_server
 from tests.faults.storm import Storm
+from tests.fixtures.forks import fork_server
 
 SECONDS = float(os.environ.get("INGEST_TEST_STORM", "0"))
 """For each database: new storms for so long; 0 is one short one, of the same draws each time."""
 SEED = os.environ.get("INGEST_TEST_SEED")
 ONE = 12.0 if SECONDS else 8.0
 """Seconds of one storm, without the calm behind it."""
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[ForkServer]:
-    with fork_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -45,7 +39,6 @@ def home() -> Iterator[Path]:
 async def test_when_it_is_over_one_quiet_round_puts_all_right(
     database: str,
     empty_databases: dict[str, Template],
-    forks: ForkServer,
     service: VerifyService,
     shared_broker: Broker,
     topic: str,
@@ -63,7 +56,7 @@ async def test_when_it_is_over_one_quiet_round_puts_all_right(
             own = f"{topic}-{number}"
             await shared_broker.create(own, 2)
             service.received.clear()
-            storm = Storm(random.Random(seed), server, service, forks, shared_broker, own, place, url)
+            storm = Storm(random.Random(seed), server, service, fork_server(), shared_broker, own, place, url)
             try:
                 await storm.rage(ONE)
                 await storm.calm()
@@ -71,7 +64,7 @@ async def test_when_it_is_over_one_quiet_round_puts_all_right(
                 await storm.put_right()
                 await storm.assert_right()
             finally:
-                forks.kill_all()
+                fork_server().kill_all()
         print(f"{storm.started} commands, {storm.signalled} signals")  # noqa: T201 - as above
         if time.monotonic() >= end:
             return

@@ -5,11 +5,8 @@ Whoever wins, a copy and its row tell of the same version, and the newest versio
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -40,19 +37,6 @@ BACKFILL = ("backfill", "--since", "2020-01-01")
 
 class Rig(Commands):
     """Every key is present in its first version."""
-
-    @contextmanager
-    def held(self, command: tuple[str, ...], at: str) -> Iterator[subprocess.Popen[bytes]]:
-        """The command as a process that stands still at this label, until it gets SIGCONT."""
-        process = self.start(*command, INGEST_STOP_AT=at)
-        try:
-            _, status = os.waitpid(process.pid, os.WUNTRACED)
-            assert os.WIFSTOPPED(status), f"it ended with {os.waitstatus_to_exitcode(status)} and did not pass {at}"
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait(60)
 
     def put_second(self) -> None:
         for key in KEYS:
@@ -98,13 +82,13 @@ def spoil(rig: Rig, command: tuple[str, ...]) -> None:
 async def test_a_newer_version_waits_until_the_older_ones_row_is_committed(rig: Rig, command: tuple[str, ...]) -> None:
     """Its file came before the older row did: that row would have told of the newer file."""
     spoil(rig, command)
-    with rig.held(command, "batch.all-renamed") as first:
+    with rig.held(*command, at="batch.all-renamed") as first:
         rig.put_second()
-        with rig.held(SYNC, WAITING) as second:
-            first.send_signal(signal.SIGCONT)
-            assert first.wait(60) == 0
-            second.send_signal(signal.SIGCONT)
-            assert second.wait(60) == 0
+        with rig.held(*SYNC, at=WAITING) as second:
+            first.go_on()
+            assert first.end() == 0
+            second.go_on()
+            assert second.end() == 0
     rig.assert_newest(await rig.settled())
 
 
@@ -112,11 +96,11 @@ async def test_a_newer_version_waits_until_the_older_ones_row_is_committed(rig: 
 async def test_an_older_version_gives_way_to_one_recorded_meanwhile(rig: Rig, command: tuple[str, ...]) -> None:
     """It was downloaded, not yet in place, when a sync recorded a newer one, and remembered the page as settled."""
     spoil(rig, command)
-    with rig.held(command, "batch.collected") as first:
+    with rig.held(*command, at="batch.collected") as first:
         rig.put_second()
         assert rig.run("sync") == 0
-        first.send_signal(signal.SIGCONT)
-        assert first.wait(60) in (3, 7)
+        first.go_on()
+        assert first.end() in (3, 7)
     rig.assert_newest(await look(rig.settings))
     rig.assert_newest(await rig.settled())
     assert list((rig.data_dir / ".ingest" / "tmp").iterdir()) == []
@@ -125,34 +109,34 @@ async def test_an_older_version_gives_way_to_one_recorded_meanwhile(rig: Rig, co
 async def test_a_new_object_gives_way_too(rig: Rig) -> None:
     """Both found a key that had no row; the slower one holds the older version."""
     rig.server.put("new", b"first")
-    with rig.held(("backfill", "--since", "2020-01-01"), "batch.collected") as first:
+    with rig.held(*("backfill", "--since", "2020-01-01"), at="batch.collected") as first:
         rig.server.put("new", b"second, and longer")
         assert rig.run("sync") == 0
-        first.send_signal(signal.SIGCONT)
-        assert first.wait(60) == 3
+        first.go_on()
+        assert first.end() == 3
     rig.assert_newest(await rig.settled())
 
 
 async def test_what_a_listing_does_not_want_stays_present(rig: Rig) -> None:
     """It is about to be recorded as known, without a copy, when another run takes it."""
     rig.server.put("new", b"wanted by one of them")
-    with rig.held(("backfill", "--since", "2100-01-01"), "batch.collected") as first:
+    with rig.held(*("backfill", "--since", "2100-01-01"), at="batch.collected") as first:
         assert rig.run("sync") == 0
-        first.send_signal(signal.SIGCONT)
-        assert first.wait(60) == 0
+        first.go_on()
+        assert first.end() == 0
     rig.assert_newest(await rig.settled())
 
 
 @pytest.mark.parametrize("killed", [False, True])
 async def test_a_new_version_comes_while_the_old_copy_is_pruned(rig: Rig, killed: bool) -> None:
     """It is neither unlinked in the old one's place, nor recorded as pruned; a lock dies with its holder."""
-    with rig.held(PRUNE, "cleanup.intended") as first:
+    with rig.held(*PRUNE, at="cleanup.intended") as first:
         rig.put_second()
-        with rig.held(SYNC, WAITING) as second:
-            first.send_signal(signal.SIGKILL if killed else signal.SIGCONT)
-            assert first.wait(60) == (-signal.SIGKILL if killed else 0)
-            second.send_signal(signal.SIGCONT)
-            assert second.wait(60) == 0
+        with rig.held(*SYNC, at=WAITING) as second:
+            first.send(signal.SIGKILL if killed else signal.SIGCONT)
+            assert first.end() == (-signal.SIGKILL if killed else 0)
+            second.go_on()
+            assert second.end() == 0
     rig.assert_newest(await rig.settled())
 
 
@@ -160,11 +144,11 @@ async def test_a_new_version_comes_while_the_old_copy_is_pruned(rig: Rig, killed
 async def test_what_is_said_to_be_held_is_there(rig: Rig, what: tuple[str, ...]) -> None:
     """A hold waits for the unlinks that a cleanup is past the intent of, and counts what they left."""
     hold = ("hold", "add", *what, "--reason", "audit")
-    with rig.held(PRUNE, "cleanup.intended") as first, rig.held(hold, WAITING) as second:
-        first.send_signal(signal.SIGCONT)
-        assert first.wait(60) == 0
-        second.send_signal(signal.SIGCONT)
-        assert second.wait(60) == 0
+    with rig.held(*PRUNE, at="cleanup.intended") as first, rig.held(*hold, at=WAITING) as second:
+        first.go_on()
+        assert first.end() == 0
+        second.go_on()
+        assert second.end() == 0
     seen = await look(rig.settings)
     seen.assert_settled()
     assert {row["state"] for row in seen.rows.values()} == {"pruned"}
@@ -175,11 +159,11 @@ async def test_what_is_said_to_be_held_is_there(rig: Rig, what: tuple[str, ...])
 
 async def test_a_copy_that_became_the_only_one_stays(rig: Rig) -> None:
     """The bucket still had it when cleanup asked; a sync has marked it as gone since."""
-    with rig.held(("cleanup", "--older-than", "0d"), "cleanup.decided") as first:
+    with rig.held(*("cleanup", "--older-than", "0d"), at="cleanup.decided") as first:
         del rig.server.objects["a"]
         assert rig.run("sync") == 0
-        first.send_signal(signal.SIGCONT)
-        assert first.wait(60) == 0
+        first.go_on()
+        assert first.end() == 0
     seen = await look(rig.settings)
     seen.assert_settled()
     assert {key: row["state"] for key, row in seen.rows.items()} == {"a": "present", "a/b": "pruned", "d/1": "pruned"}
@@ -191,19 +175,19 @@ FORGET = ("source", "forget", "1", "--force")
 @pytest.mark.parametrize("place", ["run.started", "shards.listed", "run.worked"])
 async def test_what_a_run_is_at_work_on_is_not_forgotten(rig: Rig, place: str) -> None:
     rig.put_second()
-    with rig.held(SYNC, place) as first:
+    with rig.held(*SYNC, at=place) as first:
         assert rig.run(*FORGET) == 11
-        first.send_signal(signal.SIGCONT)
-        assert first.wait(60) == 0
+        first.go_on()
+        assert first.end() == 0
     rig.assert_newest(await rig.settled())
 
 
 async def test_a_run_does_not_begin_on_what_was_forgotten_meanwhile(rig: Rig) -> None:
     """Its rows would belong to no source."""
-    with rig.held(SYNC, "run.locked") as first:
+    with rig.held(*SYNC, at="run.locked") as first:
         assert rig.run(*FORGET) == 0
-        first.send_signal(signal.SIGCONT)
-        assert first.wait(60) == 11
+        first.go_on()
+        assert first.end() == 11
     assert (await look(rig.settings)).rows == {}
 
 
@@ -211,13 +195,13 @@ async def test_a_process_that_hangs_with_the_lock_is_named(rig: Rig, monkeypatch
     """Others do not wait for ever, nor do they go on without it."""
     monkeypatch.setattr(copies, "COPIES_PATIENCE", 0.05)
     rig.put_second()
-    with rig.held(SYNC, "batch.all-renamed") as first:
+    with rig.held(*SYNC, at="batch.all-renamed") as first:
         report = await backfill(rig.settings, SyncOptions(), progress=Silence(), stop=Stop())
         assert isinstance(report.error, LockedError)
         assert str(first.pid) in report.error.message
         assert report.exit_code == 11
-        first.send_signal(signal.SIGCONT)
-        assert first.wait(60) == 0
+        first.go_on()
+        assert first.end() == 0
     rig.assert_newest(await rig.settled())
 
 
@@ -233,13 +217,13 @@ async def test_who_waits_for_a_process_that_hangs_ends_when_asked_to(
     rig.server.put("new", b"what both commands take")
     if replacing:
         rig.put_second()
-    with rig.held(SYNC, "batch.all-renamed") as first:
-        with rig.held(command, WAITING) as second:
-            second.send_signal(signal.SIGTERM)
-            second.send_signal(signal.SIGCONT)
-            assert second.wait(60) == 143
-        first.send_signal(signal.SIGCONT)
-        assert first.wait(60) == 0
+    with rig.held(*SYNC, at="batch.all-renamed") as first:
+        with rig.held(*command, at=WAITING) as second:
+            second.send(signal.SIGTERM)
+            second.go_on()
+            assert second.end() == 143
+        first.go_on()
+        assert first.end() == 0
     assert rig.run(*REPAIR) == 0
     rig.assert_newest(await rig.settled())
 
@@ -248,13 +232,13 @@ async def test_a_kill_between_rename_and_row_is_undone_by_who_waits(rig: Rig) ->
     """The waiting run gets the lock, puts the old copies back, and then takes what its own decision says."""
     before = dict(rig.server.objects)
     rig.put_second()
-    with rig.held(SYNC, "batch.all-renamed") as first:
+    with rig.held(*SYNC, at="batch.all-renamed") as first:
         rig.server.objects = before
-        with rig.held(("backfill", "--since", "2020-01-01"), "run.started") as second:
+        with rig.held(*("backfill", "--since", "2020-01-01"), at="run.started") as second:
             first.kill()
-            first.wait(60)
-            second.send_signal(signal.SIGCONT)
-            assert second.wait(60) == 0
+            first.end()
+            second.go_on()
+            assert second.end() == 0
     seen = await look(rig.settings)
     seen.assert_settled()
     assert by_key(seen.files) == copies_of(before)

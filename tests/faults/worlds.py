@@ -26,9 +26,10 @@ from ingest.settings import Settings
 from ingest.store.paths import decode_path
 from ingest.testing.memory_s3 import MemoryS3, Stored
 from tests.faults.databases import Template, copy_of, sqlite_file
-from tests.faults.forks import Forked, ForkServer
 from tests.fixtures.catalogs import source_of, writing
 from tests.fixtures.events import plain
+from tests.fixtures.forks import Forked, ForkServer
+from tests.fixtures.process import environment
 
 T = TypeVar("T")
 ELSEWHERE = "http://127.0.0.1:9/v1/verify"
@@ -112,7 +113,7 @@ class World:
     # Commands.
 
     def start(self, command: Sequence[str], **armed: str) -> Forked:
-        return self.forks.start([*command, "-q"], self.variables | armed, cwd=self.work)
+        return self.forks.start([*command, "-q"], environment(self.variables | armed), cwd=self.work)
 
     def run(self, *command: str, **armed: str) -> Forked:
         """The command, ended."""

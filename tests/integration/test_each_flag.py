@@ -1,6 +1,6 @@
 """Flags as people type them, each with what it brings about: a flag that does nothing fails here.
 
-The commands of a test run one after the other in one process; what they are tried on is made anew for each.
+What they are tried on is made anew for each test.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -27,8 +25,8 @@ from ingest.model import RunReport
 from ingest.testing import faults
 from ingest.testing.memory_s3 import Answer, Asked, Deed, Fault, MemoryS3, running
 from ingest.testing.raw_server import Visit
+from tests.fixtures.forks import fork_server
 from tests.fixtures.process import environment, run_ingest
-from tests.unit.test_json_shape import DRIVER
 
 OLD, NEW = datetime(2024, 6, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
 OBJECTS = {"a/1.pdf": OLD, "a/2.txt": OLD, "b/1.pdf": NEW, "b/2.txt": NEW, "b/3.tmp": NEW}
@@ -46,17 +44,8 @@ class Place:
         """The commands, words separated by blanks, and what each printed as JSON."""
         calls = [[*command.split(), "-q", "--json"] for command in commands]
         variables = self.server.bucket.variables(self.home / "data") | dict(self.more)
-        done = subprocess.run(
-            [sys.executable, "-c", DRIVER],
-            input=json.dumps(calls),
-            capture_output=True,
-            text=True,
-            cwd=self.home,
-            env=environment(variables),
-            timeout=120,
-            check=True,
-        )
-        return [json.loads(said) for _, said in json.loads(done.stdout)]
+        own = environment(variables)
+        return [json.loads(fork_server().answer(call, own, cwd=self.home)[1]) for call in calls]
 
     def counts(self, name: str, *commands: str) -> list[int]:
         return [document[name] for document in self.run(*commands)]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,24 +13,9 @@ import pytest
 from ingest.cli import main
 from ingest.observe.report import frame
 from ingest.testing.memory_s3 import MemoryS3, running
+from tests.fixtures.forks import fork_server
 from tests.fixtures.process import environment
 
-DRIVER = """
-import contextlib, io, json, sys
-from ingest.cli import main
-answers = []
-for arguments in json.load(sys.stdin):
-    said = io.TextIOWrapper(io.BytesIO(), "utf-8")
-    with contextlib.redirect_stdout(said):
-        try:
-            main(arguments)
-        except SystemExit as end:
-            code = int(end.code or 0)
-    said.flush()
-    answers.append([code, said.buffer.getvalue().decode()])
-print(json.dumps(answers))
-"""
-"""All commands one after the other in one process: what a process costs is its start."""
 WELL: dict[str, Sequence[str]] = {
     "db upgrade": (),
     "check": (),
@@ -95,17 +78,8 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def answered(home: Path, variables: dict[str, str], calls: Sequence[Sequence[str]]) -> list[Answer]:
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER],
-        input=json.dumps([*calls]),
-        capture_output=True,
-        text=True,
-        cwd=home,
-        env=environment(variables),
-        timeout=120,
-        check=True,
-    )
-    return [Answer(*answer) for answer in json.loads(done.stdout)]
+    own = environment(variables)
+    return [Answer(*fork_server().answer(call, own, cwd=home)) for call in calls]
 
 
 def test_every_command_is_tried() -> None:
