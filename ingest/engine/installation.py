@@ -198,7 +198,8 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Catalog, Source]]:
         known, source = await _look(catalog, found, endpoint, bucket)
         directory_id = await _bind(catalog, found, known, source)
         if source is None or source.directory_id is None:
-            adding = partial(sources.add, endpoint, bucket, bucket, directory_id, secure=settings.secure)
+            own = settings.source.directory
+            adding = partial(sources.add, endpoint, bucket, own, directory_id, secure=settings.secure)
             source = await catalog.driver.write(adding)
             found.require(source, Recorded(source.directory_id, embedded=found.is_embedded))  # another was faster
         yield catalog, source
@@ -246,7 +247,8 @@ async def _look(
     if source is not None:
         astray = False
         if found.inside is None and source.directory_id is None:
-            there = identity.holds_anything(found.settings.data_dir, source.directory or bucket)
+            own = source.directory or found.settings.source.directory
+            there = identity.holds_anything(found.settings.data_dir, own)
             astray = not there and await sources.has_copies(catalog.driver, source.id)
         recorded = Recorded(source.directory_id, astray, found.is_embedded)
     found.require(source, recorded)
@@ -327,7 +329,7 @@ def _mark(data_dir: Path, catalog_id: str, shown: str) -> DirectoryMark:
 def announce(found: Installation) -> None:
     """Says that a catalog is a new one: nobody is to take it for another by mistake."""
     settings = found.settings
-    there = identity.holds_anything(settings.data_dir, settings.bucket)
+    there = identity.holds_anything(settings.data_dir, settings.source.directory)
     adopted = "; files that lie there already are adopted where their digest is right" if there else ""
     said = f"a new catalog was made at {found.shown}, for the copies in {settings.data_dir}{adopted}"
     log().warning("new_catalog", message=said)

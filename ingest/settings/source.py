@@ -32,6 +32,11 @@ class SourceSettings:
     session_token: SecretStr | None
 
     @property
+    def directory(self) -> str:
+        """Below the data directory: where its copies lie, unless the catalog says another."""
+        return self.bucket
+
+    @property
     def scheme(self) -> Literal["http", "https"]:
         return "https" if self.secure else "http"
 

@@ -1,6 +1,6 @@
 """Large objects on their way: temporary files written at offsets, which a killed run leaves for the next one.
 
-A file ``large-<digest of bucket and key>.part`` has a note beside it that says which object it is and which of its
+A file ``large-<digest of directory and key>.part`` has a note beside it that says which object it is and which of its
 pieces are written. The note is no proof: what it names is hashed again before the file is published. While a process
 works on a file it holds a lock on it, which dies with the process.
 """
@@ -116,11 +116,11 @@ class Partial:
 
 @dataclass
 class Partials:
-    """The partials of one bucket in the directory `directory`, a descriptor. `bucket` is what tells its keys from those
-    of others: the name of the directory of its copies."""
+    """The partials of one bucket in the directory `directory`, a descriptor. `own` is what tells its keys from those of
+    others: the name of the directory of its copies."""
 
     directory: int
-    bucket: str
+    own: str
     owner: Owner
     _open: dict[str, Partial] = field(default_factory=dict)
 
@@ -215,7 +215,7 @@ class Partials:
         return True
 
     def _name(self, key: str) -> str:
-        digest = hashlib.sha256(f"{self.bucket}\0{key}".encode("utf-8", "surrogateescape"))
+        digest = hashlib.sha256(f"{self.own}\0{key}".encode("utf-8", "surrogateescape"))
         return PREFIX + digest.hexdigest()[:40]
 
     def _lock(self, name: str) -> int | None:
@@ -246,7 +246,7 @@ class Partials:
         note = resume_notes.read(self.directory, stem)
         if note is None or not note[1] or self._age(stem + NOTE) > KEPT_SECONDS:
             return True
-        return all_done and note[0].bucket == self.bucket
+        return all_done and note[0].bucket == self.own
 
     def _age(self, name: str) -> float:
         try:

@@ -23,6 +23,7 @@ class Identity(NamedTuple):
     """Which bytes a partial holds, and how they are cut: only the same may go on with it."""
 
     bucket: str
+    """The directory of its copies; notes on disk have it by this name."""
     key: str
     etag: str
     size: int

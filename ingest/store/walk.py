@@ -24,8 +24,8 @@ class FoundFile(NamedTuple):
     """Seconds since the epoch."""
 
 
-def walk(data_dir: Path, bucket: str, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[FoundFile]:
-    """All that is no directory below ``<data_dir>/<bucket>``; directories whose path is not `wanted` are left out.
+def walk(data_dir: Path, own: str, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[FoundFile]:
+    """All that is no directory below ``<data_dir>/<own>``; directories whose path is not `wanted` are left out.
 
     Raises:
         DiskError: a directory cannot be read. UnsafePath: the bucket's own directory is a symlink.
@@ -36,16 +36,16 @@ def walk(data_dir: Path, bucket: str, wanted: Callable[[str], bool] = lambda _: 
         while waiting:
             directory = waiting.pop()
             below: list[str] = []
-            yield from _files(directories, bucket, directory, below)
+            yield from _files(directories, own, directory, below)
             waiting.extend(path for path in below if wanted(path))
     finally:
         directories.forget()
 
 
-def _files(directories: Directories, bucket: str, directory: str, below: list[str]) -> Iterator[FoundFile]:
+def _files(directories: Directories, own: str, directory: str, below: list[str]) -> Iterator[FoundFile]:
     """The directory's files; the paths of its directories go to `below`."""
     try:
-        with os.scandir(directories.at(f"{bucket}/{directory}" if directory else bucket)) as entries:
+        with os.scandir(directories.at(f"{own}/{directory}" if directory else own)) as entries:
             for entry in entries:
                 name = of_disk(entry.name)
                 path = f"{directory}/{name}" if directory else name
@@ -64,4 +64,4 @@ def _files(directories: Directories, bucket: str, directory: str, below: list[st
             raise
         yield FoundFile(directory, is_symlink=True, modified=0.0)
     except OSError as error:
-        raise disk_error(error, f"{bucket}/{directory}") from error
+        raise disk_error(error, f"{own}/{directory}") from error
