@@ -255,7 +255,7 @@ class _Pages:
                 downloads.append(action)
             else:
                 self._add(Outcome(action, Status.DONE), part)
-        part.remaining += len(downloads)
+        part.expect(len(downloads))
         self.run.progress.planned(len(downloads), sum(action.remote.size for action in downloads))
         for action in downloads:
             await self.session.submit(action, part)
@@ -284,7 +284,7 @@ class _Pages:
             for remote in result.known:
                 self._show_line(Record(remote, str(self.options.selection.unwanted(remote))))
         else:
-            part.remaining += 1
+            part.expect()
             self.session.record(result, part)
 
     def _refuse(self, page: Page) -> None:

@@ -13,14 +13,12 @@ from ingest.plan.resuming import Cursor
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """One part of a shard on its way to being recorded: `remaining` results are still to be committed."""
+    """One part of a shard on its way to being recorded. Its results are announced (`expect`), and each is `recorded`;
+    when all were announced it is sealed."""
 
     shard: Shard
     last_key: str
     complete: bool
-    remaining: int = 0
-    closed: bool = False
-    """All results of the part have been announced, so `remaining` can reach its end."""
     relists: tuple[str, str, str | None] | None = None
     """The range (see `PageNotes`) whose remembered pages no longer hold, whatever comes of it."""
     pages: list[KnownPage] = field(default_factory=list)
@@ -29,6 +27,8 @@ class Part:
     listed_at: datetime | None = None
     """Of its first answer, as is `seen_before` (see `Page`)."""
     seen_before: int = 0
+    _remaining: int = 0
+    _sealed: bool = False
     _answers: int = 0
 
     def shows(self, page: Page) -> None:
@@ -37,9 +37,23 @@ class Part:
             self.listed_at, self.seen_before = page.listed_at, page.seen_before
         self._answers += 1
 
+    def expect(self, results: int = 1) -> None:
+        """So many more of its results will be recorded."""
+        self._remaining += results
+
+    def recorded(self, *, settled: bool) -> None:
+        """One result is; not `settled` if something is left to do about its object."""
+        self._remaining -= 1
+        self.unsettled = self.unsettled or not settled
+
+    def seal(self) -> None:
+        """All results have been announced."""
+        self._sealed = True
+
     @property
     def is_finished(self) -> bool:
-        return self.closed and self.remaining == 0
+        """Whether nothing more will be recorded of it."""
+        return self._sealed and self._remaining == 0
 
 
 @dataclass(slots=True)

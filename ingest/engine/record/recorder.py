@@ -120,13 +120,13 @@ class Recorder:
 
     def seal(self, part: Part) -> None:
         """No further outcome of this part will be announced."""
-        part.closed = True
+        part.seal()
         if part.is_finished:
             self._book.finished.append(part)
         self._wake.set()
 
     def add(self, result: Outcome | Taken | Tallied, part: Part | None = None) -> None:
-        """Takes one result. It is committed with a later batch; `part.remaining` counted it already."""
+        """Takes one result. It is committed with a later batch; `part.expect` announced it."""
         self._waiting.append(Entry(result, part))
         self._weight += 1 + len(result.known) // _KNOWN_AT_ONCE if isinstance(result, Tallied) else 1
         if not self._wake.is_set():
@@ -210,9 +210,7 @@ class Recorder:
         outcomes = [result for result in results if isinstance(result, Outcome)]
         for (_, part), result in zip(entries, results, strict=True):
             if part is not None:
-                part.remaining -= 1
-                if isinstance(result, Outcome) and not settles(result, part.listed_at):
-                    part.unsettled = True
+                part.recorded(settled=not isinstance(result, Outcome) or settles(result, part.listed_at))
                 if part.is_finished:
                     self._book.finished.append(part)
         batch = self.builder.build([] if self.keeps_rows else outcomes)
