@@ -23,7 +23,7 @@ from ingest.engine.record.copies import Copies
 from ingest.engine.record.places import Places
 from ingest.engine.run import Run, execute
 from ingest.errors import ClockUntrusted, DiskError, NoSuchKey
-from ingest.figures import CleanupFigures
+from ingest.figures import Figures
 from ingest.model import Audit, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -52,6 +52,19 @@ _REMOVE: dict[str, Callable[[list[int], Dialect], Steps[None]]] = {
     "answers": trimming.remove_answers,
     "letters": trimming.remove_letters,
 }
+
+
+@dataclass(slots=True)
+class CleanupFigures(Figures):
+    dry_run: bool | None = None
+    missing: int | None = None
+    """Copies that were not there when they were to go."""
+    only_copies: int | None = None
+    """Old enough to go, and kept, since the bucket no longer has their objects."""
+    trimmed_runs: int | None = None
+    trimmed_deliveries: int | None = None
+    trimmed_answers: int | None = None
+    trimmed_letters: int | None = None
 
 
 async def cleanup(

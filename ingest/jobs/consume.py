@@ -18,7 +18,7 @@ from ingest.events.in_flight import InFlight
 from ingest.events.partitions import Partitions
 from ingest.events.processor import Processor, processing
 from ingest.events.retry_queue import RetryQueue, as_letter
-from ingest.figures import ConsumeFigures
+from ingest.figures import Figures
 from ingest.jobs.deliver import Dispatcher, dispatching
 from ingest.model import LetterState, RunReport
 from ingest.observe.endpoints import Endpoints, serving
@@ -40,6 +40,20 @@ _COMMIT_SECONDS = 1.0
 _LETTERS_SECONDS = 1.0
 """How often kept letters are looked for whose time has come."""
 _STALLED_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class ConsumeFigures(Figures):
+    messages: int
+    events: int
+    foreign: int
+    """Events of other buckets."""
+    waiting: int
+    dead_letters: int
+    lost: int
+    """Messages that the broker removed unread."""
+    unpublished: int
+    """Dead letters that their topic lacks."""
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -17,12 +18,26 @@ from ingest.errors import MessagesDied, RowNotFound
 from ingest.events.in_flight import InFlight
 from ingest.events.processor import processing
 from ingest.events.retry_queue import as_letter
-from ingest.figures import DiscardedLetters, RetriedLetters
+from ingest.figures import Figures
 from ingest.model import LetterState, RunReport
 from ingest.observe.progress import Progress
 from ingest.settings import Settings
 from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
+
+
+@dataclass(slots=True)
+class RetriedLetters(Figures):
+    retried: int
+    settled: int
+    dead_letters: int
+    """Those that failed again."""
+
+
+@dataclass(slots=True)
+class DiscardedLetters(Figures):
+    discarded: int
+    dry_run: bool
 
 
 async def letters(

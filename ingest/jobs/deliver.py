@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 
 from ingest.catalog import outbox
 from ingest.delivery.service import Service
@@ -11,7 +12,7 @@ from ingest.engine.options import DeliverOptions
 from ingest.engine.record.copies import Copies
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.refetch import recalling
-from ingest.figures import DeliverFigures
+from ingest.figures import Figures
 from ingest.model import DeliveryState, RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -21,6 +22,14 @@ from ingest.store.files import FileStore
 from ingest.tasks.stop import Stop
 
 __all__ = ["Dispatcher", "deliver", "dispatching"]
+
+
+@dataclass(slots=True)
+class DeliverFigures(Figures):
+    """Of an earlier VERIFY_URL."""
+
+    waiting_elsewhere: int
+    refused_elsewhere: int
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from ingest.catalog.copies import copies_of
@@ -17,7 +17,7 @@ from ingest.engine.prefixes import is_on_record, read_prefix
 from ingest.engine.record.copies import Copies
 from ingest.engine.run import Run, execute
 from ingest.errors import RowNotFound, SettingsError
-from ingest.figures import PlacedHolds, ReleasedHolds
+from ingest.figures import Figures
 from ingest.model import RunReport
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -29,6 +29,18 @@ from ingest.tasks.stop import Stop
 
 _LOCK = "hold"
 """Of their own: a hold must be possible while a cleanup runs. It waits for a batch of it at most."""
+
+
+@dataclass(slots=True)
+class PlacedHolds(Figures):
+    placed: int
+    held: int
+    """Copies that it holds now."""
+
+
+@dataclass(slots=True)
+class ReleasedHolds(Figures):
+    released: int
 
 
 async def hold(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.catalog.copies import CopyRow, copies_after, copies_of
@@ -11,7 +12,7 @@ from ingest.engine.prefixes import read_recorded
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.refetch import Refetch, refetching
 from ingest.errors import RowNotFound
-from ingest.figures import RestoreFigures
+from ingest.figures import Figures
 from ingest.model import HAD_A_COPY, Outcome, Reason, RunReport, State
 from ingest.observe.logs import log
 from ingest.observe.progress import Progress
@@ -25,6 +26,12 @@ from ingest.tasks.stop import Stop
 from ingest.tasks.threads import in_thread
 
 _BATCH = 500
+
+
+@dataclass(slots=True)
+class RestoreFigures(Figures):
+    written_below: str
+    """The directory, where it is none of the catalog's."""
 
 
 async def restore(

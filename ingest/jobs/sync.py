@@ -31,7 +31,7 @@ from ingest.errors import (
     TooManyGone,
     UnexpectedResponse,
 )
-from ingest.figures import SyncFigures
+from ingest.figures import Figures
 from ingest.model import (
     Action,
     CatalogRow,
@@ -60,6 +60,15 @@ from ingest.store.files import FileStore
 from ingest.store.progress import note_end
 from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
+
+
+@dataclass(slots=True)
+class SyncFigures(Figures):
+    """Of sync and backfill."""
+
+    dry_run: bool | None = None
+    unannounced: int | None = None
+    """Downloads that no message has named, where there is a topic."""
 
 
 async def sync(

@@ -21,7 +21,7 @@ from ingest.engine.record.places import Places
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.refetch import Refetch, refetching
 from ingest.errors import DamageFound
-from ingest.figures import VerifyFigures
+from ingest.figures import Figures
 from ingest.jobs.orphans import find_orphans
 from ingest.model import Audit, Outcome, Reason, RunReport, State
 from ingest.observe.logs import log
@@ -43,6 +43,15 @@ _LOOKS, _PAUSE = 5, 1.0
 _SUSPICIOUS = frozenset({Verdict.MISSING, Verdict.DAMAGED, Verdict.UNSAFE})
 
 Suspect = tuple[CopyRow, Finding]
+
+
+@dataclass(slots=True)
+class VerifyFigures(Figures):
+    orphaned: int
+    """Files without a row."""
+    symlinks: int
+    checked: int
+    missing: int
 
 
 async def verify(
