@@ -32,7 +32,7 @@ _NAMES = {
     "ingest.source.blocking": "BlockingS3Client",
     "ingest.source.client": "S3Client",
     "ingest.source.object_head": "ObjectHead",
-    "ingest.tasks.stop": "Stop",
+    "ingest.tasks.stop": "Stop StopReason",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
@@ -89,6 +89,7 @@ if TYPE_CHECKING:  # the same names once more, for who reads them without runnin
     from ingest.source.client import S3Client as S3Client
     from ingest.source.object_head import ObjectHead as ObjectHead
     from ingest.tasks.stop import Stop as Stop
+    from ingest.tasks.stop import StopReason as StopReason
 else:
 
     def __getattr__(name: str) -> object:
