@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ingest.catalog.sql.driver import Dialect, Driver, Insert, Statement, Steps, Transaction, read_time
+from ingest.catalog.sql.driver import LAST_ID, Dialect, Driver, Insert, Statement, Steps, Transaction, read_time
 from ingest.model import Audit
 
 FIRST = "0" * 64
@@ -26,8 +26,8 @@ _READ_SQLITE = (
 )
 _READ_POSTGRES = _READ_SQLITE.replace(" at,", " to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US BC'),")
 """PostgreSQL keeps times that no driver reads: before the year 1, after 9999, or none at all."""
-_FIRST_ID, _LAST_ID = -(2**63), 2**63 - 1
-"""What the column holds. Ours begin at 1; who forges one may take any."""
+_FIRST_ID = -LAST_ID - 1
+"""What the column begins with. Ours begin at 1; who forges one may take any."""
 _EVENTS_AT_ONCE = 2_000
 _NOT_AS_SEEN = (
     "SELECT runs.audit_id FROM runs LEFT JOIN events ON events.id = runs.audit_id "
@@ -72,7 +72,7 @@ async def broken_links(driver: Driver) -> list[int]:
     """The ids of events that do not follow from the one before, or are not what a run saw; empty when all is well."""
     broken, start, previous = set(), _FIRST_ID, FIRST
     query = _READ_POSTGRES if driver.dialect.is_postgres else _READ_SQLITE
-    while start <= _LAST_ID and (rows := await driver.fetch(query, start, _EVENTS_AT_ONCE)):
+    while start <= LAST_ID and (rows := await driver.fetch(query, start, _EVENTS_AT_ONCE)):
         for number, at, run_id, source_id, key, what, detail, previous_hash, found in rows:
             expected = _link_or_none(previous_hash, at, run_id, source_id, (key, what, detail))
             if expected is None or previous_hash != previous or found != expected:

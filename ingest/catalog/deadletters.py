@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ingest.catalog import audit
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.sql.driver import Dialect, Insert, Rows, Statement, Steps, read_time
+from ingest.catalog.sql.driver import END_OF_TIME, LAST_ID, Dialect, Insert, Rows, Statement, Steps, read_time
 from ingest.model import Audit, LetterState
 
 LEASE = timedelta(minutes=5)
@@ -27,7 +27,6 @@ REMOVED_UNREAD = "removed_unread"
 """The reason of a letter that stands for messages which the broker removed before they were read."""
 _SHOWN_OF_VALUE = 120
 """Characters of a message, as the database holds it, for a list that shows only its beginning: a multiple of four."""
-_LAST_ID, _END = (1 << 63) - 1, datetime.max.replace(tzinfo=UTC)
 
 _WAITING, _DEAD = f"state = '{LetterState.WAITING.value}'", f"state = '{LetterState.DEAD.value}'"
 _COLUMNS = (
@@ -213,7 +212,7 @@ async def letters(
     one at least if there is one. `begun` reads no more than the beginning of each message, and so more of them."""
     dialect = catalog.driver.dialect
     states = dialect.listed([one.value for one in ([state] if state else LetterState)])
-    values: list[Any] = [source_id, after, _LAST_ID if upto is None else upto, states]
+    values: list[Any] = [source_id, after, LAST_ID if upto is None else upto, states]
     if ids is not None:
         found = await catalog.driver.fetch(_LETTERS_OF_IDS, *values, dialect.listed(sorted(ids)), limit)
     else:
@@ -250,7 +249,7 @@ async def discard(
         if chosen.ids is not None:
             found = yield Statement(_NAMED_IDS, (*place, dialect.listed(sorted(chosen.ids)), AT_ONCE))
         else:
-            narrowed = chosen.reason, chosen.reason, dialect.time(chosen.before or _END)
+            narrowed = chosen.reason, chosen.reason, dialect.time(chosen.before or END_OF_TIME)
             found = yield Statement(_NAMED_DEAD, (*place, *narrowed, AT_ONCE))
         if found and not dry_run:
             yield Statement(_DELETE, (dialect.listed([row[0] for row in found]),))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.runs import NEWEST_OF_COMMAND, NEWEST_OF_SOURCE, NO_DRY_RUN, OF_COMMAND, OF_SOURCE
-from ingest.catalog.sql.driver import read_time
+from ingest.catalog.sql.driver import END_OF_TIME, LAST_ID, read_time
 from ingest.catalog.sql.records import Records
 from ingest.model import LetterState, State
 
@@ -36,7 +36,6 @@ WITH RECURSIVE commands(command) AS (
 ) SELECT command FROM commands WHERE command IS NOT NULL
 """
 """Each that a source has a run of: one step through the index for each, however many runs there are."""
-_NEWEST, _END = (1 << 63) - 1, datetime.max.replace(tzinfo=UTC)
 _RECENT = f"{RUNS.where(OF_SOURCE)} {NEWEST_OF_SOURCE} ?"
 _LAST = f"{RUNS.where(OF_COMMAND)} {NEWEST_OF_COMMAND} 1"
 _LAST_DONE = f"{RUNS.where(OF_COMMAND)} AND {NO_DRY_RUN} {NEWEST_OF_COMMAND} 1"
@@ -107,7 +106,7 @@ async def troubles(catalog: Catalog, run: dict[str, Any], limit: int) -> list[di
     """
     dialect = catalog.driver.dialect
     before = (await catalog.driver.fetch(_TRAIL_BEFORE, dialect.time(run["started_at"])))[0][0]
-    bounds = (before or 0, run["audit_id"] or _NEWEST)  # the trail of a run is a part of all of it
+    bounds = (before or 0, run["audit_id"] or LAST_ID)  # the trail of a run is a part of all of it
     rows = await catalog.driver.fetch(_TROUBLES, *bounds, run["id"], limit)
     return [_as_trouble(*row) for row in rows]
 
@@ -137,7 +136,7 @@ async def unannounced(catalog: Catalog, source_id: int, since: datetime, until: 
     A message that waits or was given up has named its object, too.
     """
     time = catalog.driver.dialect.time
-    span = time(since), time(until or _END)
+    span = time(since), time(until or END_OF_TIME)
     return int((await catalog.driver.fetch(_UNANNOUNCED, source_id, *span, leisurely=True))[0][0])
 
 

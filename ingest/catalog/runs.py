@@ -13,16 +13,15 @@ from ingest.catalog import audit, writes
 from ingest.catalog.schema import schema
 from ingest.catalog.sources import Source
 from ingest.catalog.sql.continuity import REVISION, Continuity
-from ingest.catalog.sql.driver import Dialect, Driver, Statement, Steps, read_time
+from ingest.catalog.sql.driver import LAST_ID, Dialect, Driver, Statement, Steps, read_time
 from ingest.errors import LockedError
 from ingest.model import LISTS_THE_BUCKET, Counts, RunStatus, Shard
 from ingest.plan.clock import Reading, believed_after
 from ingest.plan.resuming import Cursor, Earlier, Told, newest_to_go_on
 from ingest.system.processes import is_alive, is_running, own_identity
 
-_MOST = (1 << 63) - 1
-OF_SOURCE = f"(source_id, id) > (?, 0) AND (source_id, id) < (?, {_MOST})"
-OF_COMMAND = f"(source_id, command, id) > (?, ?, 0) AND (source_id, command, id) < (?, ?, {_MOST})"
+OF_SOURCE = f"(source_id, id) > (?, 0) AND (source_id, id) < (?, {LAST_ID})"
+OF_COMMAND = f"(source_id, command, id) > (?, ?, 0) AND (source_id, command, id) < (?, ?, {LAST_ID})"
 """As ranges: then no planner goes through the newer runs of all others instead of the index. Each value comes twice."""
 NEWEST_OF_SOURCE = "ORDER BY source_id DESC, id DESC LIMIT"
 NEWEST_OF_COMMAND = "ORDER BY source_id DESC, command DESC, id DESC LIMIT"
@@ -199,7 +198,7 @@ async def to_go_on(driver: Driver, source_id: int, command: str, told: Told, run
 
 async def unfinished(driver: Driver, source_id: int, command: str) -> list[int]:
     """The runs that a later one would go on with, were it told the same: none that another one has ended since."""
-    found, planned, left = await _earlier(driver, source_id, command, _MOST)
+    found, planned, left = await _earlier(driver, source_id, command, LAST_ID)
     return [run.id for run in found if run.id in left and newest_to_go_on(found, run.told, planned) is run]
 
 

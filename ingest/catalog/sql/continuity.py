@@ -106,21 +106,21 @@ class CountedDriver:
 
     def __init__(self, driver: Driver, run: Continuity) -> None:
         self.dialect, self.is_read_only = driver.dialect, driver.is_read_only
-        self._lane, self._run = driver, run
+        self._driver, self._run = driver, run
 
     async def fetch(self, sql: str, *values: object, leisurely: bool = False) -> Rows:
-        return await self._lane.fetch(sql, *values, leisurely=leisurely)
+        return await self._driver.fetch(sql, *values, leisurely=leisurely)
 
     async def write(self, transaction: Transaction[T], *, leisurely: bool = False) -> T:
-        result, number = await self._lane.write(self._run.counted(transaction), leisurely=leisurely)
+        result, number = await self._driver.write(self._run.counted(transaction), leisurely=leisurely)
         self._run.committed(number)
         return result
 
     def lock(self, name: str) -> AbstractAsyncContextManager[RunLock | None]:
-        return self._lane.lock(name)
+        return self._driver.lock(name)
 
     def hurry(self) -> None:
-        self._lane.hurry()
+        self._driver.hurry()
 
 
 async def standing(driver: Driver, marks: Sequence[Mark]) -> Standing:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 VERSION = "coalesce(version, etag)"
 """The name of an object's version (`plan.etags`): `version` has it where the etag alone is none."""
+LAST_ID, END_OF_TIME = (1 << 63) - 1, datetime.max.replace(tzinfo=UTC)
+"""No id and no time is greater: what a question without a bound has for one."""
 Rows = list[tuple[Any, ...]]
 
 
