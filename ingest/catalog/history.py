@@ -9,45 +9,21 @@ from ingest.catalog.sql.records import Records
 
 OBJECTS = Records(
     "objects",
-    (
-        *(
-            "source_id",
-            "key",
-            "size",
-            "etag",
-            "last_modified",
-            "version_id",
-            "storage_class",
-            "source_s3_path",
-            "state",
-        ),
-        *(
-            "local_path",
-            "digest",
-            "verified",
-            "downloaded_at",
-            "pruned_at",
-            "gone_at",
-            "hold",
-            "attempts",
-            "last_error",
-        ),
-        *("announced_etag", "version", "listed_etag", "seen", "seen_at", "seen_in"),
-    ),
+    "source_id, key, size, etag, last_modified, version_id, storage_class, source_s3_path, state, local_path, digest, "
+    "verified, downloaded_at, pruned_at, gone_at, hold, attempts, last_error, announced_etag, version, listed_etag, "
+    "seen, seen_at, seen_in",
     times=frozenset({"last_modified", "downloaded_at", "pruned_at", "gone_at", "seen_at"}),
     flags=frozenset({"hold"}),
 )
 EVENTS = Records(
     "events",
-    ("id", "at", "run_id", "source_id", "key", "what", "detail", "prev_hash", "hash"),
+    "id, at, run_id, source_id, key, what, detail, prev_hash, hash",
     times=frozenset({"at"}),
 )
 DELIVERIES = Records(
     "deliveries",
-    (
-        *("id", "source_id", "key", "etag", "target", "state", "attempts", "next_attempt_at", "response_status"),
-        *("response", "fields", "created_at", "delivered_at", "claimed_by", "claimed_until", "last_error"),
-    ),
+    "id, source_id, key, etag, target, state, attempts, next_attempt_at, response_status, response, fields, "
+    "created_at, delivered_at, claimed_by, claimed_until, last_error",
     times=frozenset({"next_attempt_at", "created_at", "delivered_at", "claimed_until"}),
     documents=frozenset({"fields"}),
 )

@@ -20,10 +20,8 @@ _TOTALS = (
 _ORDER = "SELECT order_since, order_reason FROM sources WHERE id = ?"
 RUNS = Records(
     "runs",
-    (
-        *("id", "source_id", "command", "arguments", "host", "pid", "started_at", "heartbeat_at", "finished_at"),
-        *("status", "counts", "error", "audit_id", "audit_hash", "clock_ahead"),
-    ),
+    "id, source_id, command, arguments, host, pid, started_at, heartbeat_at, finished_at, status, counts, error, "
+    "audit_id, audit_hash, clock_ahead",
     times=frozenset({"started_at", "heartbeat_at", "finished_at"}),
     documents=frozenset({"arguments", "counts"}),
 )
