@@ -107,6 +107,12 @@ def test_a_second_overload_halves_again_once_the_first_is_over() -> None:
     assert levels == [20, 20, 10, 5, 2, 1, 1, 1]
 
 
+def test_the_first_answer_is_the_average() -> None:
+    concurrency = Concurrency()
+    concurrency.succeeded(3.0, 0.0)
+    assert concurrency.average == 3.0
+
+
 def test_the_best_latency_is_forgotten_in_time() -> None:
     concurrency = Concurrency()
     concurrency.succeeded(1.0, 0.0)

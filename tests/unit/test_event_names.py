@@ -12,7 +12,8 @@ TABLE: dict[EventKind | None, tuple[str, ...]] = {
         "ObjectCreated:*", "objectcreated:put", "ObjectRestore:Completed", "Object Created", "Object Restore Completed",
         "ObjectSynced:Create", "ObjectCreated:PutObject", "ObjectReplication:ObjectCreated", "OBJECT_FINALIZE",
         "PutObject", "CopyObject", "CompleteMultipartUpload", "com.amazonaws.s3.ObjectCreated:Put",
-        "google.cloud.storage.object.v1.finalized",
+        "google.cloud.storage.object.v1.finalized", "oss:ObjectCreated:PutObject", "obs:ObjectCreated:Put",
+        "cos:ObjectCreated:Put",
     ),
     EventKind.REMOVED: (
         "ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated", "ObjectRemoved:NoOP", "Object Deleted",
@@ -21,7 +22,7 @@ TABLE: dict[EventKind | None, tuple[str, ...]] = {
         "ObjectLifecycle:Expiration:NonCurrent", "ObjectLifecycle:Expiration:NoncurrentDelete",
         "ObjectLifecycle:Expiration:DeleteMarkerCreated", "ObjectLifecycle:Expiration:*", "ObjectSynced:Delete",
         "ObjectSynced:DeletionMarkerCreated", "ObjectRemoved:DeleteObjects", "DeleteObject", "LifecycleDeletion",
-        "OBJECT_DELETE", "OBJECT_ARCHIVE", "google.cloud.storage.object.v1.deleted",
+        "ObjectReplication:ObjectRemoved", "OBJECT_DELETE", "OBJECT_ARCHIVE", "google.cloud.storage.object.v1.deleted",
     ),
     None: (
         "ObjectAccessed:Get", "ObjectAccessed:Head", "ObjectTagging:Put", "ObjectAcl:Put", "ObjectRestore:Post",
@@ -29,7 +30,7 @@ TABLE: dict[EventKind | None, tuple[str, ...]] = {
         "Object ACL Updated", "Object Storage Class Changed", "Object Access Tier Changed", "LifecycleTransition",
         "ObjectLifecycle:Transition:Current", "ObjectLifecycle:Expiration:AbortMultipartUpload",
         "ObjectTransition:Complete", "IntelligentTiering", "Replication:OperationFailedReplication",
-        "ReducedRedundancyLostObject", "TestEvent", "Scanner:ManyVersions", "Scanner:BigPrefix", "Scanner:*",
+        "ILM:Transition", "ReducedRedundancyLostObject", "TestEvent", "Scanner:ManyVersions", "Scanner:BigPrefix", "Scanner:*",
         "BucketCreated:*", "BucketRemoved:*", "ObjectDownloaded:GetObject", "OBJECT_METADATA_UPDATE",
     ),
     EventKind.UNCLEAR: (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.plan.pieces import PIECE, cut, pieces_of_parts
+from ingest.plan.pieces import LARGEST_OBJECT, PIECE, cut, pieces_of_parts
 
 
 @given(st.integers(1, 40 * PIECE), st.none() | st.integers(PIECE // 3, 50 * PIECE))
@@ -36,3 +36,7 @@ def test_what_the_other_side_says_takes_no_memory() -> None:
     assert pieces[3:5] == [(3, 4), (4, 5)]
     with pytest.raises(IndexError):
         pieces[len(pieces)]
+
+
+def test_a_piece_is_eight_mebibytes_and_the_largest_object_five_tebibytes() -> None:
+    assert (PIECE, LARGEST_OBJECT) == (8 * 1024**2, 5 * 1024**4)
