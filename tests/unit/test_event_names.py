@@ -23,6 +23,7 @@ TABLE: dict[EventKind | None, tuple[str, ...]] = {
         "ObjectLifecycle:Expiration:DeleteMarkerCreated", "ObjectLifecycle:Expiration:*", "ObjectSynced:Delete",
         "ObjectSynced:DeletionMarkerCreated", "ObjectRemoved:DeleteObjects", "DeleteObject", "LifecycleDeletion",
         "ObjectReplication:ObjectRemoved", "OBJECT_DELETE", "OBJECT_ARCHIVE", "google.cloud.storage.object.v1.deleted",
+        "google.cloud.storage.object.v1.archived",
     ),
     None: (
         "ObjectAccessed:Get", "ObjectAccessed:Head", "ObjectTagging:Put", "ObjectAcl:Put", "ObjectRestore:Post",
