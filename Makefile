@@ -10,7 +10,7 @@ INSTALL_PROJECT := -m pip install --quiet --disable-pip-version-check --no-deps 
 COMPILED := UV_COMPILE_BYTECODE=1
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: setup demo test soak interleavings storm lint docs bench lock matrix mutants clean
+.PHONY: setup demo test check soak interleavings storm lint docs bench lock matrix mutants clean
 
 setup: .venv/.installed
 
@@ -23,8 +23,16 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/ingest demo
 
+# A file's tests stay together, for what they share, and the longest files come first.
 test: setup
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# Lint, types, and what needs no server: for the time between two changes.
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/static tests/unit tests/property
 
 # What the suite draws from a fixed seed, drawn anew: SOAK seconds of the model test on each database, 400 kills, and
 # a thousand examples of each property.

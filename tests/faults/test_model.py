@@ -105,7 +105,8 @@ class World(RuleBasedStateMachine):
         server.versions.clear()
         self.url = self.wait(copy_of(self.template, self.home / "catalog.db"))
         self.driver: Driver = self.wait(self.stack.enter_async_context(open_driver(Target.of(self.url))))
-        self.settings = settings_for(server, self.home / "data", database_url=self.url)
+        own = {"database_url": self.url, "patience": timedelta(seconds=0.1)}
+        self.settings = settings_for(server, self.home / "data", **own)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)

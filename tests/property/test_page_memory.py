@@ -8,6 +8,7 @@ equal.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -189,8 +190,10 @@ REMEMBERED = [*(("put", key, b"1") for key in KEYS), FULL, FULL]
 
 
 @given(st.booleans(), STORY)
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+@settings(  # each is some ten runs
+    max_examples=1000 if "INGEST_TEST_SOAK" in os.environ else 8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_both_always_agree(server: MemoryS3, template: Path, remembered: bool, story: Story) -> None:
     with world(server, template) as told:
