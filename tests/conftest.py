@@ -15,7 +15,7 @@ from hypothesis.internal.constants_ast import Constants
 from ingest.observe import logs
 
 MEMORY = Path("/dev/shm")
-ENOUGH = 4 << 30
+ENOUGH = 6 << 30
 
 
 def _work_in_memory() -> None:

@@ -42,7 +42,7 @@ from ingest.store.paths import decode_path
 from ingest.tasks.stop import Stop
 from ingest.testing import faults
 from ingest.testing.memory_s3 import Answer, Asked, Deed, Fault, MemoryS3, Spoiler, running
-from tests.faults.databases import Template, copy_of
+from tests.faults.databases import Template, copy_of, drop
 from tests.faults.invariants import assert_versions, by_key, check_sums, files_of
 from tests.faults.model import (
     Filters,
@@ -315,6 +315,8 @@ class World(RuleBasedStateMachine):
         finally:
             type(self).steps += 1
             self.wait(self.stack.aclose())
+            if hasattr(self, "url"):
+                self.wait(drop(self.url))
             shutil.rmtree(self.home)
 
     def heal(self) -> None:
