@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 from typing import NamedTuple
@@ -26,7 +25,6 @@ from ingest.errors import (
 )
 from ingest.model import HAD_A_COPY, CatalogRow, Download, MarkGone, Outcome, Pair, RemoteObject, Skip, Status
 from ingest.observe.logs import log
-from ingest.plan.concurrency import Concurrency
 from ingest.plan.etags import etag_of, is_void, shape_of
 from ingest.plan.event_names import EventKind
 from ingest.plan.policy import decide
@@ -34,6 +32,7 @@ from ingest.plan.selection import Selection
 from ingest.plan.spellings import is_meant
 from ingest.source.peek import PeekingBucket
 from ingest.system.failpoints import failpoint
+from ingest.tasks.turns import Turns
 
 _EVERYTHING = Selection()
 _NEVER = datetime.fromtimestamp(0, UTC)
@@ -52,39 +51,6 @@ class Handled(NamedTuple):
 
     def and_also(self, other: Handled) -> Handled:
         return Handled(self.results + other.results, self.error or other.error)
-
-
-@dataclass
-class Turns:
-    """Lets as many through at once as `concurrency` says."""
-
-    concurrency: Concurrency
-    _inside: int = 0
-    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
-
-    async def __aenter__(self) -> None:
-        if self._inside < self.concurrency.current:
-            self._inside += 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # the turn came together with the cancellation
-                self._leave()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
-        self._inside -= 1
-        while self._waiting and self._inside < self.concurrency.current:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self._inside += 1
-                turn.set_result(None)
 
 
 @dataclass
@@ -117,7 +83,7 @@ class EventHandler:
         loop = asyncio.get_running_loop()
         failed_at, pause = 0.0, 0.2
         while True:
-            async with self.turns:
+            async with self.turns.holding():
                 with self.bucket.attention(event.key):
                     handled = await self._once(event, row)
             if handled.error is None or not _may_be_the_bucket(handled.error):

@@ -16,13 +16,14 @@ from ingest.engine.record.recorder import Recorder
 from ingest.engine.run import Run
 from ingest.engine.transfer.session import Terms, swept, transferring
 from ingest.events.by_key import ByKey
-from ingest.events.handler import EventHandler, Turns
+from ingest.events.handler import EventHandler
 from ingest.events.retry_queue import RetryQueue
 from ingest.model import CatalogRow, Outcome
 from ingest.plan.patience import MESSAGE_PATIENCE
 from ingest.source.paths import normalise_key
 from ingest.source.peek import PeekingBucket
 from ingest.store.files import FileStore
+from ingest.tasks.turns import Turns
 
 _FLUSH_SECONDS, _LOOK_SECONDS = 5.0, 0.02
 _GATHER_SECONDS = 0.1
@@ -149,7 +150,8 @@ async def processing(
     async with AsyncExitStack() as stack:
         store = stack.enter_context(swept(FileStore(settings.data_dir, run.source.directory)))
         session = await stack.enter_async_context(transferring(run, PeekingBucket, store, terms, committed))
-        turns, waits = Turns(session.pool.concurrency), inf if endless else settings.patience.total_seconds()
+        concurrency, waits = session.pool.concurrency, inf if endless else settings.patience.total_seconds()
+        turns = Turns(lambda: concurrency.current)
         handler = EventHandler(session.bucket, session.fetch, session.transfer, turns, look_up, patience=waits)
         parser = Parser(run.source.bucket, normalise_key, settings.endpoint)
         by_key = ByKey(parser, handler, run.catalog, run.source.id, session.recorder, announced)

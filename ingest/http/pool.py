@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -14,6 +13,7 @@ from ingest.http.exchange import STREAMED_STATUS, Exchange, Response, StaleConne
 from ingest.http.throttle import Throttle
 from ingest.http.timeouts import Timeouts
 from ingest.http.tls import MAY_WANT_OURS
+from ingest.tasks.turns import Turns
 
 _FAREWELL_SECONDS = 1.0
 
@@ -28,10 +28,10 @@ class Pool:
         self._throttle = throttle
         self._loop = asyncio.get_running_loop()
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
-        self._busy = 0
+        self._places = Turns(lambda: self._limit)
+        """One for each request under way."""
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
-        self._waiting: deque[asyncio.Future[None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
 
@@ -43,19 +43,20 @@ class Pool:
     @limit.setter
     def limit(self, limit: int) -> None:
         self._limit = max(1, limit)
-        while self._idle and len(self._idle) + self._busy > self._limit:
+        while self._idle and len(self._idle) + self._places.taken > self._limit:
             self._idle.pop(0).abort()
-        self._admit()
+        self._places.serve()
 
     async def fetch(self, exchange: Exchange) -> Response:
         """One request and its whole answer, whatever its status. Raises `SourceError`."""
-        await self._enter() if self._busy >= self._limit else self._take_place()
+        if not self._places.take():
+            await self._places.wait()
         try:
             connection, response = await self._send(exchange)
             self._keep(connection)
             return response
         finally:
-            self._leave()
+            self._places.leave()
 
     async def stream(
         self,
@@ -97,7 +98,8 @@ class Pool:
         on_head: Callable[[Response], None],
         read: Callable[[Connection], Awaitable[None]],
     ) -> Response:
-        await self._enter() if self._busy >= self._limit else self._take_place()
+        if not self._places.take():
+            await self._places.wait()
         try:
             connection, response = await self._send(exchange)
             if response.status in STREAMED_STATUS:
@@ -110,7 +112,7 @@ class Pool:
             self._keep(connection)
             return response
         finally:
-            self._leave()
+            self._places.leave()
 
     async def aclose(self) -> None:
         """Closes every connection; requests under way fail."""
@@ -121,32 +123,6 @@ class Pool:
         if self._open:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._emptied.wait(), _FAREWELL_SECONDS)
-
-    # Places: one for each request under way.
-
-    def _take_place(self) -> None:
-        self._busy += 1
-
-    async def _enter(self) -> None:
-        turn = self._loop.create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._leave()  # the place had been given to us already
-            raise
-
-    def _leave(self) -> None:
-        self._busy -= 1
-        self._admit()
-
-    def _admit(self) -> None:
-        while self._waiting and self._busy < self._limit:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self._busy += 1
-                turn.set_result(None)
 
     # Connections.
 
@@ -173,7 +149,7 @@ class Pool:
         return None
 
     def _keep(self, connection: Connection) -> None:
-        if connection.reusable and self._busy <= self._limit:
+        if connection.reusable and self._places.taken <= self._limit:
             connection.watch.start(self._loop.time())
             self._idle.append(connection)
         else:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from ingest.errors import ConnectionTimedOut, CredentialsExpired, IngestError, SlowDown, SourceError
 from ingest.observe.logs import log
 from ingest.plan.gate import ANSWERS, FAULTS, FIRST_PAUSE, Blame, Gate, RequestKind, Trial
+from ingest.tasks.turns import Line
 
 T = TypeVar("T")
 Probe = Callable[[RequestKind, str | None], Awaitable[None]]
@@ -31,7 +32,7 @@ class Gatekeeper:
         self._ask = probe
         self._on_overload = on_overload
         self._shut = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._line = Line(self._is_due, lambda _: None)
         self._timer: asyncio.TimerHandle | None = None
         self._prober: asyncio.Task[None] | None = None
         self._good: dict[RequestKind, str | None] = dict.fromkeys(RequestKind)
@@ -97,7 +98,7 @@ class Gatekeeper:
         """Nobody waits any more: who does, or would, gets `error`."""
         self._ended = error
         self._gate.lost = self._shut = True
-        self._wake_all()
+        self._line.serve()
 
     async def aclose(self) -> None:
         self.abandon(SourceError("the bucket was closed"))
@@ -148,36 +149,33 @@ class Gatekeeper:
     async def _turn(self) -> None:
         self._raise_if_lost()
         now = monotonic()
-        if not self._waiting and self._gate.wait(now) <= 0:
-            self._gate.pace.start(now)
+        if not self._line and self._is_due():
             self._shut = self._gate.shut(now)
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
         self._arm(now)
-        await turn
+        await self._line.wait()
         self._raise_if_lost()
 
+    def _is_due(self, _: int = 1) -> bool:
+        now = monotonic()
+        if self._gate.wait(now) > 0 and not self._gate.lost:
+            return False
+        self._gate.pace.start(now)
+        return True
+
     def _arm(self, now: float) -> None:
-        if self._timer is None and self._waiting and self._gate.closed is None:
+        if self._timer is None and self._gate.closed is None:
             self._timer = asyncio.get_running_loop().call_later(self._gate.wait(now), self._release)
 
     def _release(self) -> None:
         self._timer = None
-        now = monotonic()
-        while self._waiting and self._gate.wait(now) <= 0:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self._gate.pace.start(now)
-                turn.set_result(None)
-        self._shut = self._gate.shut(now) or bool(self._waiting)
-        self._arm(now)
+        self._line.serve()
+        self._watch_line(monotonic())
 
-    def _wake_all(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+    def _watch_line(self, now: float) -> None:
+        self._shut = self._gate.shut(now) or bool(self._line)
+        if self._line:
+            self._arm(now)
 
     def _raise_if_lost(self) -> None:
         if not self._gate.lost:
@@ -241,7 +239,7 @@ class Gatekeeper:
         if gate.lost:
             waited = now - gate.closed_at
             self._error = type(failure)(f"{failure.message}; it was waited for, for {waited:.0f} s", hint=failure.hint)
-            self._wake_all()
+            self._line.serve()
         elif not self._said:
             self._said = True
             most = f", for {gate.left(now):.0f} s at most" if gate.patience < inf else ""
@@ -258,8 +256,7 @@ class Gatekeeper:
             log().warning(
                 "source_back", message=f"the source answers again, after {away:.1f} s", seconds=round(away, 1)
             )
-        self._shut = gate.shut(now) or bool(self._waiting)
-        self._arm(now)
+        self._watch_line(now)
 
     def _say_busy(self, error: SlowDown) -> None:
         asked = error.retry_after

@@ -19,7 +19,7 @@ MODULES = sorted(path for path in (ROOT / "ingest").rglob("*.py") if path.stat()
 
 NOUNS = {"model", "figures", "errors"}
 WORDS = NOUNS | {"system/redaction", "system/units"}
-TASKS = {"tasks/groups", "tasks/stop", "tasks/threads"}
+TASKS = {"tasks/groups", "tasks/stop", "tasks/threads", "tasks/turns"}
 COMMON = WORDS | {"plan", "observe", "system/private_dirs", "system/failpoints"}
 """What every adapter may use: of the settings each takes its own part alone."""
 ADAPTERS = {"source", "store", "catalog", "catalog/sql"}
@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks/groups": NOUNS,
     "tasks/stop": NOUNS,
     "tasks/threads": NOUNS,
+    "tasks/turns": set(),
     "plan": NOUNS,
     "settings/anchors": set(),
     "settings/sendable": set(),
@@ -66,10 +67,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         "settings/variables",
     },
     "observe": WORDS | {"plan"},
-    "http": WORDS | {"settings/trust"},
+    "http": WORDS | {"settings/trust", "tasks/turns"},
     # Five adapters, which meet in the engine alone.
     "source": COMMON
-    | {"http", "settings/secret", "settings/sendable", "settings/source", "settings/trust", "tasks/threads"},
+    | {
+        "http",
+        "settings/secret",
+        "settings/sendable",
+        "settings/source",
+        "settings/trust",
+        "tasks/threads",
+        "tasks/turns",
+    },
     "store": COMMON | {"hashing", "system/processes"},
     "catalog/sql": COMMON,
     "catalog/schema": COMMON | {"catalog/sql"},
@@ -87,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine/scan": ENGINE | RUN,
     "engine/transfer": ENGINE | {"engine/record", "engine/run"},
     "outbox": COMMON | {"catalog", "delivery", "engine/record", "store", "tasks/stop"},
-    "events": COMMON | ADAPTERS | {"broker", "engine/record", "engine/run", "engine/transfer"},
+    "events": COMMON | ADAPTERS | {"broker", "engine/record", "engine/run", "engine/transfer", "tasks/turns"},
     "jobs": ENGINE
     | STAGES
     | RUN

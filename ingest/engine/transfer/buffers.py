@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from ingest.tasks.turns import Turns
 
 
-@dataclass
 class Buffers:
-    """`free` bytes that downloads share; who finds too little waits, first come, first served.
+    """`total` bytes that downloads share; who finds too little waits, first come, first served.
 
     A request for more than there ever is gets everything: no object is too large to be downloaded.
     """
 
-    free: int
-    _total: int = field(init=False)
-    _waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
-    _spare: dict[int, list[bytearray]] = field(default_factory=lambda: defaultdict(list))
-    """Buffers to lend again, by their length, a power of two: fresh memory costs as much as what goes through it."""
-    _kept: int = 0
-    """Bytes of them."""
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._turns = Turns(lambda: total)
+        self._spare: dict[int, list[bytearray]] = defaultdict(list)
+        """To lend again, by their length, a power of two: fresh memory costs as much as what goes through it."""
+        self._kept = 0
+        """Bytes of them."""
 
-    def __post_init__(self) -> None:
-        self._total = self.free
+    @property
+    def free(self) -> int:
+        return self._total - self._turns.taken
 
-    @asynccontextmanager
-    async def taken(self, size: int) -> AsyncIterator[None]:
+    def taken(self, size: int) -> AbstractAsyncContextManager[None]:
         """Holds room for `size` bytes while inside."""
-        size = min(size, self._total)
-        if self._waiting or self.free < size:
-            await self._wait(size)
-        else:
-            self.free -= size
-        try:
-            yield
-        finally:
-            self.free += size
-            self._admit()
+        return self._turns.holding(min(size, self._total))
 
     @asynccontextmanager
     async def lent(self, size: int) -> AsyncIterator[memoryview]:
@@ -55,21 +45,3 @@ class Buffers:
                 if self._kept + length <= self._total:
                     self._kept += length
                     spare.append(buffer)
-
-    async def _wait(self, size: int) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.free += size  # it had been given to us already
-            self._admit()
-            raise
-
-    def _admit(self) -> None:
-        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self.free):
-            size, turn = self._waiting.popleft()
-            if not turn.done():
-                self.free -= size
-                turn.set_result(None)
