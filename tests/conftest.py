@@ -1,7 +1,6 @@
 """Real parts for the tests: an S3 server, PostgreSQL, moto's server; started once for each worker, ended by fixture."""
 
 import os
-import shutil
 import signal
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ from hypothesis.internal.constants_ast import Constants
 from ingest.observe import logs
 
 MEMORY = Path("/dev/shm")
-ENOUGH = 6 << 30
+ENOUGH, ENOUGH_FILES = 6 << 30, 500_000
 
 
 def _work_in_memory() -> None:
@@ -23,7 +22,10 @@ def _work_in_memory() -> None:
 
     Whoever sets TMPDIR chooses another place.
     """
-    if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ENOUGH:
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    left = os.statvfs(MEMORY)
+    if left.f_bavail * left.f_frsize >= ENOUGH and left.f_favail >= ENOUGH_FILES:
         os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 
