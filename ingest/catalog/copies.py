@@ -20,7 +20,6 @@ _PAGE = f"SELECT {COPY} FROM objects WHERE source_id = ? AND state {{among}} AND
 _PAGE_BEFORE = _PAGE.replace("ORDER BY", "AND key < ? ORDER BY")
 _OF_KEYS = f"SELECT {COPY} FROM objects WHERE source_id = ? AND key {{among}}"
 _PATHS = "key, local_path FROM objects WHERE source_id = ? AND state = 'present' AND local_path IS NOT NULL AND key"
-("SELECT key, local_path FROM objects WHERE source_id = ? AND state = 'present' AND local_path IS NOT NULL AND key ")
 _PATHS_OF_KEYS = f"SELECT {_PATHS} {{among}}"
 _PATHS_WITH = f"SELECT {_PATHS} > ? AND replace(local_path, ?, '') <> local_path ORDER BY key LIMIT ?"
 

@@ -63,8 +63,9 @@ _LOST = "SELECT attempts FROM dead_letters WHERE source_id = ? AND reason = ?"
 _NAMED = (
     'SELECT id, key, reason, topic, "partition", "offset" FROM dead_letters WHERE source_id = ? AND id > ? AND id <= ?'
 )
-_NAMED_IDS = f"{_NAMED} AND id {{among}} ORDER BY id LIMIT ?"
-_NAMED_DEAD = f"{_NAMED} AND {_DEAD} AND (CAST(? AS TEXT) IS NULL OR reason = ?) AND first_at < ? ORDER BY id LIMIT ?"
+_NARROWED = f"{_NAMED} AND (CAST(? AS TEXT) IS NULL OR reason = ?) AND first_at < ?"
+_NAMED_IDS = f"{_NARROWED} AND id {{among}} ORDER BY id LIMIT ?"
+_NAMED_DEAD = f"{_NARROWED} AND {_DEAD} ORDER BY id LIMIT ?"
 _IDS = "SELECT id FROM dead_letters WHERE source_id = ? AND id {among}"
 _DELETE = "DELETE FROM dead_letters WHERE id {among}"
 _HIGHEST = "SELECT coalesce(max(id), 0) FROM dead_letters WHERE source_id = ?"
@@ -107,7 +108,7 @@ class TopicPlace(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """Which letters are meant: those with `ids`; else those that were given up, for `reason`, before `before`."""
+    """Which letters are meant: those with `ids`, else all that were given up; of them those for `reason`, `before`."""
 
     ids: Collection[int] | None = None
     reason: str | None = None
@@ -245,12 +246,11 @@ async def discard(
     the end. Those with `ids` are removed in whatever state they are."""
 
     def remove(dialect: Dialect) -> Steps[tuple[int, int | None]]:
-        place = source_id, after, upto
+        told = source_id, after, upto, chosen.reason, chosen.reason, dialect.time(chosen.before or END_OF_TIME)
         if chosen.ids is not None:
-            found = yield Statement(_NAMED_IDS, (*place, dialect.listed(sorted(chosen.ids)), AT_ONCE))
+            found = yield Statement(_NAMED_IDS, (*told, dialect.listed(sorted(chosen.ids)), AT_ONCE))
         else:
-            narrowed = chosen.reason, chosen.reason, dialect.time(chosen.before or END_OF_TIME)
-            found = yield Statement(_NAMED_DEAD, (*place, *narrowed, AT_ONCE))
+            found = yield Statement(_NAMED_DEAD, (*told, AT_ONCE))
         if found and not dry_run:
             yield Statement(_DELETE, (dialect.listed([row[0] for row in found]),))
             yield from audit.append(dialect, run_id, source_id, datetime.now(UTC), [*map(_discarded, found)])

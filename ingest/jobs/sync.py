@@ -25,6 +25,7 @@ from ingest.errors import (
     AccessDenied,
     DiskError,
     IngestError,
+    InterruptedRun,
     OutOfOrder,
     ServerFault,
     SourceError,
@@ -166,7 +167,10 @@ async def _list_and_drain(
             await session.during(_Pages(run, options, session, vanished, resumed).scan())
         except SourceError as error:
             failure = error
-        await session.drain()
+        try:
+            await session.drain()
+        except InterruptedRun as stopped:
+            raise failure or stopped from None  # what went wrong before is the reason
     if failure is not None:
         raise failure
 

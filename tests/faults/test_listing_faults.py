@@ -11,7 +11,10 @@ from urllib.parse import quote, unquote
 
 import pytest
 
+from ingest.engine.transfer import session
+from ingest.engine.transfer.pool import TransferPool
 from ingest.source import bucket
+from ingest.tasks.stop import TERMINATED, Stop
 from ingest.testing import faults
 from ingest.testing.memory_s3 import Answer, Deed, Fault, token_behind
 from ingest.testing.raw_server import Visit
@@ -237,6 +240,26 @@ async def test_a_page_that_cannot_be_had_is_not_asked_for_ever(rig: Rig) -> None
     report = await rig.run(4)
     assert report.error is not None
     assert "waited" not in report.error.message
+    await rig.heal()
+
+
+async def test_a_stop_after_a_failed_listing_leaves_its_reason(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then what was listed is still being downloaded."""
+    stop, drain = Stop(), TransferPool.drain
+
+    async def stopped_meanwhile(pool: TransferPool) -> None:
+        stop.request(TERMINATED)
+        await drain(pool)
+
+    monkeypatch.setattr(TransferPool, "drain", stopped_meanwhile)
+    monkeypatch.setattr(session, "GRACE", 0.0)
+    rig.server.faults = [
+        Fault("list", faults.saying("403 Forbidden", "AccessDenied"), "zz/last.pdf"),
+        Fault("get", faults.stall, TARGET),
+    ]
+    report = await rig.run(4, stop=stop)
+    assert report.error is not None
+    assert report.error.code == "access_denied"
     await rig.heal()
 
 

@@ -167,6 +167,8 @@ async def test_letters_are_discarded_by_what_they_are(
     assert (await discard(settings, older_than=timedelta(days=30))).notes["discarded"] == 1
     assert await left() == [*range(8), 10]
     one = (await list_letters(settings))[1]["id"]
+    assert (await discard(settings, [one], reason="another")).notes["discarded"] == 0
+    assert (await discard(settings, [one], older_than=timedelta(days=30_000))).notes["discarded"] == 0
     assert (await discard(settings, [one])).notes["discarded"] == 1
     unknown = await discard(settings, [one])
     assert (unknown.exit_code, isinstance(unknown.error, RowNotFound)) == (ExitCode.FAILED, True)
