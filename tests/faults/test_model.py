@@ -310,7 +310,7 @@ class World(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if hasattr(self, "lane"):
+            if hasattr(self, "driver"):
                 self.heal()
         finally:
             type(self).steps += 1
