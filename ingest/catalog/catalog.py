@@ -1,4 +1,4 @@
-"""The catalog as the jobs see it: rows by key range, batches in one transaction, runs, shards and pages."""
+"""The catalog as everything above it sees it: rows by key range, batches in one transaction, runs, shards and pages."""
 
 from __future__ import annotations
 

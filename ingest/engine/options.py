@@ -1,4 +1,4 @@
-"""What each job can be asked for, apart from the settings."""
+"""What each command can be asked for, apart from the settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ingest.plan.vanishing import MostGone
 
 @dataclass(frozen=True, slots=True)
 class SyncOptions:
-    """One run of the engine over a selection of the bucket.
+    """A sync or backfill over a selection of the bucket.
 
-    `arguments` are further ones for the run's row, such as a window in the words in which it was told. `transfers` and
-    `listers` of None find their own level. `bwlimit` is in bytes a second, over all transfers. `on_action` receives the
-    actions of a dry run, in the order of the listing; what is gone comes last.
+    `arguments` are further ones for the run's row, such as a window in the words in which it was told. `transfers` of
+    None finds its own level, `listers` of None is the usual number. `bwlimit` is in bytes a second, over all transfers.
+    `on_action` receives the actions of a dry run, in the order of the listing; what is gone comes last.
     """
 
     selection: Selection = field(default_factory=Selection)

@@ -1,9 +1,9 @@
-"""Labelled places where a process may be killed or held, so that tests can do it at every one of them.
+"""Failpoints: labelled places where a process may be killed or held, so that tests can do it at every one of them.
 
 ``INGEST_CRASH_AT=batch.renamed:3`` ends the process by SIGKILL, as a power cut or the kernel would, when it passes that
 label for the third time (``:1`` may be left out). ``INGEST_STOP_AT`` holds it there by SIGSTOP until somebody sends
 SIGCONT, so that another process may come between. The variables are for tests only: no user sets them, and without them
-`here` is a function that does nothing, chosen once when this module is imported.
+`failpoint` is a function that does nothing, chosen once when this module is imported.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ LABELS = READ | frozenset(
         "run.finished",
     }
 )
-"""Every label there is; a test holds the calls of `here` to it."""
+"""Every label there is; a test holds the calls of `failpoint` to it."""
 
 
 def _pass(_label: str) -> None:

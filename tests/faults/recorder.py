@@ -59,10 +59,10 @@ class Recorder:
 
     async def _connect(self, upstream: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = upstream.rpartition(":")
-        there, failpoint = await asyncio.open_connection(host, int(port))
+        answers, onward = await asyncio.open_connection(host, int(port))
         copy = bytearray()
         self.sent.append(copy)
-        await asyncio.gather(self._pipe(reader, failpoint, copy), self._pipe(there, writer, None))
+        await asyncio.gather(self._pipe(reader, onward, copy), self._pipe(answers, writer, None))
 
 
 @asynccontextmanager

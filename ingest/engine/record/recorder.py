@@ -1,6 +1,6 @@
 """Writes what transfers and decisions came to: makes a batch's files durable, then commits rows, audit and cursors.
 
-It lives among the jobs because it joins the store with the catalog, which do not know each other. The order is the
+It belongs to the engine because it joins the store with the catalog, which do not know each other. The order is the
 promise: a row says ``present`` only after the file, its rename and its directory are durable. From the first rename to
 the commit the copies are nobody else's (`engine.record.copies`).
 """

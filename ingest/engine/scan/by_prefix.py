@@ -46,8 +46,7 @@ class Walk:
 @dataclass
 class ByPrefix:
     """`resumed` shards start behind their cursor; `planned` prefixes are shards already, of this run or of the one that
-    it goes on with; `answers` are first pages that were asked for already,
-    when the catalog had seen as far as `seen_before` (see `Page`)."""
+    it goes on with; `answers` are first pages that were asked for when the catalog had seen as far as `seen_before`."""
 
     lister: Lister
     resumed: frozenset[Shard] = frozenset()

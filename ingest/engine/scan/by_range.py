@@ -37,7 +37,7 @@ class Stretch:
 
     shard: Shard
     remembered: bool
-    """Pages of it are in the memory: few, gathered to become whole again."""
+    """Pages of it are in the memory, and have crumbled to few keys each: listed together, and remembered as one."""
     cursor: str = ""
     page_start: str = ""
     """The first key of the last page."""
@@ -213,7 +213,7 @@ class ByRange:
                 if answer.is_last:
                     self._walking.discard(stretch)
                     async with stretch.splitting:
-                        pass  # its end is not recorded before those that took over are
+                        pass  # a split under way plans the other pieces first: then this one's end may be recorded
                 else:
                     upcoming = asyncio.ensure_future(
                         self.lister.page(stretch.shard, stretch.cursor, answer.token_needed)

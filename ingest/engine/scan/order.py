@@ -1,7 +1,7 @@
-"""Finds out in which order a server lists, by what it does: no name is asked (docs/decisions/0026).
+"""Finds out in which order a server lists, by what it does: its name may take trust away, and gives none.
 
 A common prefix ``P/`` is enough. Keys below it come behind ``P!`` in the order of their bytes; a server that lists
-directory by directory has shown them by then.
+directory by directory has shown them by then (docs/decisions/0026).
 """
 
 from __future__ import annotations

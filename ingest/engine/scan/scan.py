@@ -23,7 +23,8 @@ LISTERS = 32
 async def scan(
     lister: Lister, roots: Sequence[str], plan: Sequence[Cursor], filters: bytes, *, remembers: bool
 ) -> None:
-    """Lists what starts with `roots`, or goes on with the `plan` of another run. What the server's order is, is kept.
+    """Lists what starts with `roots`, or goes on with the `plan` of another run. The order that
+    the server turns out to have is recorded.
 
     Raises:
         SourceError: a shard could not be listed to its end; the others were, as far as that made sense.
