@@ -113,7 +113,7 @@ class Unchanged(Trial):
             await self._execute(EVERYTHING, source, target)
             await date_as_listed(source, target)
         if not contender.reports:
-            await self._prove(contender, source, target)
+            await self._check_order(contender, source, target)
         else:
             await self._execute(contender, source, target)
         self._trees[source.endpoint + source.bucket] = tree(target / source.bucket)
@@ -129,7 +129,7 @@ class Unchanged(Trial):
         summary_of(contender, said, listed=source.objects, downloaded=0)
         return source.objects
 
-    async def _prove(self, contender: Contender, source: Source, target: Path) -> None:
+    async def _check_order(self, contender: Contender, source: Source, target: Path) -> None:
         """Lets a silent tool bring back one missing file, so that its silence means something."""
         path = next(found for found in (target / source.bucket).rglob("*") if found.is_file())
         before = path.stat()

@@ -19,7 +19,7 @@ class Settled(NamedTuple):
     seen_before: int
 
 
-class Sights(NamedTuple):
+class SeenMarks(NamedTuple):
     """What a recorder knows of who has written what they saw of a source's objects (`CatalogRow.seen`)."""
 
     last: int = 0
@@ -31,7 +31,7 @@ class Sights(NamedTuple):
 class Committed(NamedTuple):
     """What came of a batch."""
 
-    sights: Sights
+    sights: SeenMarks
     left: frozenset[str] = frozenset()
     """Keys that were left alone: another run has seen them since it was decided what to say of them."""
 
@@ -51,7 +51,7 @@ class PageNotes:
     known_since: int | None = None
     """How far the catalog had seen before the pages were asked for that show what is only recorded (`Batch.known`):
     None where none do."""
-    sights: Sights = field(default_factory=Sights)
+    sights: SeenMarks = field(default_factory=SeenMarks)
     etags: str | None = None
     """What is known of the server's etags, as `plan.etags` writes it; None: nothing new."""
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ingest.catalog import audit, in_line, page_memory
-from ingest.catalog.batch import Batch, Committed, Sights
+from ingest.catalog.batch import Batch, Committed, SeenMarks
 from ingest.catalog.sql.driver import VERSION, Dialect, Insert, Statement, Steps
 from ingest.model import RemoteObject, Shard, State
 from ingest.plan.etags import etag_of
@@ -122,7 +122,7 @@ def _see(batch: Batch, dialect: Dialect) -> Steps[tuple[tuple[Any, ...], Committ
     ((number, at),) = yield Statement(_SEE, (batch.source_id,))
     others = sights.of_others if number == sights.last + 1 else number - 1
     left = yield from _seen_by_others(batch, others, dialect)
-    return (number, at, batch.run_id), Committed(Sights(number, others), left)
+    return (number, at, batch.run_id), Committed(SeenMarks(number, others), left)
 
 
 def _seen_by_others(batch: Batch, others: int, dialect: Dialect) -> Steps[frozenset[str]]:

@@ -41,8 +41,8 @@ from ingest.observe.logs import bound_to_run, log
 from ingest.observe.progress import Progress, Silence
 from ingest.settings import Settings
 from ingest.source.clock import Clock, utc_now
+from ingest.store.last_run import note_end, note_mark, noted
 from ingest.store.locks import file_lock
-from ingest.store.progress import note_end, note_mark, noted
 from ingest.store.temporaries import sweep_left
 from ingest.system.failpoints import failpoint
 from ingest.system.redaction import protecting, redact_causes
@@ -72,7 +72,7 @@ class Run:
     settings: Settings
     catalog: Catalog
     source: Source
-    record: Continuity
+    continuity: Continuity
     report: RunReport
     progress: Progress
     stop: Stop
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def id(self) -> int:
-        return self.record.run_id
+        return self.continuity.run_id
 
     @property
     def counts(self) -> Counts:
@@ -237,7 +237,7 @@ async def _beat(run: Run, held: RunLock | None) -> None:
         except _NO_WRITE:
             continue  # the recorder meets the same database, and ends the run if it must
         if not (run.behind or run.source.is_new):
-            await asyncio.to_thread(note_mark, run.settings.data_dir, run.record.mark)
+            await asyncio.to_thread(note_mark, run.settings.data_dir, run.continuity.mark)
 
 
 def conclude(report: RunReport) -> None:

@@ -13,7 +13,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.sql.continuity import Continuity
 from ingest.observe.logs import log
 from ingest.plan.behind import Noted, Standing, is_behind
-from ingest.store import progress
+from ingest.store import last_run
 
 
 async def found_behind(catalog: Catalog, data_dir: Path, run: Continuity, noted: Noted, standing: Standing) -> bool:
@@ -25,7 +25,7 @@ async def found_behind(catalog: Catalog, data_dir: Path, run: Continuity, noted:
     if behind and not noted.behind:
         await turned_back(catalog, data_dir)
     elif not behind:
-        await asyncio.to_thread(progress.note_mark, data_dir, run.mark)
+        await asyncio.to_thread(last_run.note_mark, data_dir, run.mark)
     return behind
 
 
@@ -36,4 +36,4 @@ async def turned_back(catalog: Catalog, data_dir: Path) -> None:
         DatabaseError: it is not noted; the next run notices by itself.
     """
     await catalog.forget_pages()
-    await asyncio.to_thread(progress.note_behind, data_dir)
+    await asyncio.to_thread(last_run.note_behind, data_dir)

@@ -14,7 +14,7 @@ from ingest.engine.record.batch_builder import Announced
 from ingest.engine.record.patient import Outage, PatientCatalog
 from ingest.engine.record.recorder import Recorder
 from ingest.engine.run import Run
-from ingest.engine.transfer.session import Terms, swept, transferring
+from ingest.engine.transfer.session import SessionOptions, transferring, without_leftovers
 from ingest.events.by_key import ByKey
 from ingest.events.handler import EventHandler
 from ingest.events.retry_queue import RetryQueue
@@ -131,7 +131,7 @@ async def processing(
     """Opens what messages need, and closes it. Where it is `endless`, so is the patience with a bucket that is away."""
     settings, outage, announced = run.settings, Outage(run.stop), dict[str, Announced]()
     run = replace(run, catalog=PatientCatalog.over(run.catalog, outage))
-    terms = Terms(
+    how = SessionOptions(
         transfers=transfers,
         deliver_to=settings.verify_url,
         announced=announced,
@@ -148,8 +148,8 @@ async def processing(
             processor.on_recorded()
 
     async with AsyncExitStack() as stack:
-        store = stack.enter_context(swept(FileStore(settings.data_dir, run.source.directory)))
-        session = await stack.enter_async_context(transferring(run, PeekingBucket, store, terms, committed))
+        store = stack.enter_context(without_leftovers(FileStore(settings.data_dir, run.source.directory)))
+        session = await stack.enter_async_context(transferring(run, PeekingBucket, store, how, committed))
         concurrency, waits = session.pool.concurrency, inf if endless else settings.patience.total_seconds()
         turns = Turns(lambda: concurrency.current)
         handler = EventHandler(session.bucket, session.fetch, session.transfer, turns, look_up, patience=waits)

@@ -33,7 +33,7 @@ MOST_BYTES_IN_FLIGHT = 64 << 20
 """Messages under way, and their bytes; then no more are read until half of them are done."""
 DRAIN_SECONDS = 20.0
 """What is under way gets so long when the run is asked to stop; the rest is left to the next reader."""
-BURIAL_SECONDS = 3.0
+PUBLISH_SECONDS = 3.0
 """So long the topic of dead letters gets for what is under way to it, unless it takes nothing anyway."""
 _POLL_MESSAGES, _POLL_SECONDS = 500, 0.2
 _COMMIT_SECONDS = 1.0
@@ -91,7 +91,7 @@ class Consumer:
             self.dead_letter_topic.run(),
         )
         tasks = [asyncio.create_task(work) for work in endless]
-        burying = tasks[-1]
+        publishing = tasks[-1]
         if self.dispatcher is not None:
             tasks.append(asyncio.create_task(self.dispatcher.run(ending, until_empty=False)))
         try:
@@ -100,7 +100,7 @@ class Consumer:
                 task.result()
             self.notifier.send("STOPPING=1")
             await self.processor.settle(grace=DRAIN_SECONDS)
-            await self.dead_letter_topic.end(burying, BURIAL_SECONDS)
+            await self.dead_letter_topic.end(publishing, PUBLISH_SECONDS)
         finally:
             for task in tasks[: len(endless)]:
                 task.cancel()
@@ -112,7 +112,7 @@ class Consumer:
         try:
             await self.processor.close()
         finally:
-            stands = self.run.record.stands
+            stands = self.run.continuity.stands
             await (self.partitions.commit() if stands is None else self.partitions.set_back(stands))
             await asyncio.gather(*delivering)
 
@@ -280,7 +280,7 @@ async def _follow(run: Run, options: ConsumeOptions) -> RetryQueue:
         partitions = Partitions(processor.retry_queue)
         joining = stack.enter_async_context(join(run.settings.kafka, partitions.revoked, partitions.assigned))
         topic = await run.stop.during(joining)
-        partitions.topic, partitions.run = topic, run.record
+        partitions.topic, partitions.run = topic, run.continuity
         dead_letter_topic = DeadLetterTopic(
             run.catalog, run.source.id, processor.outage, topic.give_up_on, partitions.place
         )

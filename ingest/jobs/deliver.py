@@ -11,7 +11,7 @@ from ingest.delivery.service import Service
 from ingest.engine.options import DeliverOptions
 from ingest.engine.record.copies import Copies
 from ingest.engine.run import Run, execute
-from ingest.engine.transfer.refetch import recalling
+from ingest.engine.transfer.refetch import refetching_singly
 from ingest.figures import Figures
 from ingest.model import DeliveryState, RunReport
 from ingest.observe.logs import log
@@ -39,7 +39,7 @@ async def dispatching(
     """A dispatcher for the run's source and VERIFY_URL, with everything it needs; call its `run`."""
     with closing(Copies(run.catalog, run.source.id, store.undo_log, run.stop)) as copies:
         told = run.settings
-        async with Service(told.service, told.source) as service, recalling(run, store) as recall:
+        async with Service(told.service, told.source) as service, refetching_singly(run, store) as recall:
             yield Dispatcher(
                 run.catalog,
                 run.source,

@@ -23,7 +23,7 @@ from ingest.errors import SettingsError, SourceUnknown
 from ingest.plan.identity import DirectoryMark, canonical_endpoint
 from ingest.settings import Settings, sendable
 from ingest.store import identity
-from ingest.store.progress import note_other_catalog
+from ingest.store.last_run import note_other_catalog
 from ingest.system.failpoints import failpoint
 from ingest.system.redaction import protecting
 

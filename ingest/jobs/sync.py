@@ -20,7 +20,7 @@ from ingest.engine.scan.lister import Lister
 from ingest.engine.scan.resuming import take_up
 from ingest.engine.scan.scan import LISTERS, scan
 from ingest.engine.scan.vanished import Vanished
-from ingest.engine.transfer.session import Session, Terms, swept, transferring
+from ingest.engine.transfer.session import Session, SessionOptions, transferring, without_leftovers
 from ingest.errors import (
     AccessDenied,
     DiskError,
@@ -58,7 +58,7 @@ from ingest.plan.tally import tally_many, tally_plan
 from ingest.settings import Settings
 from ingest.source.patient import PatientBucket
 from ingest.store.files import FileStore
-from ingest.store.progress import note_end
+from ingest.store.last_run import note_end
 from ingest.system.failpoints import failpoint
 from ingest.tasks.stop import Stop
 
@@ -122,15 +122,20 @@ async def _take_all(run: Run, options: SyncOptions) -> None:
     Raises:
         IngestError: what ended the run; everything finished before is recorded.
     """
-    terms = Terms(transfers=options.transfers, listers=LISTERS, bwlimit=options.bwlimit, deliver_to=options.deliver_to)
+    how = SessionOptions(
+        transfers=options.transfers,
+        listers=options.listers or LISTERS,
+        bwlimit=options.bwlimit,
+        deliver_to=options.deliver_to,
+    )
 
     def committed(outcome: Outcome) -> None:
         if isinstance(outcome.error, DiskError) and not outcome.error.of_one_object:
             # What stands in one object's way is its own; a failing disk is everyone's.
             session.pool.give_up(outcome.error)
 
-    with swept(FileStore(run.settings.data_dir, run.source.directory)) as store:
-        async with transferring(run, PatientBucket, store, terms, committed) as session:
+    with without_leftovers(FileStore(run.settings.data_dir, run.source.directory)) as store:
+        async with transferring(run, PatientBucket, store, how, committed) as session:
             options = replace(options, selection=await read_selection(run, options.selection, session.bucket))
             options, resumed = await take_up(run, options)
             session.fetch.adopting = await _may_adopt(run, store)
@@ -144,7 +149,7 @@ async def _take_all(run: Run, options: SyncOptions) -> None:
         nothing_left = not run.counts.failed and options.selection.takes_everything
         if nothing_left and options.selection.roots == [""] and not options.dry_run:
             await run.catalog.complete(run.source.id, datetime.now(UTC))
-            note_end(run.settings.data_dir, run.record.mark, whole=True)
+            note_end(run.settings.data_dir, run.continuity.mark, whole=True)
             failpoint("sync.completed")
             store.sweep(all_done=True)
 
@@ -164,7 +169,7 @@ async def _list_and_drain(
     failure: SourceError | None = None
     with closing(Vanished(options.max_gone)) as vanished:
         try:
-            await session.during(_Pages(run, options, session, vanished, resumed).scan())
+            await session.during(_SyncSink(run, options, session, vanished, resumed).scan())
         except SourceError as error:
             failure = error
         try:
@@ -176,7 +181,7 @@ async def _list_and_drain(
 
 
 @dataclass
-class _Pages:
+class _SyncSink:
     """What is done with the pages of the listing: see `PageSink`."""
 
     run: Run

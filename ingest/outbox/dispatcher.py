@@ -45,7 +45,7 @@ _DATABASE_PAUSE = 2.0
 _AGAIN_SECONDS = 1.0
 """After which a copy is looked at again that another process was changing."""
 
-Recall = Callable[[str, str], Awaitable[LocalCopy]]
+SingleRefetch = Callable[[str, str], Awaitable[LocalCopy]]
 """Brings this version of a key back into the store. Raises `IngestError` when it cannot."""
 
 
@@ -63,7 +63,7 @@ class Dispatcher:
     copies: Copies
     service: Service
     run_id: int
-    recall: Recall | None = None
+    recall: SingleRefetch | None = None
     counts: Counts = field(default_factory=Counts)
     limit: int | None = None
     patience: float = SOON

@@ -41,7 +41,7 @@ async def test_a_topic_of_dead_letters_that_takes_nothing_holds_nothing_up(
     inner: Broker, moto: Bucket, topic: str, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The catalog has them first, with a mark; so has SIGTERM its end."""
-    monkeypatch.setattr("ingest.jobs.consume.BURIAL_SECONDS", 0.05)
+    monkeypatch.setattr("ingest.jobs.consume.PUBLISH_SECONDS", 0.05)
     monkeypatch.setattr("ingest.broker.kafka._ANSWER_SECONDS", 0.5)
     listener = Listener(inner.advertised or 0, inner.port)
     await moto.put({"a.pdf": b"a", "b.pdf": b"b"})

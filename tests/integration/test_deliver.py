@@ -20,7 +20,7 @@ from ingest.catalog.copies import copies_of
 from ingest.catalog.schema.tables import objects as table
 from ingest.demo.verify_service import VerifyService
 from ingest.engine.run import Run
-from ingest.engine.transfer.refetch import recalling
+from ingest.engine.transfer.refetch import refetching_singly
 from ingest.errors import ExitCode, ObjectChanged
 from ingest.jobs.show import history, status
 from ingest.model import Delivery, DeliveryState, RunStatus
@@ -229,7 +229,7 @@ async def test_two_may_want_one_copy_brought_back_at_once(
 
     async def work(run: Run) -> None:
         with closing(FileStore(settings.data_dir, weed.name)) as store:
-            async with recalling(run, store) as recall, asyncio.timeout(30):
+            async with refetching_singly(run, store) as recall, asyncio.timeout(30):
                 copies = await asyncio.gather(*(recall("k", etag) for _ in range(3)))
                 assert {copy.digest for copy in copies} == {f"md5:{etag}"}
                 with pytest.raises(ObjectChanged):

@@ -9,7 +9,7 @@ import pytest
 
 from ingest.plan.behind import Mark, Noted, Standing, is_behind
 from ingest.plan.setback import Trail
-from ingest.store import progress
+from ingest.store import last_run
 
 BEGAN = datetime(2026, 11, 24, 2, 0, 0, 123456, tzinfo=UTC)
 LATER = datetime(2026, 11, 24, 3, tzinfo=UTC)
@@ -86,40 +86,40 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def test_what_is_noted_is_read_again(data_dir: Path) -> None:
-    assert progress.noted(data_dir) == Noted()
-    progress.note_mark(data_dir, MARK)
-    assert progress.noted(data_dir) == Noted(0, (MARK,))
-    progress.note_end(data_dir, MARK._replace(written=9))
-    assert progress.noted(data_dir) == Noted(41, (MARK._replace(written=9),))
+    assert last_run.noted(data_dir) == Noted()
+    last_run.note_mark(data_dir, MARK)
+    assert last_run.noted(data_dir) == Noted(0, (MARK,))
+    last_run.note_end(data_dir, MARK._replace(written=9))
+    assert last_run.noted(data_dir) == Noted(41, (MARK._replace(written=9),))
     for number in range(42, 60):
-        progress.note_end(data_dir, Mark(number, LATER, 1))
-    kept = progress.noted(data_dir)
+        last_run.note_end(data_dir, Mark(number, LATER, 1))
+    kept = last_run.noted(data_dir)
     assert (kept.newest, [mark.run_id for mark in kept.marks]) == (59, [*range(59, 51, -1)])
-    progress.note_end(data_dir, Mark(50, LATER, 1))  # it began before the others, and ended after them
-    assert progress.noted(data_dir).newest == 59
+    last_run.note_end(data_dir, Mark(50, LATER, 1))  # it began before the others, and ended after them
+    assert last_run.noted(data_dir).newest == 59
 
 
 def test_it_is_behind_until_a_whole_sync_has_ended(data_dir: Path) -> None:
-    progress.note_end(data_dir, MARK)
-    progress.note_behind(data_dir)
-    assert progress.noted(data_dir) == Noted(behind=True)
-    progress.note_end(data_dir, Mark(9, LATER, 2))
-    assert progress.noted(data_dir).behind
-    progress.note_end(data_dir, Mark(10, LATER, 2), whole=True)
-    assert progress.noted(data_dir) == Noted(10, (Mark(10, LATER, 2),))
+    last_run.note_end(data_dir, MARK)
+    last_run.note_behind(data_dir)
+    assert last_run.noted(data_dir) == Noted(behind=True)
+    last_run.note_end(data_dir, Mark(9, LATER, 2))
+    assert last_run.noted(data_dir).behind
+    last_run.note_end(data_dir, Mark(10, LATER, 2), whole=True)
+    assert last_run.noted(data_dir) == Noted(10, (Mark(10, LATER, 2),))
 
 
 def test_earlier_versions_read_it_and_are_read(data_dir: Path) -> None:
     """They take the first 32 bytes for a number."""
     file = data_dir / ".ingest" / "last-run"
-    progress.note_end(data_dir, MARK)
+    last_run.note_end(data_dir, MARK)
     assert int(file.read_text(encoding="ascii")[:32]) == 41
     file.write_text("17\n", encoding="ascii")
-    assert progress.noted(data_dir) == Noted(17)
+    assert last_run.noted(data_dir) == Noted(17)
     file.write_text(f"{18:<31}\n{{}}", encoding="ascii")  # a later version's, in words of its own
-    assert progress.noted(data_dir) == Noted(18)
+    assert last_run.noted(data_dir) == Noted(18)
     file.write_text("nonsense", encoding="ascii")
-    assert progress.noted(data_dir) == Noted()
+    assert last_run.noted(data_dir) == Noted()
 
 
 def test_what_a_kill_left_of_another_version_is_not_thrown_away(data_dir: Path) -> None:

@@ -13,7 +13,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from ingest.catalog.batch import Batch, Settled, Sights
+from ingest.catalog.batch import Batch, SeenMarks, Settled
 from ingest.engine.record.batch_builder import BatchBuilder
 from ingest.engine.record.copies import Copies
 from ingest.engine.record.page_notes import Tallied, note_pages
@@ -97,7 +97,7 @@ class Recorder:
     _full: asyncio.Event = field(default_factory=asyncio.Event)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
-    _sights: Sights = field(default_factory=Sights)
+    _sights: SeenMarks = field(default_factory=SeenMarks)
     copies: Copies | None = None
     _places: Places | None = None
     _task: asyncio.Task[None] | None = None

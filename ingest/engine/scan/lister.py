@@ -93,7 +93,7 @@ class Lister:
     """What has shown that the order is another than it was taken for."""
     by_directory: bool = False
     """Tonight, a page has shown that the server lists directory by directory, or its name has."""
-    _is_proven: bool = False
+    _order_checked: bool = False
     """Tonight, the place of a directory has shown the order, or could show nothing."""
     _proving: asyncio.Lock = field(default_factory=asyncio.Lock)
     _seen: int = 0
@@ -156,9 +156,9 @@ class Lister:
             log().warning(
                 "listing_slip", shard=str(shard), message="a page came out of order, and in order when asked again"
             )
-        if not self._is_proven and (directory := first_directory(listed.page.objects, shard.prefix)) is not None:
-            await self._prove(shard, directory)
-        if not self._is_proven and not listed.token and len(listed.page.objects) >= max_keys:
+        if not self._order_checked and (directory := first_directory(listed.page.objects, shard.prefix)) is not None:
+            await self._check_order(shard, directory)
+        if not self._order_checked and not listed.token and len(listed.page.objects) >= max_keys:
             await self._require_end(shard, listed.page.last_key)
         page = without_unstorable(listed.page)._replace(seen_before=seen)
         return Answer(page, listed.token, raw.body).cut_at(shard)
@@ -170,14 +170,14 @@ class Lister:
             self.bucket.pins = False
         return listed
 
-    async def _prove(self, shard: Shard, directory: str) -> None:
+    async def _check_order(self, shard: Shard, directory: str) -> None:
         """Once a run, when a directory shows: until then there was no difference. Raises `OutOfOrder`."""
         async with self._proving:
-            if not self._is_proven:
+            if not self._order_checked:
                 shown = await order_at(self, shard.prefix, directory)
                 if shown is ListingOrder.DIRECTORY:
                     shown = await order_at(self, shard.prefix, directory)
-                self._is_proven = True
+                self._order_checked = True
                 if shown is ListingOrder.DIRECTORY:
                     raise self._demoted(shard)
 

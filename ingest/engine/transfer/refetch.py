@@ -11,7 +11,7 @@ from pathlib import Path
 from ingest.catalog.copies import CopyRow, copies_of
 from ingest.engine.record.recorder import INTERVAL, Taken
 from ingest.engine.run import Run
-from ingest.engine.transfer.session import Session, Terms, swept, transferring
+from ingest.engine.transfer.session import Session, SessionOptions, transferring, without_leftovers
 from ingest.errors import IngestError, NoSuchKey, ObjectChanged, RowNotFound, SourceError
 from ingest.model import Download, LocalCopy, Outcome, Reason, Status
 from ingest.observe.logs import log
@@ -95,7 +95,9 @@ async def refetching(
     `strangers`, `target` is none of the catalog's, and no row is written. What turns out to be a newer version than the
     recorded one is put in line for `deliver_to`.
     """
-    terms = Terms(again=called, keeps_rows=strangers is not Strangers.NONE, bwlimit=bwlimit, deliver_to=deliver_to)
+    how = SessionOptions(
+        refetched_as=called, keeps_rows=strangers is not Strangers.NONE, bwlimit=bwlimit, deliver_to=deliver_to
+    )
 
     def seen(outcome: Outcome) -> None:
         remote = outcome.remote
@@ -105,17 +107,17 @@ async def refetching(
             log().error("changed_at_source", key=remote.key, message=f"{remote.key}: changed at source")
         committed(outcome)
 
-    with swept(FileStore(target, run.source.directory, strangers)) as store:
-        async with transferring(run, PatientBucket, store, terms, seen) as session:
-            yield Refetch(session, terms.keeps_rows)
+    with without_leftovers(FileStore(target, run.source.directory, strangers)) as store:
+        async with transferring(run, PatientBucket, store, how, seen) as session:
+            yield Refetch(session, how.keeps_rows)
             await session.drain()
             failpoint("restore.downloaded")
 
 
 @dataclass
-class Recall:
+class SingleRefetch:
     """Single copies, on the way to their delivery. Opens the bucket when the first one is asked for, by a key. Use
-    `recalling` to make one."""
+    `refetching_singly` to make one."""
 
     run: Run
     store: FileStore
@@ -146,8 +148,8 @@ class Recall:
     async def _open(self) -> Session[PatientBucket]:
         async with self._opening:
             if self._session is None:
-                terms = Terms(again="restored", transfers=_AT_ONCE, interval=_GATHER_SECONDS)
-                opening = transferring(self.run, PatientBucket, self.store, terms, self._committed)
+                how = SessionOptions(refetched_as="restored", transfers=_AT_ONCE, interval=_GATHER_SECONDS)
+                opening = transferring(self.run, PatientBucket, self.store, how, self._committed)
                 self._session = await self._stack.enter_async_context(opening)
         return self._session
 
@@ -158,7 +160,7 @@ class Recall:
 
 
 @asynccontextmanager
-async def recalling(run: Run, store: FileStore) -> AsyncIterator[Recall]:
+async def refetching_singly(run: Run, store: FileStore) -> AsyncIterator[SingleRefetch]:
     """`store` is somebody else's, who closes it."""
     async with AsyncExitStack() as stack:
-        yield Recall(run, store, stack)
+        yield SingleRefetch(run, store, stack)

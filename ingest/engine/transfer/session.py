@@ -36,10 +36,10 @@ GRACE = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class SessionOptions:
     """What the sessions of different commands differ in."""
 
-    again: str = ""
+    refetched_as: str = ""
     """What the audit trail calls recorded versions that are taken again: then no other version is taken in their place,
     and whoever asks counts them. Empty: objects are taken as they are, and counted by the run."""
     keeps_rows: bool = False
@@ -162,7 +162,7 @@ class Session(Generic[B]):
 
 @asynccontextmanager
 async def transferring(
-    run: Run, kind: type[B], store: FileStore, terms: Terms, committed: Callable[[Outcome], None]
+    run: Run, kind: type[B], store: FileStore, how: SessionOptions, committed: Callable[[Outcome], None]
 ) -> AsyncIterator[Session[B]]:
     """A session into `store`, from a bucket of this `kind`. When the block is left it is closed, and all is recorded
     that was finished; `drain` first, to have all finished that was submitted.
@@ -170,38 +170,38 @@ async def transferring(
     Raises:
         IngestError: it cannot be opened, or what was finished cannot be recorded.
     """
-    concurrency = concurrency_for(terms.transfers)
+    concurrency = concurrency_for(how.transfers)
     etags = await run.catalog.etags(run.source.id)
     opening = kind.open(
         run.settings.source,
-        connections=concurrency.ceiling + terms.listers,
-        bwlimit=terms.bwlimit,
+        connections=concurrency.ceiling + how.listers,
+        bwlimit=how.bwlimit,
         etags=etags,
         clock=run.clock,
-        patience=terms.patience,
+        patience=how.patience,
         on_overload=concurrency.overloaded,
     )
     builder = BatchBuilder(
         run.id,
         run.source.id,
         run.source.bucket,
-        downloaded=terms.again or "downloaded",
-        deliver_to=terms.deliver_to,
+        downloaded=how.refetched_as or "downloaded",
+        deliver_to=how.deliver_to,
         etags=etags,
         now=run.clock.now,
-        announced=terms.announced,
+        announced=how.announced,
     )
-    where, counts = (run.catalog, store, builder), Counts() if terms.again else run.counts
-    recording = partial(Recorder, *where, counts, keeps_rows=terms.keeps_rows, interval=terms.interval)
+    where, counts = (run.catalog, store, builder), Counts() if how.refetched_as else run.counts
+    recording = partial(Recorder, *where, counts, keeps_rows=how.keeps_rows, interval=how.interval)
     async with opening as bucket:
-        fetch = (SameVersionOnly if terms.again else Fetch)(bucket, store)
+        fetch = (SameVersionOnly if how.refetched_as else Fetch)(bucket, store)
         transfer = Transfer(fetch, concurrency, RetryBudget(), _log_retry)
         async with Session(run, store, bucket, fetch, transfer, recording, committed) as session:
             yield session
 
 
 @contextmanager
-def swept(store: FileStore) -> Iterator[FileStore]:
+def without_leftovers(store: FileStore) -> Iterator[FileStore]:
     """`store` without what runs that are gone have left behind; it is closed in the end."""
     with closing(store):
         store.sweep()
