@@ -144,11 +144,11 @@ def is_dead(host: str, pid: int, process: str | None, heartbeat: datetime) -> bo
     processes: so a run is dead when its heart has stopped, and here no process has been there for as long. Elsewhere it
     takes longer: clocks differ, and may be set. A run that was taken for dead and is not says so with its next beat.
     """
-    failpoint = host == socket.gethostname()
-    if failpoint and process is not None and (running := is_running(pid, process)) is not None:
+    here = host == socket.gethostname()
+    if here and process is not None and (running := is_running(pid, process)) is not None:
         return not running
     silent = datetime.now(UTC) - heartbeat
-    if not failpoint:
+    if not here:
         return silent > _SILENT_ELSEWHERE
     return silent > _SILENT and not is_alive(pid, since=heartbeat.timestamp())
 

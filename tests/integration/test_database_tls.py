@@ -98,7 +98,7 @@ def url_of(front: Front, postgres_url: str, host: str = "localhost", **parameter
     return f"postgresql+asyncpg://postgres@{host}:{front.port}{urlsplit(postgres_url).path}?{query}"
 
 
-async def by_lane(url: str) -> None:
+async def by_driver(url: str) -> None:
     async with open_driver(Target.of(url)) as driver:
         assert await driver.fetch("SELECT 1") == [(1,)]
 
@@ -113,7 +113,7 @@ async def by_engine(url: str) -> None:
         await engine.dispose()
 
 
-EACH_WAY = pytest.mark.parametrize("ask", [by_lane, by_engine])
+EACH_WAY = pytest.mark.parametrize("ask", [by_driver, by_engine])
 
 
 @EACH_WAY
@@ -167,7 +167,7 @@ async def test_a_certificate_of_an_unknown_authority(tmp_path: Path, front: Fron
 
 
 async def test_a_catalog_behind_tls(front: Front, postgres_url: str, certificates: Certificates) -> None:
-    """Migrated by SQLAlchemy, read by the lane."""
+    """Migrated by SQLAlchemy, read by the driver."""
     url = url_of(front, postgres_url, sslmode="verify-full", sslrootcert=certificates.ca)
     await schema.upgrade(url)
     await opened_once(url)

@@ -380,10 +380,10 @@ async def test_claims_and_pauses_go_by_the_databases_clock(catalog: Catalog, mon
 
     with monkeypatch.context() as patched:
         patched.setattr("ingest.catalog.outbox.datetime", Ahead)
-        failpoint = box(catalog)
-        assert await failpoint.claim(10) == []
+        here = box(catalog)
+        assert await here.claim(10) == []
         await there.settle([Settlement(claimed, DeliveryState.PENDING, 503, pause=5.0, blamed=True)])
-        due = await failpoint.due_in()
+        due = await here.due_in()
     assert due is not None
     assert due <= 5.0
 

@@ -80,7 +80,7 @@ def test_a_sweep_between_the_making_of_the_owners_file_and_its_lock(
             passed.append(label)
             other.sweep()
 
-    monkeypatch.setattr("ingest.store.temporaries.here", sweep_first)
+    monkeypatch.setattr("ingest.store.temporaries.failpoint", sweep_first)
     staged = stage(one)
     assert passed == ["staging.announced"]
     assert other.sweep() == 0
@@ -188,12 +188,12 @@ async def test_containers_that_share_a_data_directory(tmp_path: Path, contained:
         server.fill({f"k/{number}": bytes([number]) * 5_000 for number in range(20)})
         data = tmp_path / "data"
         variables = server.bucket.variables(data)
-        failpoint, elsewhere = (*contained, *as_process(20)), (*contained, *as_process(3))
+        here, elsewhere = (*contained, *as_process(20)), (*contained, *as_process(3))
         backfill = ("backfill", "--since", "2000-01-01")
         held = variables | {"INGEST_STOP_AT": "staging.written:20"}  # the listing has ended, and written what it learnt
         async with AsyncExitStack() as stack:
             while True:
-                one = await stack.enter_async_context(started(*backfill, variables=held, cwd=tmp_path, under=failpoint))
+                one = await stack.enter_async_context(started(*backfill, variables=held, cwd=tmp_path, under=here))
                 await until(lambda: is_stopped_in(tmp_path))
                 if not is_being_written(data / ".ingest" / "catalog.db"):
                     break
@@ -208,7 +208,7 @@ async def test_containers_that_share_a_data_directory(tmp_path: Path, contained:
             assert said.stdout.count("running") == 1
             one.send_signal(signal.SIGKILL)
             await one.wait()
-        done = await run_ingest(*backfill, variables=variables, cwd=tmp_path, under=failpoint)
+        done = await run_ingest(*backfill, variables=variables, cwd=tmp_path, under=here)
         assert done.code == 0, done.stderr
         assert temporaries(data) == []
         said = await run_ingest("runs", variables=variables, cwd=tmp_path, under=contained)

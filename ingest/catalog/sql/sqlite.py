@@ -107,11 +107,11 @@ class HeldElsewhere:
     """See `RunLock`: nothing takes a file lock from its holder."""
 
     def __init__(self, driver: SqliteDriver) -> None:
-        self._lane = driver
+        self._driver = driver
         self.run: Continuity | None = None
 
     async def beat(self, transaction: Transaction[T]) -> T:
-        return await self._lane.write(transaction)
+        return await self._driver.write(transaction)
 
     async def lost(self) -> None:
         await asyncio.get_running_loop().create_future()  # for ever
