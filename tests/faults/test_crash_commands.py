@@ -64,7 +64,7 @@ class Rig(Commands):
     async def rows(self, table: Any, *columns: str) -> list[tuple[Any, ...]]:
         async with Catalog.open(self.url) as catalog, reading(catalog) as connection:
             found = await connection.execute(select(*(table.c[name] for name in columns)))
-            return sorted(tuple(row) for row in found)
+            return sorted(map(tuple, found), key=lambda row: [(value is not None, value) for value in row])
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
