@@ -14,7 +14,7 @@ from ingest.engine.installation import opened_read_only
 from ingest.engine.options import LetterOptions
 from ingest.engine.run import Run, execute
 from ingest.engine.transfer.session import GRACE
-from ingest.errors import MessagesDied, RowNotFound
+from ingest.errors import MessagesDied, RowNotFound, SettingsError
 from ingest.events.in_flight import InFlight
 from ingest.events.processor import processing
 from ingest.events.retry_queue import as_letter
@@ -69,9 +69,12 @@ async def retry_letters(
     by any run.
 
     Raises:
-        SettingsError: the options name none.
+        SettingsError: the options name none, or choose as only discarding can.
     """
-    ids = (options or LetterOptions()).chosen
+    chosen = options or LetterOptions()
+    if chosen.reason is not None or chosen.older_than is not None or chosen.dry_run:
+        raise SettingsError("letters are tried again by their ids, or all of them; the rest is for discarding")
+    ids = chosen.chosen
 
     async def work(run: Run) -> None:
         catalog, source_id = run.catalog, run.source.id

@@ -147,6 +147,9 @@ async def test_what_is_held_and_pruned_and_brought_back(weed: Bucket, tmp_path: 
         missing.raise_for_status()
     for verb in (ingest.retry_letters, ingest.discard_letters):
         assert (await verb(settings, ingest.LetterOptions(ids=None))).exit_code == 0
+    for told in ({"reason": "not_json"}, {"older_than": timedelta(days=1)}, {"dry_run": True}):
+        with pytest.raises(ingest.SettingsError, match="for discarding"):
+            await ingest.retry_letters(settings, ingest.LetterOptions(None, **told))
 
 
 async def test_questions_answer_what_their_types_say(weed: Bucket, tmp_path: Path) -> None:
