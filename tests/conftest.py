@@ -47,7 +47,7 @@ settings.register_profile("soak", deadline=None, max_examples=1000, print_blob=T
 settings.load_profile("soak" if "INGEST_TEST_SOAK" in os.environ else "suite")
 
 LONGEST = (
-    "test_model.py", "test_interleavings.py", "test_killed_replacing.py", "test_crash_commands.py", "test_storm.py",
+    "test_model.py", "test_interleavings.py", "test_killed_replacing.py", "test_crash_commands.py",
     "test_crash_points.py", "test_disk_faults.py", "test_a_year_of_nights.py", "test_listing_faults.py",
     "test_silent_database.py", "test_demo.py", "test_locales.py", "test_deliver_trouble.py", "test_consume.py",
     "test_consume_went_back.py", "test_consume_servers.py", "test_consume_hostile.py", "test_each_flag.py",
